@@ -1,8 +1,8 @@
-//! What an audit is given: the ledgers of all services, gathered from their streams.
+//! The input of an audit: the ledgers of all services, gathered from their streams.
 
 use matricula_proto::{academics, enrollments, fees, notifications, ops, seats};
 
-/// Everything that the services exported.
+/// All entries that the services exported.
 #[derive(Debug, Clone, Default)]
 pub struct Ledgers {
     /// Registrations, read before any other ledger.

@@ -1,24 +1,26 @@
-//! Proves the seven invariants over the ledgers of all services.
+//! Proves the invariants over the ledgers of all services.
 //!
-//! Pure: it gets what the services exported, and says for each invariant how much it looked at and what broke it.
+//! A pure function: it gets the exported entries, and reports for each invariant how many facts it checked and which
+//! violate it.
 //!
-//! The ledgers are read one after the other while registrations go on, so they never show one moment. What makes the
-//! proof exact all the same is the order of reading:
+//! The ledgers are read one after the other while registrations go on, so together they never show one moment. The
+//! order of reading makes the proof exact nevertheless:
 //!
 //! ```text
 //! registrations (before) -> ledgers of the five services -> registrations (after)
 //! ```
 //!
-//! A registration that was finished before anything else was read changes no more: for it the rules are exact. One that
-//! was not, or that came later, is *in motion*: its own traces, and the sections that it adds or drops for its student,
-//! may be half done. Whatever a service has a trace of is known afterwards: an unknown registration is a violation.
+//! A registration that was finished at the first reading does not change any more, so the rules for it are exact. Any
+//! other registration is *in motion*: its own entries, and the sections that it adds or drops for its student, may be
+//! half done. The last reading contains every registration of which a service has an entry: an unknown registration is
+//! a violation.
 //!
-//! A registration of which an operator decided something manually (a step skipped or resolved, the saga abandoned) is
-//! in motion for good: people were to see to it, and the ledgers can't tell whether they have, nor how. So 1, 2, 3, 5
-//! and 6 ask nothing of its traces, nor of the sections that it adds or drops for its student, and no lack of a
-//! notification counts. What the ledgers do say must be right all the same: nobody is enrolled twice (4), told twice or
-//! told another outcome (6), and what was accepted stays known with its outcome (7). The report counts these
-//! registrations and names them beside the verdicts: it neither passes over them nor calls them a fault of the system.
+//! A registration about which an operator decided something manually (a step skipped or resolved, the saga abandoned)
+//! stays in motion for ever: people had to repair its entries, and the ledgers do not show whether they did, or how.
+//! Therefore 1, 2, 3, 5 and 6 do not check its entries, nor the sections that it adds or drops for its student, nor
+//! that it has a notification. The rest must be right even so: no student is enrolled twice (4), no notification is
+//! repeated or has another outcome (6), and the registration keeps its outcome and never disappears (7). The report
+//! counts and lists these registrations beside the verdicts.
 
 mod invariants;
 mod ledgers;

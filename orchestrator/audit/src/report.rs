@@ -1,24 +1,24 @@
-//! What an audit says: a verdict an invariant.
+//! The result of an audit: one verdict for each invariant.
 
-/// As many violations are spelled out, and all are counted: the first ones show what is wrong, a million would not.
+/// The most violations that are listed; all are counted. The first ones are enough to see the fault.
 pub const VIOLATIONS_SHOWN_MAX: usize = 20;
 
-/// As many registrations that were decided manually are named, and all are counted.
+/// The most manually decided registrations that are listed; all are counted.
 pub const MANUAL_SHOWN_MAX: usize = 20;
 
 /// The verdicts, in the order of the invariants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// One an invariant.
+    /// One for each invariant.
     pub invariants: Vec<Verdict>,
-    /// Registrations that a person must look at. They break no invariant, and are not done.
+    /// Registrations that need an operator. They violate no invariant, and are not finished.
     pub needing_attention: u64,
-    /// What the verdicts leave out.
+    /// Registrations that the verdicts leave out.
     pub manual: ManualDecisions,
 }
 
-/// Registrations of which an operator skipped, resolved or abandoned something: a person said so, with a reason that
-/// `saga show` has. What they left in the services is neither a violation nor proven to be in order.
+/// Registrations about which an operator decided something: a step skipped or resolved, the saga abandoned. `saga show`
+/// has the reasons. Their entries in the services are neither a violation nor proven to be right.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ManualDecisions {
     /// The oldest of them.
@@ -30,7 +30,7 @@ pub struct ManualDecisions {
 impl ManualDecisions {
     pub(crate) fn of(ids: &[&str]) -> Self {
         let mut named = ids.to_vec();
-        // Ids are made in the order of time.
+        // Ids are ordered by the time of their creation.
         named.sort_unstable();
         named.truncate(MANUAL_SHOWN_MAX);
         Self { registration_ids: named.into_iter().map(str::to_owned).collect(), count: ids.len() as u64 }
@@ -38,14 +38,14 @@ impl ManualDecisions {
 }
 
 impl Report {
-    /// Whether every invariant holds, for all but the registrations that were decided manually.
+    /// Whether every invariant holds, for all registrations except the manually decided ones.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.invariants.iter().all(Verdict::holds)
     }
 }
 
-/// What was found about one invariant.
+/// The result for one invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// 1 to 8.
@@ -65,7 +65,7 @@ impl Verdict {
         Self { number, title, checked: 0, violations: Vec::new(), violations_count: 0 }
     }
 
-    /// Whether nothing broke it.
+    /// Whether it has no violation.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.violations_count == 0

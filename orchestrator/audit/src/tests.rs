@@ -11,7 +11,7 @@ use matricula_proto::registration::v1::Outcome;
 use crate::tests::campus::{moment, money, world};
 use crate::{Ledgers, VIOLATIONS_SHOWN_MAX, audit};
 
-/// Changes one thing of the clean world, and says which invariants that breaks.
+/// Changes one thing of the clean world, and checks which invariants this breaks.
 #[track_caller]
 fn check(mutate: impl FnOnce(&mut Ledgers), broken: &[u8]) {
     let mut ledgers = world();
@@ -66,7 +66,7 @@ fn an_empty_world_passes() {
 fn no_seat_without_right() {
     check(|w| one(&mut w.sections, |s| s.section_id == "LEC").taken += 1, &[1]);
     check(|w| w.sections.retain(|s| s.section_id != "LEC"), &[1]);
-    // An override that is none, that nobody granted, or that is for something else.
+    // An override without an entry, without an author, or for another section.
     check(|w| of!(w.holds, "over", "LEC").override_id.clear(), &[1]);
     check(|w| of!(w.holds, "over", "LEC").override_id = "o9".to_owned(), &[1]);
     check(|w| w.overrides.clear(), &[1]);
@@ -228,7 +228,7 @@ fn what_is_decided_manually_is_counted_and_not_held_against_the_system() {
         assert_eq!((left.count, left.registration_ids), (1, vec!["refused".to_owned()]));
     }
     assert_eq!(audit(&world()).manual.count, 0);
-    // Completed, and its notification is an operator's word.
+    // Completed, and an operator has resolved its notification.
     check(
         |w| {
             for entry in w.registrations_before.iter_mut().chain(&mut w.registrations_after) {
@@ -251,7 +251,7 @@ fn what_is_decided_manually_is_counted_and_not_held_against_the_system() {
 
 #[test]
 fn what_is_decided_manually_excuses_nothing_else() {
-    // Others are held to all that they were.
+    // All other registrations are still checked.
     check(
         |w| {
             abandon(w, "refused");
@@ -266,7 +266,7 @@ fn what_is_decided_manually_excuses_nothing_else() {
         },
         &[2],
     );
-    // What is there must be right.
+    // Existing entries must be right.
     check(
         |w| {
             abandon(w, "refused");
@@ -323,7 +323,7 @@ fn what_is_in_motion_may_be_half_done() {
     check(release, &[]);
     let unpivot = |w: &mut Ledgers| of!(w.enrollments, "fourth", "LAB2").set_status(EnrollmentStatus::Enrolled);
     check(unpivot, &[]);
-    // A record that the asked replica can't read.
+    // A record that the exporting instance can't read.
     let unreadable = |w: &mut Ledgers| {
         let entry = after!(w, "late");
         entry.set_phase(SagaPhase::Unreadable);

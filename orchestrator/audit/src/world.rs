@@ -1,4 +1,4 @@
-//! The ledgers with the look-ups that several invariants need.
+//! The ledgers with the lookups that several invariants need.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,23 +8,30 @@ use matricula_proto::registration::v1::Registration;
 
 use crate::ledgers::Ledgers;
 
-/// A student and a section.
-pub type Place<'a> = (&'a str, &'a str);
+/// A student and a section, by their ids.
+pub type StudentSection<'a> = (&'a str, &'a str);
 
 /// The ledgers, indexed.
 pub struct World<'a> {
-    /// What was exported.
+    /// The exported entries.
     pub ledgers: &'a Ledgers,
+    /// All registrations of the last reading, by id.
     registrations: HashMap<&'a str, Known<'a>>,
-    in_motion: HashSet<Place<'a>>,
+    /// The sections that registrations in motion add or drop, with their students.
+    in_motion: HashSet<StudentSection<'a>>,
     manual: Vec<&'a str>,
+    /// The status of each enrollment, by (registration that added it, section).
     added: HashMap<(&'a str, &'a str), EnrollmentStatus>,
+    /// The ended enrollments, by (registration that dropped it, section).
     dropped: HashSet<(&'a str, &'a str)>,
 }
 
+/// A registration of the last reading.
 struct Known<'a> {
     registration: &'a Registration,
+    /// It was finished at the first reading, without a manual decision.
     is_settled: bool,
+    /// It waited for the retry of a call, or for another instance.
     was_delayed: bool,
 }
 
@@ -68,43 +75,43 @@ impl<'a> World<'a> {
         self.registrations.contains_key(registration_id)
     }
 
-    /// A registration as it was after everything else was read.
+    /// A registration as of the last reading.
     pub fn registration(&self, registration_id: &str) -> Option<&'a Registration> {
         self.registrations.get(registration_id).map(|known| known.registration)
     }
 
-    /// All registrations, as they were after everything else was read.
+    /// All registrations, as of the last reading.
     pub fn all(&self) -> impl Iterator<Item = &'a Registration> {
         self.registrations.values().map(|known| known.registration)
     }
 
-    /// Whether a registration waited for a service that had to be asked again, or for another instance.
+    /// Whether a registration waited for the retry of a call, or for another instance.
     pub fn was_delayed(&self, registration_id: &str) -> bool {
         self.registrations.get(registration_id).is_some_and(|known| known.was_delayed)
     }
 
-    /// The registrations of which an operator decided something manually.
+    /// The registrations about which an operator decided something manually.
     pub fn manual(&self) -> &[&'a str] {
         &self.manual
     }
 
-    /// A registration that was finished before anything else was read, and by itself.
+    /// A registration that was finished at the first reading, without a manual decision.
     pub fn settled(&self, registration_id: &str) -> Option<&'a Registration> {
         self.registrations.get(registration_id).filter(|known| known.is_settled).map(|known| known.registration)
     }
 
-    /// All registrations that were finished before anything else was read, and by itself.
+    /// All registrations that were finished at the first reading, without a manual decision.
     pub fn all_settled(&self) -> impl Iterator<Item = &'a Registration> {
         self.registrations.values().filter(|known| known.is_settled).map(|known| known.registration)
     }
 
-    /// Whether a registration in motion adds or drops the section for the student: what services say of it may be half
-    /// done. One that was decided manually is in motion for good.
-    pub fn is_in_motion(&self, place: Place<'_>) -> bool {
-        self.in_motion.contains(&place)
+    /// Whether a registration in motion adds or drops the section for the student: then the entries in the services may
+    /// be half done. A manually decided registration stays in motion for ever.
+    pub fn is_in_motion(&self, section: StudentSection<'_>) -> bool {
+        self.in_motion.contains(&section)
     }
 
-    /// Whether the registration's add of the section was committed, be it dropped since.
+    /// Whether the registration's add of the section was committed, even if the section was dropped since.
     pub fn has_added(&self, registration_id: &str, section_id: &str) -> bool {
         let status = self.added.get(&(registration_id, section_id));
         status.is_some_and(|status| *status == EnrollmentStatus::Enrolled || has_left(*status))
@@ -116,7 +123,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// Whether an enrollment was in force once and is no more.
+/// Whether an enrollment was in force, and is not any more.
 pub fn has_left(status: EnrollmentStatus) -> bool {
     matches!(status, EnrollmentStatus::Dropped | EnrollmentStatus::Withdrawn)
 }
@@ -126,12 +133,12 @@ pub fn is_finished(entry: &ExportLedgerResponse) -> bool {
     matches!(entry.phase(), SagaPhase::Completed | SagaPhase::Compensated | SagaPhase::Abandoned)
 }
 
-/// Whether an operator skipped, resolved or abandoned something of a saga.
+/// Whether an operator skipped or resolved a step of a saga, or abandoned it.
 fn is_manual(entry: &ExportLedgerResponse) -> bool {
     entry.decided_by_hand || entry.phase() == SagaPhase::Abandoned
 }
 
-/// The entries of a ledger that name a registration, as all do.
+/// Each entry of a ledger of registrations with its registration. An entry without one is skipped.
 pub fn entries(ledger: &[ExportLedgerResponse]) -> impl Iterator<Item = (&Registration, &ExportLedgerResponse)> {
     ledger.iter().filter_map(|entry| Some((entry.registration.as_ref()?, entry)))
 }

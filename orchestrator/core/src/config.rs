@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-/// Sagas at work for each processor of this machine, and how many there are at least and at most, where the setting
-/// does not say otherwise. On two processors four times as many decide at most a tenth more a second, and commits of
-/// the log take longer, so that the first answer of a rush comes after 0.2 s (p99) instead of 0.07 (ADR 0009).
+/// The default of `in_flight_max`: sagas at work for each processor of this machine, with a lower and an upper bound.
+/// On two processors, four times as many decide at most 10 % more a second. Commits of the log then take longer: the
+/// first answer of a rush comes after 0.2 s (p99) instead of 0.07 (ADR 0009).
 const IN_FLIGHT_OF_PROCESSOR: usize = 128;
 const IN_FLIGHT_LEAST: usize = 256;
 const IN_FLIGHT_MOST: usize = 1_024;
@@ -16,35 +16,35 @@ const IN_FLIGHT_MOST: usize = 1_024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CoreConfig {
-    /// Registrations that wait in line. Beyond it submissions are rejected with a time to come back. 200,000 are more
-    /// than twice what 16,000 students click in their busiest minute.
+    /// Registrations that wait in line. When it is reached, submissions are rejected with a time to come back. 200,000
+    /// are more than twice what 16,000 students submit in their busiest minute.
     pub admission_queue_max: usize,
-    /// Longest time that an accepted registration should wait for its turn, in milliseconds, at the rate at which turns
-    /// came last. A rejected student comes back later and may be overtaken, so the bound is far above what a rush needs:
-    /// in 120 s two cores decide what 16,000 students click in a minute.
+    /// Longest time that an accepted registration should wait for its turn, in milliseconds, at the last known rate of
+    /// turns. A rejected student comes back later and may be overtaken, so the bound is far above what a rush needs: in
+    /// 120 s two processors decide what 16,000 students submit in a minute.
     pub admission_wait_max_ms: u64,
     /// Registrations without an outcome that one student may have at a time, at all instances: one cart.
     pub subject_open_max: usize,
-    /// Submissions a second of one student that are looked at, and how many may come at once after a quiet time. Nobody
-    /// clicks 20 times a second, and a burst is five full carts; a program that does more gets no further by it.
+    /// Submissions of one student a second. No person clicks 20 times a second, and a program gains nothing by
+    /// submitting faster.
     pub subject_per_second_max: u32,
-    /// The same, at once.
+    /// Submissions of one student that may come at once after a quiet time. 100 are five full carts.
     pub subject_burst_max: u32,
-    /// Sagas that are not finished, those whose outcome is decided too. A service that only the tail needs may be away
-    /// for hours; beyond this bound submissions are told to come back, before memory runs out: 200,000 are about 1 GB.
+    /// Unfinished sagas, including those whose outcome is decided. A service that only the steps after the outcome need
+    /// may be away for hours. At this bound submissions are rejected, before memory runs out: 200,000 are about 1 GB.
     pub sagas_in_memory_max: usize,
-    /// Sagas at work at the same time; others wait in order of arrival. 128 for each processor, 256 to 1,024, where
-    /// nothing is set; more make each slower, and more of them a second only where a service is slow and takes many at
-    /// a time.
+    /// Sagas at work at the same time; the rest wait in order of arrival. The default is 128 for each processor, from
+    /// 256 to 1,024. More make each saga slower. They decide more a second only where a service is slow and takes large
+    /// batches.
     pub in_flight_max: usize,
-    /// Sagas that wait for a service that is away and hold no place among those at work, so that registrations which don't
-    /// need the service go on. Beyond it they keep their places. 10,000 are what a rush brings in some seconds.
+    /// Sagas that wait for a service that is away and hold no slot, so that registrations which don't need the service
+    /// go on. At this bound sagas keep their slots. 10,000 arrive in a few seconds of a rush.
     pub parked_max: usize,
     /// Calls that one RPC carries at most; the participants' bound is 1,000.
     pub call_batch_max: usize,
-    /// RPCs to one destination at the same time. Few, so that what waits meanwhile goes in one batch.
+    /// RPCs to one destination at the same time. Few, so that calls gather into large batches meanwhile.
     pub destination_in_flight_max: usize,
-    /// Time after which a call is given up and its end is unknown, in milliseconds.
+    /// Timeout of a call in milliseconds. The result of a call that timed out is unknown.
     pub call_timeout_ms: u64,
     /// RPCs in a row that must fail before a destination's breaker opens.
     pub breaker_failures: u32,
@@ -52,12 +52,11 @@ pub struct CoreConfig {
     pub breaker_open_ms: u64,
     /// Longest time between probes, in milliseconds.
     pub breaker_open_max_ms: u64,
-    /// How long a service may answer no call until it needs attention, in milliseconds: from the first call that failed
-    /// or has no answer, without a success since. A restart takes a few seconds, and is nothing that a person must look
-    /// at.
+    /// Time without a successful call after which a service needs attention, in milliseconds. It starts with the first
+    /// call that failed or has no answer. A restart takes a few seconds, and no person has to look at it.
     pub destination_attention_after_ms: u64,
-    /// How long an instance counts as living after its last sign, in milliseconds; a third of it is the heartbeat.
-    /// Another adopts its sagas after that, well within the 10 s that a takeover may take.
+    /// Duration of a lease in milliseconds; an instance renews it after a third of that. When a lease has lapsed,
+    /// another instance adopts the sagas, well within the 10 s that a takeover may take.
     pub lease_ttl_ms: i64,
     /// Sagas adopted in one transaction.
     pub adoption_chunk: usize,
@@ -70,7 +69,7 @@ impl Default for CoreConfig {
 }
 
 impl CoreConfig {
-    /// The default bounds on a machine with so many processors.
+    /// The default bounds on a machine with this many processors.
     pub fn for_processors(processors: usize) -> Self {
         let in_flight_max = processors.saturating_mul(IN_FLIGHT_OF_PROCESSOR);
         Self {
@@ -94,7 +93,7 @@ impl CoreConfig {
         }
     }
 
-    /// What is out of bounds, as (setting, problem).
+    /// The settings that are out of bounds, as (setting, problem).
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         within(&mut problems, "admission_queue_max", self.admission_queue_max, 1..=1_000_000);
@@ -120,7 +119,7 @@ impl CoreConfig {
     }
 }
 
-/// Notes a setting that is out of its bounds.
+/// Adds a problem if the setting is out of its bounds.
 fn within<T: PartialOrd + fmt::Display>(
     problems: &mut Vec<(&'static str, String)>,
     setting: &'static str,

@@ -1,8 +1,8 @@
-//! The state machine: takes inputs in their order, asks the engine what follows from each, and gathers what is to be
-//! done.
+//! The state machine of an instance. It processes inputs in their order, lets the engine decide each one, and gathers
+//! the outputs of the step in a [`Ready`].
 //!
-//! A saga is decided one input after the other. On shutdown nothing new begins: calls that wait are dropped, what is in
-//! flight may end and is written, and whatever is left is called again by the instance that adopts the saga.
+//! On shutdown nothing new begins. Calls in queues are dropped. RPCs and commits in flight may end, and their results
+//! are written. The instance that adopts a saga makes the remaining calls again.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,35 +13,36 @@ use matricula_engine::{
     Jitter, LeaveReason, Phase, Recorded, SagaState, StepIndex, decide,
 };
 
-use crate::admission::{Bounds, Rejection, Repeats, Room, when_decided};
+use crate::admission::{Bounds, Load, Rejection, Repeats, when_decided};
 use crate::destination::{Answered, DestinationStatus, Destinations};
 use crate::lease::{Adoption, ClockReading, Lease};
 use crate::line::{Line, LineView};
 use crate::log::{
-    Advance, Claimant, CommitProof, CommitQueue, Due, Entrant, Persisted, Settled, UNWRITTEN_MAX, UnpersistedLog,
-    Waiting,
+    Advance, CommitProof, CommitQueue, Deferred, Due, PendingAdmission, PendingTurn, Persisted, Settled, UNWRITTEN_MAX,
+    UnpersistedLog,
 };
 use crate::ready::{
-    Accepted, Admission, Admitted, AppendOutcome, Call, Change, Clearance, CommitAnswer, CommitNo, End, Input, Lane,
-    Notice, QueuedSaga, Ready, Registered, Reply, StoreAnswer, StoreRequest, StoredSaga, Submission, Summary, Turn,
+    Accepted, Admission, AdmissionOutcome, AppendOutcome, Call, Change, Clearance, CommitAnswer, CommitNo, End, Input,
+    Lane, Notice, QueuedSaga, Ready, Registered, Reply, StoreAnswer, StoreRequest, StoredSaga, Submission, Summary,
+    Turn,
 };
 use crate::slots::Slots;
 use crate::{CoreConfig, Moment, SagaId, Workflow, mix};
 
-/// Longest sleep of a saga's timer: a deadline that looks far because the clock was set back costs no more than this. A
-/// wake too many does no harm.
+/// Longest sleep of a saga's timer. If the database's clock is set back, a deadline looks too far away; this bounds the
+/// delay. A superfluous wake does no harm.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// A saga in memory.
 pub(crate) struct Saga<W: Workflow> {
     request: W::Request,
     pub state: Arc<SagaState>,
-    /// Calls that are under way or wait for their service.
+    /// Calls that are in flight or in the queue of their service.
     pub calling: Vec<(StepIndex, Direction)>,
     /// Its entry in the timers.
     wake_at: Option<Moment>,
     log: UnpersistedLog<W::Caller>,
-    /// It comes from another instance, and nothing was decided about it here.
+    /// It comes from another instance, and its first decision here is still to come.
     is_to_be_adopted: bool,
 }
 
@@ -52,36 +53,36 @@ pub struct Core<W: Workflow> {
     seed: u64,
     config: CoreConfig,
     pub(crate) sagas: HashMap<SagaId, Saga<W>>,
-    /// When sagas are to be woken. Not by the database's clock: when that is set back, no saga may wait for the
+    /// When sagas wake, by the monotonic clock: if the database's clock is set back, no saga may wait for the
     /// difference.
     timers: BTreeSet<(Moment, SagaId)>,
     bounds: Bounds,
     repeats: Repeats,
     line: Line<W::Request>,
     pub(crate) slots: Slots,
-    /// Submissions that are to be queued and are not answered: none that comes later may begin before them.
+    /// Unanswered submissions that are to be queued. While there are any, no later submission may begin at once.
     queueing: usize,
     pub(crate) destinations: Destinations<W::Request>,
     /// Admissions while there is a line.
     acceptance: CommitQueue<W::Request, W::Caller>,
     /// Everything else that is written.
     commits: CommitQueue<W::Request, W::Caller>,
-    /// When sagas are to be written whose events nothing waits for, in that order.
+    /// Sagas whose events nothing waits for, with the moment when these are written; the earliest comes first.
     flushes: VecDeque<(Moment, SagaId)>,
     pub(crate) lease: Lease,
     adoption: Adoption,
-    /// Sagas that are left alone and whose mark was not written; each heartbeat tries again.
+    /// Sagas that are left alone and could not be flagged; each heartbeat tries again.
     unflagged: Vec<SagaId>,
     is_stopping: bool,
     end: Option<End>,
-    /// The moment of the step.
+    /// The time of the current step.
     clock: ClockReading,
     ready: Ready<W>,
 }
 
 impl<W: Workflow> Core<W> {
-    /// An orchestrator whose instance was registered. The lease is as old as the question: the answer may have waited in a
-    /// process that was stopped. `seed` spreads retries; each instance has another one.
+    /// An orchestrator whose instance is registered. The lease counts from when the statement was sent, because the
+    /// answer may have waited in a suspended process. `seed` spreads retries; each instance has another one.
     pub fn new(workflow: W, config: &CoreConfig, instance: String, seed: u64, registered: Registered) -> Self {
         let (lease, now) = (Lease::new(config, registered), registered.answered_at);
         Self {
@@ -110,17 +111,17 @@ impl<W: Workflow> Core<W> {
         }
     }
 
-    /// Takes in what has happened, in its order, and whatever is due by now; returns all that is to be done. A step
-    /// without inputs only looks at what is due. After an end nothing is done any more.
+    /// Processes the inputs in their order, then everything that is due at `now`. Returns the outputs. After an end,
+    /// a step does nothing.
     pub fn step(&mut self, now: Moment, inputs: impl IntoIterator<Item = Input<W>>) -> Ready<W> {
         self.clock = self.lease.clock(now);
         for input in inputs {
             if self.end.is_none() {
-                self.take(input);
+                self.handle(input);
             }
         }
         if self.end.is_none() {
-            self.do_what_is_due();
+            self.run_due();
         }
         self.ready.end = self.end;
         std::mem::take(&mut self.ready)
@@ -141,12 +142,12 @@ impl<W: Workflow> Core<W> {
         self.slots.waiting()
     }
 
-    /// Sagas whose first event is on its way to the database: they are in memory soon.
+    /// Sagas whose first event is in a commit that is not answered.
     pub fn about_to_begin(&self) -> usize {
         self.slots.reserved()
     }
 
-    /// Sagas that had their turn and hold no slot while they wait for a service that is away, or for another saga.
+    /// Sagas that have begun and hold no slot while they wait for a service that is away, or for another saga.
     pub fn parked(&self) -> usize {
         self.slots.parked()
     }
@@ -156,22 +157,22 @@ impl<W: Workflow> Core<W> {
         self.commits.waiting() + self.acceptance.waiting()
     }
 
-    /// The waiting line, as far as it is known here.
+    /// The waiting line, as of the last answer of the database.
     pub fn line(&self, now: Moment) -> LineView {
-        self.line.view(self.slots.work(), now)
+        self.line.view(self.slots.mean_work(), now)
     }
 
-    /// How many are in line, as far as it is known here.
+    /// How many sagas are in line, as of the last answer of the database.
     pub fn in_line(&self) -> u64 {
         self.line.waiting()
     }
 
-    /// How each destination stands.
+    /// The status of each destination.
     pub fn destinations(&self, now: Moment) -> Vec<DestinationStatus> {
         self.destinations.statuses(self.lease.clock(now))
     }
 
-    /// What the sagas do.
+    /// The workflow of the sagas.
     pub fn workflow(&self) -> &W {
         &self.workflow
     }
@@ -181,7 +182,7 @@ impl<W: Workflow> Core<W> {
         self.workflow.definitions().current()
     }
 
-    fn take(&mut self, input: Input<W>) {
+    fn handle(&mut self, input: Input<W>) {
         match input {
             Input::Submitted { submission, caller } => self.submitted(submission, caller),
             Input::Commanded { saga, command, caller } => self.commanded(saga, command, caller),
@@ -199,13 +200,13 @@ impl<W: Workflow> Core<W> {
         }
     }
 
-    fn do_what_is_due(&mut self) {
+    fn run_due(&mut self) {
         if self.is_stopping {
-            self.commits.take_refused().into_iter().for_each(|saga| self.give_away(saga));
+            self.commits.take_refused().into_iter().for_each(|saga| self.hand_over(saga));
         } else {
             self.wake_sagas();
             self.fill_slots();
-            self.ask_for_sagas();
+            self.request_adoption();
         }
         while let Some((_, saga)) = self.flushes.pop_front_if(|(at, _)| *at <= self.clock.now) {
             self.write(saga);
@@ -240,7 +241,6 @@ impl<W: Workflow> Core<W> {
         others.into_iter().chain([timer, adoption, line]).chain(commits).flatten().min()
     }
 
-    /// The process is to end.
     fn stop(&mut self) {
         self.is_stopping = true;
         self.destinations.close();
@@ -265,22 +265,22 @@ impl<W: Workflow> Core<W> {
         if let Some(since) = unwritten_since {
             self.slots.unwritten(now.saturating_sub(since), now);
         }
-        let room = Room { line: &self.line, coming: self.queueing as u64, in_memory, unwritten_since };
+        let load = Load { line: &self.line, coming: self.queueing as u64, in_memory, unwritten_since };
         let limited = (!is_by_staff).then_some(subject.as_str());
-        match self.bounds.enter(limited, &room, now) {
+        match self.bounds.check(limited, &load, now) {
             Ok(()) => {}
             Err(Rejection::QueueFull { retry_after }) => return self.reply(caller, Reply::QueueFull { retry_after }),
             Err(Rejection::OverQuota { retry_after }) => {
                 return self.reply(caller, Reply::OverQuota { retry_after, subject, key, fingerprint });
             }
         }
-        // An event that does not fold must not be persisted: nobody could ever drive the saga.
+        // An event that does not fold must not be persisted: no instance could ever drive the saga.
         let (first, state) = match self.first_event(&request) {
             Ok(begins) => begins,
             Err(error) => return self.reply(caller, Reply::Unstorable(error.to_string())),
         };
         let has_line = !self.line.is_empty();
-        let begins = self.line.lets_through(is_by_staff) && self.queueing == 0 && self.slots.free(now) > 0;
+        let begins = self.line.may_begin_at_once(is_by_staff) && self.queueing == 0 && self.slots.free(now) > 0;
         if begins {
             self.slots.reserve(id);
         } else {
@@ -288,8 +288,8 @@ impl<W: Workflow> Core<W> {
         }
         let admission =
             Admission { id, subject, key, fingerprint, is_by_staff, request, first: begins.then_some(first) };
-        let entrant = Entrant { state: begins.then_some(state), caller, came_at: now };
-        if has_line { &mut self.acceptance } else { &mut self.commits }.admit(admission, entrant);
+        let pending = PendingAdmission { state: begins.then_some(state), caller, arrived_at: now };
+        if has_line { &mut self.acceptance } else { &mut self.commits }.admit(admission, pending);
     }
 
     /// The first event of a saga that begins now, and its state after it.
@@ -322,54 +322,61 @@ impl<W: Workflow> Core<W> {
     fn settled(&mut self, settled: Settled<W::Request, W::Caller>) {
         let proof = &settled.proof;
         if let Some(line) = settled.line {
-            self.line.seen(line, self.clock.now);
+            self.line.update(line, self.clock.now);
         }
         let mut begun = Vec::new();
-        for ((admission, entrant), outcome) in
-            settled.commit.admissions.iter().zip(settled.entrants).zip(settled.admissions)
+        for ((admission, pending), outcome) in
+            settled.commit.admissions.iter().zip(settled.pending_admissions).zip(settled.admissions)
         {
-            begun.extend(self.admitted(proof, admission, entrant, outcome));
+            begun.extend(self.admitted(proof, admission, pending, outcome));
         }
         if let Some(claim) = settled.commit.claim.as_ref().filter(|_| !settled.claimed.is_empty()) {
-            begun.extend(self.claimed(proof, &claim.turns, settled.claimants, &settled.claimed, settled.claim_problem));
+            begun.extend(self.claimed(
+                proof,
+                &claim.turns,
+                settled.pending_turns,
+                &settled.claimed,
+                settled.claim_problem,
+            ));
         }
         for (append, outcome) in settled.commit.appends.iter().zip(settled.appends) {
             match outcome {
                 AppendOutcome::Appended => self.appended(proof, append.saga, append.summary),
                 AppendOutcome::Conflict => {
                     self.ready.notices.push(Notice::LostOwnership { saga: append.saga });
-                    self.give_away(append.saga);
+                    self.hand_over(append.saga);
                 }
             }
         }
         self.ready.store.extend(settled.refused.map(|saga| StoreRequest::Flag { sagas: vec![saga] }));
-        // While the process ends, no saga begins: another instance adopts it.
+        // During a shutdown no saga begins: another instance adopts it.
         if !self.is_stopping {
             begun.into_iter().for_each(|saga| self.decide(saga, SagaInput::Resume, None));
         }
     }
 
-    /// A submission was answered by the database. The saga that begins now.
+    /// Replies to a submission that the database has answered. Returns the saga if it begins now.
     fn admitted(
         &mut self,
         proof: &CommitProof,
         admission: &Admission<W::Request>,
-        entrant: Entrant<W::Caller>,
-        outcome: Result<Admitted, String>,
+        pending: PendingAdmission<W::Caller>,
+        outcome: Result<AdmissionOutcome, String>,
     ) -> Option<SagaId> {
-        let (id, Entrant { state, caller, came_at }, now) = (admission.id, entrant, self.clock.now);
-        // An earlier try was written and not answered. Its saga was claimed, and its owner has ended.
+        let (id, PendingAdmission { state, caller, arrived_at }, now) = (admission.id, pending, self.clock.now);
+        // An earlier try of the commit was written, but its answer was lost. Another instance claimed the saga and
+        // ended, and this instance has adopted it.
         let is_adopted = self.sagas.contains_key(&id);
-        // It may have been read from the line before this answer came, and be claimed by now.
+        // The saga may have been read from the line before this answer came. Then its claim uses the slot.
         let keeps_slot = state.is_some() && !self.commits.is_claiming(id);
         self.queueing -= usize::from(state.is_none());
-        if let Ok(Admitted::Begun { .. } | Admitted::Queued { .. }) = outcome {
-            self.slots.accepted(now.saturating_sub(came_at), now);
+        if let Ok(AdmissionOutcome::Begun { .. } | AdmissionOutcome::Queued { .. }) = outcome {
+            self.slots.accepted(now.saturating_sub(arrived_at), now);
             self.repeats.accepted(&admission.subject, &admission.key, &admission.fingerprint, id);
         }
         let accepted = |ticket, is_queued| Reply::Accepted(proof.persisted(Accepted { id, ticket, is_queued }));
         let reply = match outcome {
-            Ok(Admitted::Begun { ticket }) => {
+            Ok(AdmissionOutcome::Begun { ticket }) => {
                 self.reply(caller, accepted(ticket, false));
                 if is_adopted {
                     return None;
@@ -379,15 +386,15 @@ impl<W: Workflow> Core<W> {
                 self.enter(id, admission.request.clone(), &state, false);
                 return Some(id);
             }
-            Ok(Admitted::Queued { ticket }) => accepted(ticket, true),
-            Ok(Admitted::Existing { id, same_request }) => Reply::Existing { id, same_request },
-            Ok(Admitted::OverQuota) => Reply::OverQuota {
+            Ok(AdmissionOutcome::Queued { ticket }) => accepted(ticket, true),
+            Ok(AdmissionOutcome::Existing { id, same_request }) => Reply::Existing { id, same_request },
+            Ok(AdmissionOutcome::OverQuota) => Reply::OverQuota {
                 retry_after: when_decided(&self.line, now),
                 subject: admission.subject.clone(),
                 key: admission.key.clone(),
                 fingerprint: admission.fingerprint.clone(),
             },
-            Ok(Admitted::Closed { sentence }) => Reply::Closed { sentence },
+            Ok(AdmissionOutcome::Closed { sentence }) => Reply::Closed { sentence },
             Err(problem) => Reply::Unstorable(problem),
         };
         if keeps_slot && !is_adopted {
@@ -399,10 +406,10 @@ impl<W: Workflow> Core<W> {
 
     // The line.
 
-    /// Claims the sagas whose turn it is, as many as may begin.
+    /// Claims the next sagas in line, as many as may begin.
     fn claim(&mut self) {
         let Some((after, sagas)) = self.line.claim(self.may_begin(), self.clock.now) else { return };
-        // A cancel has taken some out of the line before their turn.
+        // Commands may have taken some of them out of the line before their turn.
         let queued = sagas.into_iter().filter(|saga| !self.sagas.contains_key(&saga.id)).collect::<Vec<_>>();
         if queued.is_empty() {
             return self.line.claim_ended(Vec::new(), false, self.clock.now);
@@ -411,18 +418,18 @@ impl<W: Workflow> Core<W> {
         self.commits.claim(after, turns.into_iter());
     }
 
-    /// How many sagas may be taken out of the line.
+    /// How many sagas may be claimed now.
     fn may_begin(&self) -> usize {
         let memory = self.config.sagas_in_memory_max.saturating_sub(self.sagas.len() + self.slots.reserved());
         self.slots.free(self.clock.now).min(memory)
     }
 
-    /// A queued saga on its way out of the line, by its turn or by a command.
+    /// Builds the claim of a queued saga, by its turn or by a command, and reserves its slot.
     fn turn(
         &mut self,
         queued: QueuedSaga<W::Request>,
         command: Option<(SagaInput, W::Caller)>,
-    ) -> (Turn, Claimant<W::Request, W::Caller>) {
+    ) -> (Turn, PendingTurn<W::Request, W::Caller>) {
         let QueuedSaga { id: saga, ticket, accepted_at_ms, request } = queued;
         let is_out_of_order = command.is_some();
         if is_out_of_order {
@@ -438,31 +445,31 @@ impl<W: Workflow> Core<W> {
             Ok((first, saga)) => (first, Ok(saga)),
             Err(problem) => {
                 let now_ms = self.clock.now_ms;
-                // As if it had all steps, so that its log folds.
+                // The request can't be read. The event names all steps, so that the log folds.
                 let applies: Vec<_> = self.current().steps().iter().map(|step| step.name).collect();
                 let admitted = self.current().admit(applies, now_ms);
                 let first = Recorded::first(now_ms, admitted);
                 (first, Err(LeaveReason::Unreadable(problem)))
             }
         };
-        (Turn { saga, ticket, first, accepted_at_ms, is_out_of_order }, Claimant { saga: saga_of, command })
+        (Turn { saga, ticket, first, accepted_at_ms, is_out_of_order }, PendingTurn { saga: saga_of, command })
     }
 
-    /// A claim was answered by the database. The sagas that begin now.
+    /// Processes the answer to a claim. Returns the sagas that begin now.
     fn claimed(
         &mut self,
         proof: &CommitProof,
         turns: &[Turn],
-        claimants: Vec<Claimant<W::Request, W::Caller>>,
+        pending_turns: Vec<PendingTurn<W::Request, W::Caller>>,
         claimed: &[bool],
         problem: Option<String>,
     ) -> Vec<SagaId> {
         let (mut begun, mut missed) = (Vec::new(), Vec::new());
         let has_claimed = turns.iter().zip(claimed).any(|(turn, is_mine)| *is_mine && !turn.is_out_of_order);
-        for ((turn, claimant), &is_mine) in turns.iter().zip(claimants).zip(claimed) {
-            let (id, Claimant { saga, command }) = (turn.saga, claimant);
+        for ((turn, pending), &is_mine) in turns.iter().zip(pending_turns).zip(claimed) {
+            let (id, PendingTurn { saga, command }) = (turn.saga, pending);
             match saga {
-                // A command has taken it out of the line here, just before its turn.
+                // A command has taken it out of the line at this instance, just before its turn.
                 _ if self.sagas.contains_key(&id) => {}
                 Ok((request, state)) if is_mine => {
                     self.slots.begin(id, self.clock.now);
@@ -507,8 +514,8 @@ impl<W: Workflow> Core<W> {
         if self.is_stopping || self.sagas.contains_key(&queued.id) {
             return self.commanded(queued.id, command, caller);
         }
-        let (turn, claimant) = self.turn(queued, Some((command, caller)));
-        self.commits.claim_out_of_order(turn, claimant);
+        let (turn, pending) = self.turn(queued, Some((command, caller)));
+        self.commits.claim_out_of_order(turn, pending);
     }
 
     // Sagas in memory.
@@ -522,22 +529,23 @@ impl<W: Workflow> Core<W> {
         self.sagas.insert(id, Saga { request, state, calling, wake_at, log, is_to_be_adopted });
     }
 
-    fn ask_for_sagas(&mut self) {
-        // No more is adopted than will soon have a slot: the rest is left to other instances, and out of memory.
+    fn request_adoption(&mut self) {
+        // No more sagas are adopted than will soon have a slot. Other instances adopt the rest, and it costs no memory
+        // here.
         let has_room =
             self.slots.waiting() < self.config.in_flight_max && self.sagas.len() < self.config.sagas_in_memory_max;
-        self.ready.store.extend(self.adoption.ask(&self.lease, has_room, self.clock.now));
+        self.ready.store.extend(self.adoption.next_request(&self.lease, has_room, self.clock.now));
     }
 
     fn store_answered(&mut self, request: StoreRequest, answer: StoreAnswer<W::Request>) {
         match (request, answer) {
             (_, StoreAnswer::Fenced) => self.end = Some(End::Fenced),
-            (StoreRequest::Renew { asked_at }, StoreAnswer::Renewed { database_now_ms }) => {
-                self.lease.renewed(database_now_ms, asked_at, self.clock.now);
+            (StoreRequest::Renew { sent_at }, StoreAnswer::Renewed { database_now_ms }) => {
+                self.lease.renewed(database_now_ms, sent_at, self.clock.now);
                 self.clock = self.lease.clock(self.clock.now);
             }
             (StoreRequest::Flag { sagas }, StoreAnswer::Failed) => {
-                // A saga in memory gets its mark from its own log.
+                // For a saga in memory, its own log sets the flag.
                 self.unflagged.extend(sagas.into_iter().filter(|saga| !self.sagas.contains_key(saga)));
             }
             (StoreRequest::Renew { .. } | StoreRequest::Flag { .. }, _) => {}
@@ -554,7 +562,7 @@ impl<W: Workflow> Core<W> {
         }
     }
 
-    /// Sorts adopted sagas into those that can be driven on and those that are left alone.
+    /// Takes adopted sagas into memory. Those that can't be driven are flagged and left alone.
     fn adopt(&mut self, stored: Vec<StoredSaga<W::Request>>) {
         let proof = CommitProof::of_read_rows();
         let (mut adopted, mut left) = (0, Vec::new());
@@ -585,19 +593,19 @@ impl<W: Workflow> Core<W> {
         self.fill_slots();
     }
 
-    fn give_away(&mut self, saga: SagaId) {
+    fn hand_over(&mut self, saga: SagaId) {
         self.ready.changes.push(Change::HandedOver { saga });
-        self.forget(saga);
+        self.drop_saga(saga);
     }
 
-    fn forget(&mut self, id: SagaId) {
+    fn drop_saga(&mut self, id: SagaId) {
         let Some(saga) = self.sagas.remove(&id) else { return };
         if let Some(at) = saga.wake_at {
             self.timers.remove(&(at, id));
         }
         self.slots.release(id);
-        // A call that still waits for its service is none of a saga that has ended or is driven elsewhere. Mostly there is
-        // no such call; after a skipped compensation there may be.
+        // No call may leave for a saga that has ended or is driven elsewhere. Usually none is queued any more; after a
+        // skipped compensation there may be one.
         for (step, direction) in saga.calling {
             self.destinations.withdraw(id, step, direction);
         }
@@ -612,16 +620,16 @@ impl<W: Workflow> Core<W> {
 
     // What happens to a saga.
 
-    /// Sends the calls that may leave. Sagas whose calls wait for a service that is away give their slots to others.
+    /// Sends the calls that may leave. Sagas whose calls wait for a service that is away give up their slots.
     fn send_calls(&mut self) {
         self.ready.rpcs = self.destinations.send(self.clock, &mut self.ready.notices);
         for call in self.ready.rpcs.iter().flat_map(|rpc| rpc.calls.iter()) {
-            // Of steps that are called together, one may wait on.
+            // Another step of the same stage may still wait for a service that is away.
             if !is_waiting_on(self.workflow.definitions(), &self.sagas, &self.destinations, call.saga) {
                 self.slots.unpark(call.saga);
             }
         }
-        for saga in self.destinations.left_waiting(self.clock.now) {
+        for saga in self.destinations.sagas_of_newly_away(self.clock.now) {
             self.slots.park(saga);
         }
     }
@@ -631,7 +639,7 @@ impl<W: Workflow> Core<W> {
             self.decide(saga, SagaInput::Resume, None);
         }
         self.claim();
-        self.ready.store.extend(self.line.ask(self.may_begin(), self.clock.now));
+        self.ready.store.extend(self.line.next_read(self.may_begin(), self.clock.now));
     }
 
     fn wake_sagas(&mut self) {
@@ -649,13 +657,14 @@ impl<W: Workflow> Core<W> {
         if let Some(saga) = self.sagas.get_mut(&saga) {
             saga.calling.retain(|calling| *calling != (step, direction));
         }
-        // Until the next attempt leaves, the slot is free for others: the service is away, or another saga is waited for.
+        // After an error the saga gives up its slot until the next attempt leaves: the service is away, or the saga
+        // waits for another saga.
         match answer {
             CallAnswer::Unknown(_) => self.slots.park(saga),
             _ if is_waiting_on(self.workflow.definitions(), &self.sagas, &self.destinations, saga) => {}
             _ => self.slots.unpark(saga),
         }
-        // Both moments come from one reading of one clock, so that they are as far apart as the call has taken.
+        // One clock reading for both times, so that their difference is the duration of the call.
         let started_at_ms = self.clock.ms_at(started_at);
         self.decide(saga, SagaInput::Answered { step, direction, attempt, started_at_ms, answer }, None);
     }
@@ -664,9 +673,9 @@ impl<W: Workflow> Core<W> {
         if !self.sagas.contains_key(&saga) {
             return self.reply(caller, Reply::NotHere);
         }
-        // A cancel of a saga that waits for its turn starts the compensation before anything is called. It does not
-        // wait for a slot: for a moment there are more sagas at work, which costs less than the steps that are now not
-        // taken. Of an adopted saga, the calls that are due leave first, and are undone.
+        // The cancel of an adopted saga that waits for a slot takes effect at once, even if this exceeds the limit for
+        // a moment: undoing now costs less than the steps that are not taken. The calls that are due leave first, and
+        // are undone.
         let is_cancel = matches!(command, SagaInput::Cancel { .. });
         let was_waiting = is_cancel && self.slots.begin_early(saga);
         self.decide(saga, command, Some(caller));
@@ -678,7 +687,7 @@ impl<W: Workflow> Core<W> {
     fn decide(&mut self, id: SagaId, input: SagaInput, caller: Option<W::Caller>) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         if std::mem::take(&mut saga.is_to_be_adopted) {
-            // Before anything else is decided: what its last owner did may be missing from its log.
+            // This must be the first decision: the calls of the last owner may be missing from the log.
             let input = SagaInput::Adopt { by: self.instance.clone() };
             self.decide(id, input, None);
         }
@@ -698,13 +707,13 @@ impl<W: Workflow> Core<W> {
             }
         };
         saga.state = Arc::new(decision.state);
-        let is_turned = !was_compensating && saga.state.phase() == Phase::Compensating;
+        let starts_compensating = !was_compensating && saga.state.phase() == Phase::Compensating;
         let due = saga.log.decided(decision.events, decision.effects, caller, &saga.state);
-        if is_by_operator || is_turned {
+        if is_by_operator || starts_compensating {
             self.withdraw_calls(id);
         }
         self.set_timer(id, decision.wake_at_ms);
-        self.act(id, decision.ahead, Clearance::AheadOfLog);
+        self.run_effects(id, decision.ahead, Clearance::AheadOfLog);
         self.follow(id, due);
     }
 
@@ -712,7 +721,7 @@ impl<W: Workflow> Core<W> {
         let sleep_until = self.clock.now + SLEEP_MAX;
         let wake_at = wake_at_ms.map(|at_ms| self.clock.moment_of(at_ms).min(sleep_until));
         let Some(saga) = self.sagas.get_mut(&id) else { return };
-        // An earlier wake does: it finds out when the next is due.
+        // A timer that is already set earlier suffices: that wake sets the next one.
         if saga.wake_at.zip(wake_at).is_some_and(|(set, wanted)| set <= wanted) {
             return;
         }
@@ -722,10 +731,10 @@ impl<W: Workflow> Core<W> {
         self.timers.extend(wake_at.map(|at| (at, id)));
     }
 
-    /// Does what is due of a saga's log.
+    /// Carries out what a decision or an append makes due for a saga's log.
     fn follow(&mut self, id: SagaId, due: Due<W::Caller>) {
         match due {
-            Due::Now(waiting) => self.done_waiting(id, waiting),
+            Due::Now(deferred) => self.run_deferred(id, deferred),
             Due::Write => self.write(id),
             Due::Later if self.is_stopping => self.write(id),
             Due::Later => self.flushes.push_back((self.clock.now + UNWRITTEN_MAX, id)),
@@ -733,7 +742,7 @@ impl<W: Workflow> Core<W> {
         }
     }
 
-    /// Hands what a saga has decided to the next commit, unless an append of it is under way.
+    /// Adds a saga's unpersisted events to the next commit, unless an append of the saga is in flight.
     fn write(&mut self, id: SagaId) {
         let append = self.sagas.get_mut(&id).and_then(|saga| saga.log.send(id, &saga.state));
         if let Some(append) = append {
@@ -744,30 +753,30 @@ impl<W: Workflow> Core<W> {
     fn appended(&mut self, proof: &CommitProof, id: SagaId, after: Summary) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         let Some(advance) = saga.log.appended(proof, &saga.state) else { return };
-        let Advance { waiting, state, before, due } = advance;
+        let Advance { deferred, state, before, due } = advance;
         let request = saga.request.clone();
         self.ready.changes.push(Change::Advanced { saga: id, request, state, before, after });
-        self.done_waiting(id, waiting);
+        self.run_deferred(id, deferred);
         self.follow(id, due);
     }
 
-    fn done_waiting(&mut self, id: SagaId, waiting: Persisted<Waiting<W::Caller>>) {
-        let done = waiting.unit();
-        let Waiting { effects, callers } = waiting.into_inner();
+    fn run_deferred(&mut self, id: SagaId, deferred: Persisted<Deferred<W::Caller>>) {
+        let done = deferred.unit();
+        let Deferred { effects, callers } = deferred.into_inner();
         for caller in callers {
             self.ready.replies.push((caller, Reply::Done(done)));
         }
-        self.act(id, effects, Clearance::Persisted(done));
+        self.run_effects(id, effects, Clearance::Persisted(done));
     }
 
-    fn act(&mut self, id: SagaId, effects: Vec<Effect>, clearance: Clearance) {
+    fn run_effects(&mut self, id: SagaId, effects: Vec<Effect>, clearance: Clearance) {
         for effect in effects {
             match effect {
                 Effect::Call { step, direction, attempt } => self.call(id, (step, direction), attempt, clearance),
                 Effect::Decided(_) => self.slots.decided(id, self.clock.now),
                 Effect::Finished => {
                     self.ready.notices.push(Notice::Finished { saga: id });
-                    self.forget(id);
+                    self.drop_saga(id);
                 }
             }
         }
@@ -775,12 +784,13 @@ impl<W: Workflow> Core<W> {
 
     fn call(&mut self, id: SagaId, (step, direction): (StepIndex, Direction), attempt: u32, clearance: Clearance) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
-        // A call that waited for the log may have been made by a later decision, and be over by now; or an operator has
+        // While the call waited for the log, a later decision may have made it obsolete, or an operator may have
         // abandoned the saga.
         let definition = self.workflow.definitions().of(&saga.state);
         let mut trying = saga.state.trying(definition);
-        let is_it = |(of, way, call): (_, _, &CallState)| (of, way, call.attempts + 1) == (step, direction, attempt);
-        if !trying.any(is_it) || self.is_stopping || saga.calling.contains(&(step, direction)) {
+        let is_this_call =
+            |(of, way, call): (_, _, &CallState)| (of, way, call.attempts + 1) == (step, direction, attempt);
+        if !trying.any(is_this_call) || self.is_stopping || saga.calling.contains(&(step, direction)) {
             return;
         }
         let spec = definition.step(step);
@@ -804,14 +814,14 @@ impl<W: Workflow> Core<W> {
         }
     }
 
-    /// Takes back the calls that wait for their service and that the saga does not wait for any more. The service would
-    /// get them when it is back. After an operator's decision it would do a second time, or after all, what somebody has
-    /// done by hand. After a cancel it would do what is then undone, and a pivot before it is withdrawn.
+    /// Removes queued calls that the saga does not need any more; otherwise the service would execute them when it is
+    /// back. After an operator's decision it would repeat what a person has done manually. After a cancel it would do
+    /// what is then undone, or commit the pivot before the withdrawal.
     fn withdraw_calls(&mut self, id: SagaId) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         let (state, destinations) = (&saga.state, &mut self.destinations);
         let definition = self.workflow.definitions().of(state);
-        // A call that has left is under way until it ends: if it becomes due again meanwhile, it is not made twice.
+        // A call that has left stays in `calling` until it ends, so that it is not made twice if it becomes due again.
         saga.calling.retain(|&call| {
             let is_due = state.trying(definition).any(|(step, direction, _)| (step, direction) == call);
             is_due || !destinations.withdraw(id, call.0, call.1)
@@ -819,8 +829,8 @@ impl<W: Workflow> Core<W> {
     }
 }
 
-/// The answer to a command for a saga that is finished, which is in no core: a command that has taken effect is
-/// answered so, and every other comes too late.
+/// The answer to a command for a finished saga, which is in no core. A command that had already taken effect succeeds;
+/// every other one comes too late.
 pub fn answer_finished(
     definitions: &Definitions,
     state: &SagaState,
@@ -830,7 +840,7 @@ pub fn answer_finished(
     decide(definitions.of(state), state, command, now_ms, Jitter(0)).map(|_| ())
 }
 
-/// Whether a call of a saga waits for a service that is away.
+/// Whether any call of a saga waits for a service that is away.
 fn is_waiting_on<W: Workflow>(
     definitions: &Definitions,
     sagas: &HashMap<SagaId, Saga<W>>,
@@ -841,7 +851,7 @@ fn is_waiting_on<W: Workflow>(
     sagas.get(&id).is_some_and(|saga| saga.calling.iter().any(|(step, _)| is_away(saga, *step)))
 }
 
-/// The jitter of a decision: of one saga at one place of its log.
+/// The jitter of a decision. It depends on the saga and on the position in its log.
 fn jitter(seed: u64, saga: SagaId, sequence: u64) -> Jitter {
     let bits = saga.as_u128();
     let saga = (bits ^ (bits >> 64)) as u64;

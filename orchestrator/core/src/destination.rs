@@ -1,17 +1,17 @@
-//! The services as one instance sees them: which calls wait for each, what is in flight, and whether it answers.
+//! The services as one instance sees them: for each, the queued calls, the RPCs in flight, and whether it answers.
 //!
 //! ```text
-//! queue ──► a queue an RPC ──send──► in flight (at most `in_flight_max` RPCs) ──ended──► answers
-//!                            ▲                │ a batch that is found invalid
-//!                         breaker             └──► sent again in halves, one after the other
+//! queue ──► one queue for each RPC name ──send──► in flight (at most `in_flight_max`) ──ended──► answers
+//!                                         ▲                │ a batch that the service rejects as invalid
+//!                                      breaker             └──► sent again in halves, one after the other
 //! ```
 //!
-//! Calls that wait for the same RPC leave together when the limit has room. A call that somebody waits for has no
-//! timer, so an idle destination is called at once, and a busy one gets large batches. Other calls gather for
-//! [`GATHER_MAX`]. The RPC whose first call has waited longest goes next.
+//! Calls of the same RPC leave together when the limit has room. There is usually no timer: an idle destination is
+//! called at once, and a busy one gets large batches. Only calls that no client waits for gather for [`GATHER_MAX`].
+//! Among the queues, the one whose first call has waited longest goes next.
 //!
-//! Promises: each call that has left gets one answer, whatever happens, unless the instance stops. A timeout and a
-//! wrong number of answers are errors like others. An operation that a service finds invalid spoils no other.
+//! Promises: each call that has left gets exactly one answer, unless the instance stops. A timeout and a wrong number
+//! of answers are errors. An operation that a service rejects as invalid does not affect the other calls of its batch.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use matricula_engine::{CallAnswer, CallError, CallWait, Code, Definitions, Direc
 use crate::lease::ClockReading;
 use crate::{Call, CoreConfig, Moment, Notice, Rpc, RpcNo, SagaId};
 
-/// A service that answers nothing for so long is away: sagas that wait for it give their slots to others. Longer than any
-/// answer takes of a service that is only busy, and well within the second in which others are to be decided.
+/// A service without an answer for this time is away: sagas that wait for it give up their slots. A busy service
+/// answers sooner, and other sagas must be decided within a second.
 const AWAY_AFTER: Duration = Duration::from_millis(500);
-/// How long a call that nobody waits for waits for others of its kind: so one call has the notifications of many
-/// registrations, and with it one commit and one statement; to a student it is no time.
+/// How long a call that no client waits for is delayed until it shares an RPC with calls of its kind. Then one commit
+/// of the service has the notifications of many registrations. A student does not notice the delay.
 const GATHER_MAX: Duration = Duration::from_millis(50);
 
 /// How a call ended.
@@ -41,14 +41,14 @@ pub(crate) struct Answered {
     pub answer: CallAnswer,
 }
 
-/// How a service answers, and what waits for it, for operators.
+/// The status of a service, for operators.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DestinationStatus {
     /// The service.
     pub name: &'static str,
-    /// Calls that wait.
+    /// Queued calls.
     pub waiting: usize,
-    /// How long the call has waited that waits longest; zero when none waits.
+    /// How long the oldest queued call has waited; zero without one.
     pub longest_wait: Duration,
     /// RPCs in flight.
     pub in_flight: usize,
@@ -56,11 +56,12 @@ pub struct DestinationStatus {
     pub in_flight_max: usize,
     /// "closed", "open" or "probing".
     pub breaker: &'static str,
-    /// When an open breaker lets the next call through; none while that one is under way, or it is closed.
+    /// When an open breaker lets the next call through; none while that call is in flight, or if the breaker is closed.
     pub probe_at_ms: Option<i64>,
-    /// How the last RPC failed; empty when it did not.
+    /// The error of the last RPC; empty if it succeeded.
     pub last_error: String,
-    /// When the first RPC left that failed, or has no answer for long, without a success since; none while it answers.
+    /// When the service began to fail: when the first RPC left that has failed or is long unanswered, without a success
+    /// since. None while the service answers.
     pub failing_since_ms: Option<i64>,
 }
 
@@ -69,7 +70,7 @@ pub struct DestinationStatus {
 pub(crate) struct Destinations<R> {
     /// In the order of the tables of steps.
     all: Vec<Destination<R>>,
-    /// RPCs so far.
+    /// How many RPCs were sent, for their numbers.
     sent: u64,
     is_closed: bool,
 }
@@ -80,7 +81,7 @@ impl<R: Clone> Destinations<R> {
         Self { all: names.map(|name| Destination::new(name, config)).collect(), sent: 0, is_closed: false }
     }
 
-    /// A call to a destination waits from now on for the RPC of this name.
+    /// Queues a call for the RPC of this name.
     pub(crate) fn queue(
         &mut self,
         destination: &'static str,
@@ -95,46 +96,46 @@ impl<R: Clone> Destinations<R> {
         }
     }
 
-    /// Whether a destination answers no calls, or an operator has parked them.
+    /// Whether a destination does not answer, or an operator has parked its calls.
     pub(crate) fn is_away(&self, destination: &'static str) -> bool {
         self.all.iter().any(|found| found.name == destination && found.is_away)
     }
 
-    /// Looks which services answer; the sagas whose calls wait for one that has just ceased to.
-    pub(crate) fn left_waiting(&mut self, now: Moment) -> Vec<SagaId> {
+    /// Updates which services are away. Returns the sagas whose calls wait for a service that has just become away.
+    pub(crate) fn sagas_of_newly_away(&mut self, now: Moment) -> Vec<SagaId> {
         let mut waiting = Vec::new();
         for destination in &mut self.all {
-            if destination.has_gone(now) {
+            if destination.becomes_away(now) {
                 waiting.extend(destination.sagas());
             }
         }
         waiting
     }
 
-    /// A call is not to be made any more, if it still waits: its saga does not wait for it. Returns whether it
-    /// waited in a queue. Any other call ends with its batch; if the batch is sent again in halves, it is left out.
+    /// Removes a call that its saga does not need any more from its queue. Returns whether it was queued. A call in
+    /// flight ends with its batch; if the batch is sent again in halves, the call is left out.
     pub(crate) fn withdraw(&mut self, saga: SagaId, step: StepIndex, direction: Direction) -> bool {
-        let is_it = |call: &Call<R>| (call.saga, call.step, call.direction) == (saga, step, direction);
+        let is_this_call = |call: &Call<R>| (call.saga, call.step, call.direction) == (saga, step, direction);
         let waiting = |queues: &[Queue<R>]| queues.iter().map(|queue| queue.calls.len()).sum::<usize>();
         let mut has_waited = false;
         for Destination { queues, in_flight, .. } in &mut self.all {
-            in_flight.iter_mut().for_each(|batch| batch.withdraw(is_it));
+            in_flight.iter_mut().for_each(|batch| batch.withdraw(is_this_call));
             let before = waiting(queues);
-            queues.iter_mut().for_each(|queue| queue.calls.retain(|queued| !is_it(&queued.call)));
+            queues.iter_mut().for_each(|queue| queue.calls.retain(|queued| !is_this_call(&queued.call)));
             has_waited |= waiting(queues) < before;
         }
         has_waited
     }
 
-    /// From now on at most so many RPCs to a destination are in flight; 0 parks its calls.
+    /// Sets the most RPCs in flight to a destination; 0 parks its calls.
     pub(crate) fn set_limit(&mut self, destination: &str, in_flight_max: usize) {
         for found in self.all.iter_mut().filter(|found| found.name == destination) {
             found.in_flight_max = in_flight_max;
         }
     }
 
-    /// The instance stops: it drops the calls that wait, and the next owners of their sagas make them. Nothing is sent
-    /// any more, no half of a batch either. RPCs that are in flight may end.
+    /// Stops sending, for a shutdown. Queued calls and unsent halves of batches are dropped: the next owners of the
+    /// sagas make these calls. RPCs in flight may end.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
         for destination in &mut self.all {
@@ -143,8 +144,8 @@ impl<R: Clone> Destinations<R> {
         }
     }
 
-    /// An RPC has ended. Returns the answers of its calls; none when the RPC is not known any more, and none yet while
-    /// its batch is sent again in halves.
+    /// An RPC has ended. Returns the answers of its calls: none if the RPC is unknown, or while its batch is sent again
+    /// in halves.
     pub(crate) fn ended(
         &mut self,
         number: RpcNo,
@@ -153,12 +154,12 @@ impl<R: Clone> Destinations<R> {
         notices: &mut Vec<Notice>,
     ) -> Vec<Answered> {
         for destination in &mut self.all {
-            if let Some(place) = destination.in_flight.iter().position(|batch| batch.number == Some(number)) {
-                let has_ended = destination.in_flight[place].part_ended(destination.name, answer);
+            if let Some(index) = destination.in_flight.iter().position(|batch| batch.number == Some(number)) {
+                let has_ended = destination.in_flight[index].part_ended(destination.name, answer);
                 if !has_ended && !self.is_closed {
                     return Vec::new();
                 }
-                let batch = destination.in_flight.remove(place);
+                let batch = destination.in_flight.remove(index);
                 destination.batch_ended(&batch, now, notices);
                 return batch.answered();
             }
@@ -166,19 +167,18 @@ impl<R: Clone> Destinations<R> {
         Vec::new()
     }
 
-    /// Takes the RPCs that may leave now, and notices which destinations have begun to fail or answer again. `clock` is
-    /// read now.
+    /// Returns the RPCs that may leave now, and reports destinations that have begun to fail or answer again.
     pub(crate) fn send(&mut self, clock: ClockReading, notices: &mut Vec<Notice>) -> Vec<Rpc<R>> {
         let mut rpcs = Vec::new();
         for destination in &mut self.all {
             destination.send(clock.now, &mut self.sent, &mut rpcs);
-            destination.observe(clock, notices);
+            destination.update_failing(clock, notices);
         }
         rpcs
     }
 
-    /// When to send again though nothing has happened: calls have gathered, a breaker lets a probe through, or a
-    /// service has been silent for too long.
+    /// When to send again without an input: gathered calls leave, a breaker lets a probe through, or a service has been
+    /// silent for too long.
     pub(crate) fn wake_at(&self, now: Moment) -> Option<Moment> {
         let wake_at = |destination: &Destination<R>| {
             destination.sends_at(now).into_iter().chain(destination.silent_at(now)).min()
@@ -191,12 +191,12 @@ impl<R: Clone> Destinations<R> {
         self.all.iter().map(|destination| destination.in_flight.len()).sum()
     }
 
-    /// Of each destination, in the order of the table. `clock` is read now.
+    /// The status of each destination, in the order of the tables.
     pub(crate) fn statuses(&self, clock: ClockReading) -> Vec<DestinationStatus> {
         self.all.iter().map(|destination| destination.status(clock)).collect()
     }
 
-    /// Where the calls of a saga are. `clock` is read now.
+    /// The waits of a saga's calls.
     pub(crate) fn waits_of(&self, saga: SagaId, clock: ClockReading) -> Vec<CallWait> {
         self.all.iter().flat_map(|destination| destination.waits_of(saga, clock)).collect()
     }
@@ -209,24 +209,24 @@ struct Destination<R> {
     /// The most calls in one RPC.
     batch_max: usize,
     call_timeout: Duration,
-    /// How long it may answer no call until it counts as failing.
+    /// The longest time without an answer until the service counts as failing.
     silence_max: Duration,
     /// The most RPCs at a time; operators change it.
     in_flight_max: usize,
-    /// A queue an RPC.
+    /// One queue for each RPC name.
     queues: Vec<Queue<R>>,
     /// In the order in which they left.
     in_flight: Vec<Batch<R>>,
     breaker: Breaker,
-    /// It answered no call when it was last looked at, or its calls were parked.
+    /// At the last check it did not answer, or its calls were parked.
     is_away: bool,
-    /// How the last RPC failed; empty when it did not.
+    /// The error of the last RPC; empty if it succeeded.
     last_error: String,
     /// When the first RPC left that failed without a success since.
     failing_since: Option<Moment>,
     succeeded_at: Option<Moment>,
-    /// When it began to fail, silence included, as it was first seen: by the database's clock, so that it stays when
-    /// that clock is read again.
+    /// When it began to fail or to be silent. It is converted to the database's clock once, so that a later reading of
+    /// that clock does not change it.
     failing_since_ms: Option<i64>,
 }
 
@@ -254,16 +254,16 @@ impl<R: Clone> Destination<R> {
         }
     }
 
-    /// Looks whether it answers; whether it has just ceased to. No timer is set for it: without other inputs no saga needs
+    /// Updates `is_away`. Returns whether it has just become true. This needs no timer: without an input no saga needs
     /// a slot.
-    fn has_gone(&mut self, now: Moment) -> bool {
+    fn becomes_away(&mut self, now: Moment) -> bool {
         let is_silent = self.oldest_unanswered().is_some_and(|at| at + AWAY_AFTER <= now);
         let is_away = is_silent || self.in_flight_max == 0 || self.breaker.name() != "closed";
         let was_away = std::mem::replace(&mut self.is_away, is_away);
         is_away && !was_away
     }
 
-    /// The sagas whose calls are in flight to it, or wait for it.
+    /// The sagas whose calls are in flight or queued.
     fn sagas(&self) -> impl Iterator<Item = SagaId> {
         let called = self.in_flight.iter().flat_map(|batch| batch.calls.iter());
         let waiting = self.queues.iter().flat_map(|queue| &queue.calls).map(|queued| &queued.call);
@@ -271,22 +271,22 @@ impl<R: Clone> Destination<R> {
     }
 
     fn queue(&mut self, call: Call<R>, rpc: &'static str, may_gather: bool, now: Moment) {
-        let place = self.queues.iter().position(|queue| queue.rpc == rpc).unwrap_or_else(|| {
+        let index = self.queues.iter().position(|queue| queue.rpc == rpc).unwrap_or_else(|| {
             self.queues.push(Queue::new(rpc));
             self.queues.len() - 1
         });
-        self.queues[place].push(call, may_gather, now);
+        self.queues[index].push(call, may_gather, now);
     }
 
-    /// Takes the RPCs that may leave now. Halves keep the place of their batch in the limit, and ask no breaker: the
-    /// service has answered.
+    /// Adds the RPCs that may leave now. Halves of a batch use the batch's room in the limit and need no permit of the
+    /// breaker, because the service has answered.
     fn send(&mut self, now: Moment, sent: &mut u64, rpcs: &mut Vec<Rpc<R>>) {
         for batch in self.in_flight.iter_mut().filter(|batch| batch.number.is_none()) {
             rpcs.push(batch.send_part(self.name, sent));
         }
         while self.in_flight.len() < self.in_flight_max {
-            // Of those that are ready, the one whose first call has waited longest, so that a single undo is not passed
-            // over while a flood of other calls goes on.
+            // The ready queue whose first call has waited longest goes first, so that a flood of other calls does not
+            // starve a single compensation.
             let ready = self.queues.iter_mut().filter(|queue| queue.is_ready(now));
             let Some(queue) = ready.min_by_key(|queue| queue.since()) else { return };
             let size = self.breaker.permit(now, self.batch_max);
@@ -299,7 +299,7 @@ impl<R: Clone> Destination<R> {
         }
     }
 
-    /// When something may leave, where only time is missing.
+    /// When the next RPC may leave; none if it waits for more than time.
     fn sends_at(&self, now: Moment) -> Option<Moment> {
         if self.in_flight.iter().any(|batch| batch.number.is_none()) {
             return Some(now);
@@ -323,7 +323,7 @@ impl<R: Clone> Destination<R> {
             self.succeeded_at = Some(now);
             return;
         };
-        // A batch that left before the last success says nothing about the time before that.
+        // The service worked at the last success, even if the batch left earlier.
         let since = self.succeeded_at.map_or(batch.sent_at, |success| batch.sent_at.max(success));
         self.failing_since.get_or_insert(since);
         self.breaker.failed(now);
@@ -334,8 +334,8 @@ impl<R: Clone> Destination<R> {
         }
     }
 
-    /// Notices whether it fails, and since when.
-    fn observe(&mut self, clock: ClockReading, notices: &mut Vec<Notice>) {
+    /// Updates `failing_since_ms`, and reports when the service begins or ceases to fail.
+    fn update_failing(&mut self, clock: ClockReading, notices: &mut Vec<Notice>) {
         let silent = self.oldest_unanswered().filter(|at| clock.now.saturating_sub(*at) >= self.silence_max);
         let failing_since = self.failing_since.into_iter().chain(silent).min();
         if failing_since.is_some() != self.failing_since_ms.is_some() {
@@ -344,14 +344,13 @@ impl<R: Clone> Destination<R> {
         }
     }
 
-    /// When the oldest batch in flight left after which nothing has succeeded. A batch that left at the moment of the
-    /// last success left after it.
+    /// When the oldest batch in flight left, among those that left after the last success or at the same moment.
     fn oldest_unanswered(&self) -> Option<Moment> {
         let sent = self.in_flight.iter().map(|batch| batch.sent_at);
         sent.filter(|at| self.succeeded_at.is_none_or(|success| *at >= success)).min()
     }
 
-    /// When to look at a batch that hangs, where it may hang for longer than a service may be silent.
+    /// When the oldest unanswered batch makes the service count as failing; none if the batch times out earlier.
     fn silent_at(&self, now: Moment) -> Option<Moment> {
         if self.call_timeout <= self.silence_max {
             return None;
@@ -395,8 +394,8 @@ impl<R: Clone> Destination<R> {
             waits.extend(calls.map(|call| wait(call, Wait::Call { since_ms, until_ms })));
         }
         for queue in &self.queues {
-            let places = queue.calls.iter().enumerate();
-            for (ahead, queued) in places.filter(|(_, queued)| queued.call.saga == saga) {
+            let indexed = queue.calls.iter().enumerate();
+            for (ahead, queued) in indexed.filter(|(_, queued)| queued.call.saga == saga) {
                 let (ahead, since_ms) = (ahead as u64, clock.ms_at(queued.since));
                 let waits_for = if self.in_flight_max == 0 {
                     Wait::Limit { since_ms, ahead }
@@ -412,11 +411,11 @@ impl<R: Clone> Destination<R> {
     }
 }
 
-/// Calls that wait for one RPC, in the order of the ids of their sagas: that of acceptance, to within some milliseconds.
+/// The queued calls of one RPC name, by the ids of their sagas. That is the order of acceptance to within milliseconds.
 #[derive(Debug)]
 struct Queue<R> {
     rpc: &'static str,
-    /// From when on they may leave, all of them: the earliest moment that one of them asks for.
+    /// When all of them may leave: the earliest moment at which one of them may.
     ready_at: Moment,
     calls: VecDeque<Queued<R>>,
 }
@@ -435,12 +434,12 @@ impl<R> Queue<R> {
     fn push(&mut self, call: Call<R>, may_gather: bool, now: Moment) {
         let ready_at = if may_gather { now + GATHER_MAX } else { now };
         self.ready_at = if self.calls.is_empty() { ready_at } else { ready_at.min(self.ready_at) };
-        // Mostly at the end: the later its turn was, the later it comes here.
-        let place = self.calls.iter().rposition(|queued| queued.call.saga <= call.saga).map_or(0, |place| place + 1);
-        self.calls.insert(place, Queued { since: now, call });
+        // The search starts at the end, because calls arrive mostly in the order of the ids.
+        let index = self.calls.iter().rposition(|queued| queued.call.saga <= call.saga).map_or(0, |index| index + 1);
+        self.calls.insert(index, Queued { since: now, call });
     }
 
-    /// Takes the first of them.
+    /// Takes the first calls, at most `size`.
     fn take(&mut self, size: usize) -> Arc<[Call<R>]> {
         let size = size.min(self.calls.len());
         self.calls.drain(..size).map(|queued| queued.call).collect()
@@ -450,18 +449,18 @@ impl<R> Queue<R> {
         self.ready_at().is_some_and(|at| at <= now)
     }
 
-    /// When they may leave; none when nothing waits.
+    /// When they may leave; none if the queue is empty.
     fn ready_at(&self) -> Option<Moment> {
         (!self.calls.is_empty()).then_some(self.ready_at)
     }
 
-    /// Since when the first of them waits; none when nothing waits.
+    /// Since when the first call waits; none if the queue is empty.
     fn since(&self) -> Option<Moment> {
         self.calls.front().map(|queued| queued.since)
     }
 }
 
-/// Calls that left together: as one RPC, or as the parts of a batch that was found invalid.
+/// Calls that left together: as one RPC, or after an error of the kind "invalid", in parts.
 #[derive(Debug)]
 struct Batch<R> {
     /// The RPC of the current part; none until the part has left.
@@ -470,17 +469,17 @@ struct Batch<R> {
     /// When the first part left.
     sent_at: Moment,
     calls: Arc<[Call<R>]>,
-    /// The current part, as places in `calls`.
+    /// The current part, as indexes into `calls`.
     part: Vec<usize>,
-    /// The parts after it; the next is the last here.
+    /// The parts after it; the next one is the last in the list.
     rest: Vec<Vec<usize>>,
-    /// The calls that are left out of all parts that leave from now on.
+    /// The calls that are left out of later parts, as indexes into `calls`.
     withdrawn: Vec<usize>,
-    /// Of each call, as far as they have come.
+    /// The answer of each call, as far as it has come.
     answers: Vec<Option<CallAnswer>>,
-    /// The service has answered some part. To find a single operation invalid is an answer.
+    /// The service has answered some part. Rejecting a single operation as invalid is an answer.
     is_answered: bool,
-    /// How a part failed.
+    /// The error of a part.
     error: Option<CallError>,
 }
 
@@ -500,7 +499,7 @@ impl<R: Clone> Batch<R> {
         }
     }
 
-    /// The current part as an RPC that leaves now.
+    /// The RPC of the current part.
     fn send_part(&mut self, destination: &'static str, sent: &mut u64) -> Rpc<R> {
         *sent += 1;
         let number = RpcNo(*sent);
@@ -508,12 +507,12 @@ impl<R: Clone> Batch<R> {
         let is_whole = self.part.len() == self.calls.len();
         let calls = match is_whole {
             true => self.calls.clone(),
-            false => self.part.iter().map(|place| self.calls[*place].clone()).collect(),
+            false => self.part.iter().map(|index| self.calls[*index].clone()).collect(),
         };
         Rpc { number, destination, name: self.rpc, calls }
     }
 
-    /// The current part has ended; true when it was the last one.
+    /// The current part has ended. Returns whether it was the last one.
     fn part_ended(&mut self, destination: &str, answer: Result<Vec<CallAnswer>, CallError>) -> bool {
         self.number = None;
         let size = self.part.len();
@@ -525,19 +524,19 @@ impl<R: Clone> Batch<R> {
         match answer {
             Ok(answers) => {
                 self.is_answered = true;
-                for (place, answer) in self.part.drain(..).zip(answers) {
-                    self.answers[place] = Some(answer);
+                for (index, answer) in self.part.drain(..).zip(answers) {
+                    self.answers[index] = Some(answer);
                 }
             }
             Err(error) if error.code == Code::InvalidArgument && size > 1 => {
                 leave_out(&mut self.part, &self.withdrawn, &mut self.answers);
-                // Of what is left in this part, two halves; nothing may be left, or one call.
+                // Split the remaining calls into halves. After the withdrawals there may be one or none.
                 let second = self.part.split_off(self.part.len() / 2);
                 self.rest.extend(Some(second).filter(|second| !second.is_empty()));
             }
             Err(error) => {
-                for place in self.part.drain(..) {
-                    self.answers[place] = Some(CallAnswer::Unknown(error.clone()));
+                for index in self.part.drain(..) {
+                    self.answers[index] = Some(CallAnswer::Unknown(error.clone()));
                 }
                 self.is_answered |= error.code == Code::InvalidArgument;
                 self.error = Some(error);
@@ -549,21 +548,21 @@ impl<R: Clone> Batch<R> {
         self.part.is_empty()
     }
 
-    /// Leaves a call out of the parts after the current one, and of the halves of the current one if it is sent again.
-    fn withdraw(&mut self, is_it: impl Fn(&Call<R>) -> bool) {
-        let open = (0..self.calls.len()).filter(|place| self.answers[*place].is_none());
-        self.withdrawn.extend(open.filter(|place| is_it(&self.calls[*place])));
+    /// Leaves a call out of the later parts, and out of the halves of the current part if it is sent again.
+    fn withdraw(&mut self, is_this_call: impl Fn(&Call<R>) -> bool) {
+        let open = (0..self.calls.len()).filter(|index| self.answers[*index].is_none());
+        self.withdrawn.extend(open.filter(|index| is_this_call(&self.calls[*index])));
         let Self { rest, withdrawn, answers, .. } = self;
         rest.iter_mut().for_each(|part| leave_out(part, withdrawn, answers));
         rest.retain(|part| !part.is_empty());
     }
 
-    /// The error, when the service has answered no part.
+    /// The error, if the service has answered no part.
     fn failure(&self) -> Option<&CallError> {
         self.error.as_ref().filter(|_| !self.is_answered)
     }
 
-    /// The answers, in the order of the calls: of all of them when the last part has ended.
+    /// The answers in the order of the calls. After the last part, every call has one.
     fn answered(self) -> Vec<Answered> {
         let answered = |(call, answer): (&Call<R>, Option<CallAnswer>)| {
             let Call { saga, step, direction, attempt, .. } = *call;
@@ -573,15 +572,15 @@ impl<R: Clone> Batch<R> {
     }
 }
 
-/// Takes withdrawn calls out of a part that has not left.
+/// Removes withdrawn calls from a part that has not left, and answers them.
 fn leave_out(part: &mut Vec<usize>, withdrawn: &[usize], answers: &mut [Option<CallAnswer>]) {
-    for place in part.extract_if(.., |place| withdrawn.contains(place)) {
+    for index in part.extract_if(.., |index| withdrawn.contains(index)) {
         let error = CallError::new(Code::Cancelled, "the saga does not wait for it any more", None);
-        answers[place] = Some(CallAnswer::Unknown(error));
+        answers[index] = Some(CallAnswer::Unknown(error));
     }
 }
 
-/// A circuit breaker: when calls to a destination may leave. While it is open they wait, and spend no attempts.
+/// A circuit breaker. While it is open, calls to the destination wait in their queues and use no attempts.
 ///
 /// ```text
 /// closed --failures in a row--> open --time--> probing --success--> closed
@@ -608,7 +607,8 @@ impl Breaker {
         Self { failures_max, open_first, open_max, state: BreakerState::Closed { failures: 0 } }
     }
 
-    /// How many calls may leave together now, of so many. When an open breaker has waited, one may: the probe.
+    /// How many of `most` calls may leave together now. When the time of an open breaker is over, one call may: the
+    /// probe.
     fn permit(&mut self, now: Moment, most: usize) -> usize {
         match self.state {
             BreakerState::Closed { .. } => most,
@@ -620,7 +620,7 @@ impl Breaker {
         }
     }
 
-    /// When calls may leave, the past included; none before the probe has ended.
+    /// When calls may leave, possibly in the past; none while a probe is in flight.
     fn opens_at(&self) -> Option<Moment> {
         match self.state {
             BreakerState::Closed { .. } => Some(Moment::ZERO),
@@ -640,7 +640,7 @@ impl Breaker {
             }
             BreakerState::Closed { .. } => self.open(now, self.open_first),
             BreakerState::Probing { for_next } => self.open(now, for_next),
-            // A call that left before it opened.
+            // The failed call had left before the breaker opened.
             open @ BreakerState::Open { .. } => open,
         };
     }

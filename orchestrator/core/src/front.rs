@@ -1,23 +1,24 @@
-//! How far ahead of one another instances may claim: turns follow tickets, but each instance makes calls of its own, and
-//! the turns of a busy one may take longer.
+//! The bound that this instance sets on the claims of other instances. Sagas are claimed in the order of their tickets,
+//! but a busy instance needs longer for its sagas. Without a bound, a saga of a faster instance would overtake an older
+//! one.
 //!
-//! While a saga out of the line is at work here, other instances claim only what was accepted at most [`AHEAD_MAX_MS`]
-//! after it. Each commit of the log notes that bound while there is a line, and a claim notes it together with its
+//! While a claimed saga is at work here, other instances claim only sagas that were accepted at most [`AHEAD_MAX_MS`]
+//! after it. While there is a line, each commit of the log stores that bound. A claim stores it together with its
 //! turns, so an instance that claims next has read it.
 //!
-//! A saga that waits for a service or for another saga holds nobody back.
+//! A saga that waits for a service or for another saga does not count.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::SagaId;
 
-/// So much later, in milliseconds, may something be accepted that has its turn beside an older saga: nobody is overtaken
-/// by somebody who clicked more than 250 ms later.
+/// How much later, in milliseconds, a saga may have been accepted that begins while an older one is at work. A student
+/// is not overtaken by a student who submitted more than 250 ms later.
 pub(crate) const AHEAD_MAX_MS: i64 = 250;
-/// The bound of an instance at which no saga out of the line is at work.
+/// The bound of an instance at which no claimed saga is at work.
 pub(crate) const NO_BOUND: i64 = i64::MAX;
 
-/// The sagas at work that have come out of the line by their turn.
+/// The sagas at work that were claimed in order.
 #[derive(Debug, Default)]
 pub(crate) struct Front {
     accepted_at_ms: HashMap<SagaId, i64>,
@@ -25,21 +26,21 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// A saga is claimed that was accepted then.
+    /// Adds a claimed saga with the time of its acceptance.
     pub(crate) fn enter(&mut self, id: SagaId, accepted_at_ms: i64) {
         self.leave(id);
         self.accepted_at_ms.insert(id, accepted_at_ms);
         self.oldest.insert((accepted_at_ms, id));
     }
 
-    /// It is decided, is driven elsewhere, or waits. More than once does no harm.
+    /// Removes a saga that is decided, is driven elsewhere, or waits. Does nothing if it is not here.
     pub(crate) fn leave(&mut self, id: SagaId) {
         if let Some(accepted_at_ms) = self.accepted_at_ms.remove(&id) {
             self.oldest.remove(&(accepted_at_ms, id));
         }
     }
 
-    /// Other instances claim nothing that was accepted later than this, by the database's clock in milliseconds.
+    /// Other instances claim no saga that was accepted later than this, by the database's clock in milliseconds.
     pub(crate) fn others_claim_to_ms(&self) -> i64 {
         self.oldest.first().map_or(NO_BOUND, |(accepted_at_ms, _)| accepted_at_ms.saturating_add(AHEAD_MAX_MS))
     }

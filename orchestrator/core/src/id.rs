@@ -1,4 +1,4 @@
-//! The id of a saga, 16 bytes and ordered by the time at which it was made; and the ticket, its number in the order of
+//! The id of a saga, 16 bytes and ordered by the time of its creation; and the ticket, its number in the order of
 //! acceptance.
 
 use std::fmt;
@@ -6,17 +6,17 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A saga, which is also a registration: the bits of a UUIDv7. The shell makes them, because that needs a clock.
+/// A saga, which is also a registration: the bits of a UUIDv7. The shell creates ids, because that needs a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SagaId(u128);
 
-/// A number in the order of acceptance, over all instances: later commits have larger ones. Some numbers belong to no
-/// saga.
+/// The number of a saga in the order of acceptance, over all instances: later commits have larger tickets. Some tickets
+/// belong to no saga.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Ticket(pub u64);
 
-/// A text that is no UUID in its usual form of 36 characters.
+/// The text is not a UUID in its usual form of 36 characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be a UUID in its usual form of 36 lower-case characters")]
 pub struct InvalidSagaId;
@@ -38,7 +38,7 @@ impl SagaId {
 
 impl fmt::Display for SagaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // By hand, because each row of the log is written with it.
+        // Faster than formatting in parts: each row of the log contains the text.
         let mut text = [b'-'; 36];
         let digits = self.0.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
         let places = (0..text.len()).filter(|place| !HYPHENS.contains(place));

@@ -1,15 +1,18 @@
-//! The database's clock, this instance's lease, and the sagas of instances that have ended.
+//! The database's clock, this instance's lease, and the adoption of sagas whose instance has ended.
 //!
 //! ```text
 //! every heartbeat:      Renew ──► Renewed: the clock is set, the lease is continuous
 //! every heartbeat, too: Look ──► Choose ──► Adopt ──► sagas enter ──► Choose ... until none is left
 //! ```
 //!
-//! Promises: the time of sagas is the database's, carried on by a clock that nobody sets, so all instances agree,
-//! however wrong the clock of one machine is. An instance declares another one dead only when its own renewals had no
-//! gap: after an outage of the database nobody could renew, and everybody gets the time of a lease to show that they
-//! live. Sagas that an adoption may have given to this instance are asked for again until that is known, because no
-//! other instance would.
+//! Promises:
+//!
+//! - Sagas use the database's clock, so all instances agree even if the clock of a machine is wrong. Between two
+//!   readings, the monotonic clock of the process carries it on.
+//! - An instance declares another one dead only if its own renewals had no gap. After an outage of the database, in
+//!   which no instance could renew, every instance gets one lease duration to renew.
+//! - If the answer of an adoption is lost, the same adoption is requested again. The sagas may already belong to this
+//!   instance, and then no other instance would adopt them.
 
 use std::time::Duration;
 
@@ -17,37 +20,37 @@ use crate::config::CoreConfig;
 use crate::ready::{Registered, StoreAnswer, StoreRequest, StoredSaga};
 use crate::{Moment, SagaId, fraction};
 
-/// Longest round trip of a renewal whose reading of the clock counts: the reading was true at some moment of it.
+/// Longest round trip of a renewal that sets the clock. The error of the reading is at most half of it.
 const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
-/// Time between two looks for instances that have ended, in heartbeats, from and to: instances that were started
-/// together should not all look at the same moment.
+/// The range of the time between two looks for ended instances, in heartbeats. It is random, so that instances that
+/// were started together do not all look at the same moment.
 const LOOK_HEARTBEATS: (f64, f64) = (0.75, 1.25);
 
-/// One reading of the database's clock, with the moment of this process at which it was read.
+/// One instant by both clocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClockReading {
-    /// The moment of the reading.
+    /// The instant by the monotonic clock of the process.
     pub now: Moment,
-    /// The same by the database's clock, in milliseconds since 1970.
+    /// The instant by the database's clock, in milliseconds since 1970.
     pub now_ms: i64,
 }
 
 impl ClockReading {
-    /// Another moment by the database's clock.
+    /// Converts a moment to the database's clock.
     pub(crate) fn ms_at(self, at: Moment) -> i64 {
         let (ago_ms, ahead_ms) = (to_ms(self.now.saturating_sub(at)), to_ms(at.saturating_sub(self.now)));
         self.now_ms.saturating_sub(ago_ms).saturating_add(ahead_ms)
     }
 
-    /// The moment of this process at a time of the database's clock: now, where that is past.
+    /// Converts a time of the database's clock to a moment. A past time becomes now.
     pub(crate) fn moment_of(self, at_ms: i64) -> Moment {
         self.now + Duration::from_millis(u64::try_from(at_ms.saturating_sub(self.now_ms)).unwrap_or(0))
     }
 }
 
-/// When the database has most likely read its clock: in the middle of the round trip.
-fn middle(asked_at: Moment, answered_at: Moment) -> Moment {
-    asked_at + answered_at.saturating_sub(asked_at) / 2
+/// The most likely moment at which the database has read its clock: the middle of the round trip.
+fn middle(sent_at: Moment, answered_at: Moment) -> Moment {
+    sent_at + answered_at.saturating_sub(sent_at) / 2
 }
 
 fn to_ms(span: Moment) -> i64 {
@@ -57,40 +60,40 @@ fn to_ms(span: Moment) -> i64 {
 /// The lease of this instance.
 pub(crate) struct Lease {
     ttl: Duration,
-    /// The last reading of the database's clock that counts.
+    /// The last reading that has set the clock.
     reading: ClockReading,
-    /// The time of its last answer, also of one that came too late to count.
+    /// The database's time in its last answer, even if the answer came too late to set the clock.
     alive_at_ms: i64,
     renew_at: Moment,
-    /// When the last renewal was asked for that was answered. A process that was stopped may take in its answer much
-    /// later, and then it says nothing about the time between.
-    renewed: Moment,
+    /// When the last answered renewal was sent. The sending counts, because a suspended process may get the answer much
+    /// later.
+    renewed_at: Moment,
     /// When the renewal came that ended the last gap between renewals.
-    back: Option<Moment>,
+    gap_ended_at: Option<Moment>,
 }
 
 impl Lease {
-    /// Begins with the lease that the database has just given.
+    /// Begins with the lease that the registration has given.
     pub(crate) fn new(config: &CoreConfig, registered: Registered) -> Self {
-        let Registered { asked_at, answered_at, database_now_ms } = registered;
+        let Registered { sent_at, answered_at, database_now_ms } = registered;
         let ttl = Duration::from_millis(config.lease_ttl_ms.unsigned_abs());
         Self {
             ttl,
-            reading: ClockReading { now: middle(asked_at, answered_at), now_ms: database_now_ms },
+            reading: ClockReading { now: middle(sent_at, answered_at), now_ms: database_now_ms },
             alive_at_ms: database_now_ms,
             renew_at: answered_at + ttl / 3,
-            renewed: asked_at,
-            back: None,
+            renewed_at: sent_at,
+            gap_ended_at: None,
         }
     }
 
-    /// The database's clock now.
+    /// The time now, by both clocks.
     pub(crate) fn clock(&self, now: Moment) -> ClockReading {
         ClockReading { now, now_ms: self.reading.ms_at(now) }
     }
 
-    /// When the database last said that this instance lives. It says so to no instance that is marked dead, so for one
-    /// that was given up this stays before the mark, whatever its own clock does.
+    /// The database's time when it last renewed this lease. The database renews no lease of an instance that is marked
+    /// dead, so this is always before the mark, whatever the local clock does.
     pub(crate) fn alive_at_ms(&self) -> i64 {
         self.alive_at_ms
     }
@@ -99,37 +102,38 @@ impl Lease {
         self.ttl / 3
     }
 
-    /// The renewal, when it is time. It is sent though an earlier one may hang: that one must not use up its time.
+    /// The renewal, when it is time. An earlier renewal may still be in flight: if it hangs, it must not block this
+    /// one.
     pub(crate) fn renew(&mut self, now: Moment) -> Option<StoreRequest> {
         if now < self.renew_at {
             return None;
         }
         self.renew_at = now + self.heartbeat();
-        Some(StoreRequest::Renew { asked_at: now })
+        Some(StoreRequest::Renew { sent_at: now })
     }
 
     pub(crate) fn wake_at(&self) -> Moment {
         self.renew_at
     }
 
-    /// The lease was prolonged. The answer to a process that was stopped meanwhile tells the time of long ago: the
-    /// instance lived then, but the clock is not set by it.
-    pub(crate) fn renewed(&mut self, database_now_ms: i64, asked_at: Moment, now: Moment) {
+    /// The database has renewed the lease. An answer after a long round trip proves that the lease was alive then, but
+    /// it does not set the clock.
+    pub(crate) fn renewed(&mut self, database_now_ms: i64, sent_at: Moment, now: Moment) {
         self.alive_at_ms = database_now_ms;
-        if now.saturating_sub(asked_at) <= ROUND_TRIP_MAX {
-            self.reading = ClockReading { now: middle(asked_at, now), now_ms: database_now_ms };
+        if now.saturating_sub(sent_at) <= ROUND_TRIP_MAX {
+            self.reading = ClockReading { now: middle(sent_at, now), now_ms: database_now_ms };
         }
-        if asked_at.saturating_sub(self.renewed) > self.ttl {
-            self.back = Some(now);
+        if sent_at.saturating_sub(self.renewed_at) > self.ttl {
+            self.gap_ended_at = Some(now);
         }
-        self.renewed = self.renewed.max(asked_at);
+        self.renewed_at = self.renewed_at.max(sent_at);
     }
 
-    /// Whether this instance may declare others dead: it has renewed its lease without a gap. After a gap it can't tell
-    /// an instance that has ended from one that could not renew either.
-    pub(crate) fn is_unbroken(&self, now: Moment) -> bool {
+    /// Whether this instance has renewed its lease without a gap, and so may declare other instances dead. After a gap
+    /// it cannot distinguish a dead instance from one that could not renew either.
+    pub(crate) fn is_continuous(&self, now: Moment) -> bool {
         let is_recent = |at: Moment| now.saturating_sub(at) <= self.ttl;
-        is_recent(self.renewed) && !self.back.is_some_and(is_recent)
+        is_recent(self.renewed_at) && !self.gap_ended_at.is_some_and(is_recent)
     }
 }
 
@@ -138,7 +142,7 @@ pub(crate) struct Adoption {
     chunk: usize,
     seed: u64,
     stage: Stage,
-    /// Chosen, and not known to be adopted or not. It outlives an error.
+    /// The sagas to adopt. They stay after an error, because the adoption may have taken effect.
     chosen: Vec<SagaId>,
     /// Another instance has ended since the last look began.
     is_woken: bool,
@@ -147,12 +151,12 @@ pub(crate) struct Adoption {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Nothing to do until then.
+    /// Nothing to do until `look_at`.
     Idle { look_at: Moment },
-    /// The database is being asked.
-    Asking,
-    /// There may be more to adopt, once there is room.
-    Between,
+    /// A request is in flight.
+    InFlight,
+    /// There may be more sagas to adopt, once there is room.
+    MayContinue,
 }
 
 impl Adoption {
@@ -166,36 +170,36 @@ impl Adoption {
         self.is_woken = true;
     }
 
-    /// What to ask now. `has_room`: whether more sagas may enter; the rest is left to other instances.
-    pub(crate) fn ask(&mut self, lease: &Lease, has_room: bool, now: Moment) -> Option<StoreRequest> {
+    /// The next request. Without room in memory nothing is adopted: other instances do it.
+    pub(crate) fn next_request(&mut self, lease: &Lease, has_room: bool, now: Moment) -> Option<StoreRequest> {
         let request = match self.stage {
             Stage::Idle { look_at } if now >= look_at || self.is_woken => {
                 self.is_woken = false;
-                StoreRequest::Look { may_mark: lease.is_unbroken(now) }
+                StoreRequest::Look { may_mark: lease.is_continuous(now) }
             }
-            Stage::Between if !has_room => return None,
-            Stage::Between if self.chosen.is_empty() => StoreRequest::Choose { limit: self.chunk },
-            Stage::Between => StoreRequest::Adopt { sagas: self.chosen.clone() },
-            Stage::Idle { .. } | Stage::Asking => return None,
+            Stage::MayContinue if !has_room => return None,
+            Stage::MayContinue if self.chosen.is_empty() => StoreRequest::Choose { limit: self.chunk },
+            Stage::MayContinue => StoreRequest::Adopt { sagas: self.chosen.clone() },
+            Stage::Idle { .. } | Stage::InFlight => return None,
         };
-        self.stage = Stage::Asking;
+        self.stage = Stage::InFlight;
         Some(request)
     }
 
-    /// Takes in an answer; sagas that are this instance's now.
+    /// Processes an answer. Returns the sagas that this instance owns now.
     pub(crate) fn answered<R>(&mut self, answer: StoreAnswer<R>, lease: &Lease, now: Moment) -> Vec<StoredSaga<R>> {
         match answer {
             StoreAnswer::Chosen(sagas) if sagas.is_empty() => self.rest(lease, now),
             StoreAnswer::Chosen(sagas) => {
                 self.chosen = sagas;
-                self.stage = Stage::Between;
+                self.stage = Stage::MayContinue;
             }
             StoreAnswer::Adopted(sagas) => {
                 self.chosen.clear();
-                self.stage = Stage::Between;
+                self.stage = Stage::MayContinue;
                 return sagas;
             }
-            StoreAnswer::Looked => self.stage = Stage::Between,
+            StoreAnswer::Looked => self.stage = Stage::MayContinue,
             StoreAnswer::Failed
             | StoreAnswer::Fenced
             | StoreAnswer::Flagged
@@ -217,7 +221,7 @@ impl Adoption {
     pub(crate) fn wake_at(&self) -> Option<Moment> {
         match self.stage {
             Stage::Idle { look_at } => Some(look_at),
-            Stage::Asking | Stage::Between => None,
+            Stage::InFlight | Stage::MayContinue => None,
         }
     }
 }
@@ -228,47 +232,48 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    /// Of 10 s.
+    /// A lease of 10 s.
     fn lease() -> Lease {
-        let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: 0 };
+        let registered = Registered { sent_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: 0 };
         Lease::new(&CoreConfig { lease_ttl_ms: 10_000, ..CoreConfig::default() }, registered)
     }
 
-    /// After an outage of the database every instance is late. The first that is back must not end the others.
+    /// After an outage of the database every lease has lapsed. The first instance that is back must not declare the
+    /// others dead.
     #[test]
-    fn after_a_gap_others_get_a_lease_to_show_that_they_live() {
+    fn after_a_gap_other_instances_get_one_lease_duration_to_renew() {
         let mut lease = lease();
-        assert!(lease.is_unbroken(S), "one that has just started marks instances that it finds lapsed");
-        assert!(!lease.is_unbroken(11 * S), "it has a gap itself");
+        assert!(lease.is_continuous(S), "an instance that has just started marks lapsed instances");
+        assert!(!lease.is_continuous(11 * S), "it has a gap itself");
         lease.renewed(0, 11 * S, 11 * S);
-        assert!(!lease.is_unbroken(11 * S), "it is back, and the others may be about to be");
+        assert!(!lease.is_continuous(11 * S), "it is back, and the others may be about to be");
         lease.renewed(0, 16 * S, 16 * S);
-        assert!(!lease.is_unbroken(21 * S));
+        assert!(!lease.is_continuous(21 * S));
         lease.renewed(0, 22 * S, 22 * S);
-        assert!(lease.is_unbroken(22 * S));
+        assert!(lease.is_continuous(22 * S));
     }
 
-    /// A process is stopped with the answer of a renewal on its way, and the database is away meanwhile.
+    /// The process is suspended while the answer of a renewal arrives, and the database is away meanwhile.
     #[test]
-    fn an_answer_that_waited_closes_no_gap() {
+    fn a_late_answer_closes_no_gap() {
         let mut lease = lease();
         lease.renewed(0, 3 * S, 15 * S);
-        assert!(!lease.is_unbroken(15 * S), "it says that the instance lived 12 s ago");
+        assert!(!lease.is_continuous(15 * S), "it proves only that the lease was alive 12 s ago");
         lease.renewed(0, 21 * S, 21 * S);
-        assert!(!lease.is_unbroken(26 * S), "the others may be about to be back");
+        assert!(!lease.is_continuous(26 * S), "the others may be about to be back");
         lease.renewed(0, 30 * S, 30 * S);
-        assert!(lease.is_unbroken(32 * S));
+        assert!(lease.is_continuous(32 * S));
     }
 
     #[test]
-    fn the_time_is_the_databases() {
+    fn renewals_set_the_clock_to_the_databases_time() {
         let config = CoreConfig::default();
-        let registered = Registered { asked_at: 4 * S, answered_at: 6 * S, database_now_ms: 1_000_000 };
+        let registered = Registered { sent_at: 4 * S, answered_at: 6 * S, database_now_ms: 1_000_000 };
         let mut lease = Lease::new(&config, registered);
         assert_eq!(lease.clock(7 * S).now_ms, 1_002_000);
         lease.renewed(9_000_000, 7 * S, 7 * S + S);
-        assert_eq!(lease.clock(8 * S).now_ms, 1_003_000, "an answer of long ago does not set the clock");
-        assert_eq!(lease.alive_at_ms(), 9_000_000, "but it says that the instance lived then");
+        assert_eq!(lease.clock(8 * S).now_ms, 1_003_000, "a late answer does not set the clock");
+        assert_eq!(lease.alive_at_ms(), 9_000_000, "but it proves that the lease was alive then");
         lease.renewed(9_000_000, 8 * S, 8 * S + S / 50);
         assert_eq!(
             lease.clock(9 * S + S / 100).now_ms,
@@ -278,6 +283,6 @@ mod tests {
         let clock = lease.clock(9 * S + S / 100);
         assert_eq!(clock.ms_at(8 * S + S / 100), 9_000_000);
         assert_eq!(clock.moment_of(9_002_000), 10 * S + S / 100);
-        assert_eq!(clock.moment_of(0), clock.now, "what is past is now");
+        assert_eq!(clock.moment_of(0), clock.now, "a past time becomes now");
     }
 }

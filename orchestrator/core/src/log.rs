@@ -1,22 +1,27 @@
-//! The log on its way to the database: which events of a saga are not persisted yet, what waits for them, and the one
-//! commit that is under way.
+//! From decisions to the database: the unpersisted events of each saga with the effects that wait for them, and the
+//! commit in flight.
 //!
 //! ```text
-//! decided ──► next: events and what waits for them ──send──► sent: part of a commit ──appended──► acted on
+//! decided ──► next: events and deferred effects ──send──► sent: part of a commit ──appended──► effects run
 //!
-//! admissions, claims, appends ──► gathered ──► commit under way ──Written──► outcomes
-//!                                        ├─Failed, Conflict──► the same again, later
-//!                                        └─Refused──► in parts, until the refused row is alone
+//! admissions, claims, appends ──► gathered ──► commit in flight ──Written──► outcomes
+//!                                        ├─Failed, Conflict──► the same commit again, later
+//!                                        └─Refused──► split, until the refused row is alone
 //! ```
 //!
-//! Promises: one append of a saga is under way at a time, so the order of the log is the order of decisions. What waits
-//! is acted on when all that was decided before it is persisted. Events that nothing waits for are written soon all the
-//! same, so that operators see them and a crash costs few calls. A commit whose end is not known is tried until it is
-//! answered: an admission that may have been written is never forgotten. A saga whose log the database refuses holds up
-//! no other; it is tried again by itself, because the cause may be mended.
+//! Promises:
 //!
-//! Each step may be repeated: the store answers an admission or an append that stands already as if it had just been
-//! written.
+//! - At most one append of a saga is in flight, so the order of the log is the order of decisions.
+//! - A deferred effect runs when everything that was decided before it is persisted.
+//! - Events that nothing waits for are written within [`UNWRITTEN_MAX`], so that operators see them and a crash costs
+//!   few calls.
+//! - A commit with an unknown result is repeated until it is answered, so an admission that may have been written is
+//!   never lost.
+//! - A saga whose log the database refuses delays no other saga. Its append is retried by itself, because an operator
+//!   may remove the cause.
+//!
+//! Every write may be repeated: for an admission or an append that is already stored, the store answers as if it had
+//! just been written.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -26,26 +31,26 @@ use std::time::Duration;
 use matricula_engine::{Effect, Input as SagaInput, LeaveReason, Recorded, SagaState};
 
 use crate::ready::{
-    Admission, Admitted, Append, AppendOutcome, Claim, Commit, CommitAnswer, CommitNo, Lane, LineState, Notice,
+    Admission, AdmissionOutcome, Append, AppendOutcome, Claim, Commit, CommitAnswer, CommitNo, Lane, LineState, Notice,
     Summary, Turn,
 };
 use crate::{Moment, SagaId, Ticket, fraction};
 
-/// How long events that nothing waits for stay unwritten: long enough that most sagas come to their outcome meanwhile,
-/// and one append has all; short for somebody who looks.
+/// How long events that nothing waits for stay unwritten. Most sagas reach their outcome in this time, and then one
+/// append has all their events. For an operator who looks at a saga the delay is short.
 pub(crate) const UNWRITTEN_MAX: Duration = Duration::from_millis(200);
-/// Admissions and appends in one commit. Beyond some hundred, commits gain nothing from being larger.
+/// The most admissions and appends in one commit. Beyond a few hundred, larger commits gain nothing.
 const BATCH_MAX: usize = 1_000;
 /// First and longest delay between tries of a commit that failed.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// Conflicts in a row after which a commit counts as refused: other transactions are long done by then, and a row is
-/// left that should not be there.
+/// Conflicts after which a commit counts as refused. Concurrent transactions have ended long before, so an unexpected
+/// row must cause the conflict.
 const CONFLICTS_MAX: u32 = 20;
 /// Time until a refused append is tried again.
 const TRY_REFUSED: Duration = Duration::from_secs(5);
 
-/// A value that is true of the persisted log: only this module makes one, when a commit has been answered.
+/// A value that describes the persisted log. Only this module can make one, when the database has answered a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Persisted<T>(T);
 
@@ -55,7 +60,7 @@ impl<T> Persisted<T> {
         self.0
     }
 
-    /// The fact alone, without the value.
+    /// The proof without the value.
     pub(crate) fn unit(&self) -> Persisted<()> {
         Persisted(())
     }
@@ -69,13 +74,13 @@ impl<T> Deref for Persisted<T> {
     }
 }
 
-/// What is to be done when something is persisted.
-pub(crate) struct Waiting<C> {
+/// The effects and the replies that wait until events are persisted.
+pub(crate) struct Deferred<C> {
     pub effects: Vec<Effect>,
     pub callers: Vec<C>,
 }
 
-impl<C> Waiting<C> {
+impl<C> Deferred<C> {
     fn new() -> Self {
         Self { effects: Vec::new(), callers: Vec::new() }
     }
@@ -90,53 +95,53 @@ impl<C> Waiting<C> {
     }
 }
 
-/// What follows from a decision.
+/// The next write of a saga's log after a decision or an append.
 pub(crate) enum Due<C> {
-    /// All is persisted: do this.
-    Now(Persisted<Waiting<C>>),
-    /// Something waits for what is unwritten.
+    /// Everything is persisted: run these effects.
+    Now(Persisted<Deferred<C>>),
+    /// Write now: effects, callers or lists wait for unwritten events.
     Write,
-    /// There is something unwritten that nothing waits for.
+    /// Write within [`UNWRITTEN_MAX`]: nothing waits for the unwritten events.
     Later,
-    /// An append is under way, or nothing was decided.
+    /// An append is in flight, or there is nothing to write.
     Nothing,
 }
 
-/// What has been persisted of a saga.
+/// The result of a written append.
 pub(crate) struct Advance<C> {
-    pub waiting: Persisted<Waiting<C>>,
-    /// The state as it is in the log now; the saga's may be ahead of it.
+    pub deferred: Persisted<Deferred<C>>,
+    /// The state of the persisted log; the state in memory may be ahead of it.
     pub state: Persisted<Arc<SagaState>>,
-    /// How lists showed the saga before.
+    /// The summary before the append.
     pub before: Summary,
-    /// What follows of what was decided meanwhile.
+    /// The next write, of the events that were decided meanwhile.
     pub due: Due<C>,
 }
 
 struct Sent<C> {
-    waiting: Waiting<C>,
+    deferred: Deferred<C>,
     state: Arc<SagaState>,
 }
 
 /// The part of one saga's log that is not persisted.
 pub(crate) struct UnpersistedLog<C> {
-    /// How lists show the saga, by the log.
-    shown: Summary,
+    /// The summary of the persisted log, which lists show.
+    persisted_summary: Summary,
     sent: Option<Sent<C>>,
     next: Vec<Recorded>,
-    waiting: Waiting<C>,
-    /// It stands among those that are flushed.
-    is_noted: bool,
+    deferred: Deferred<C>,
+    /// The saga is in the flush queue.
+    is_in_flush_queue: bool,
 }
 
 impl<C> UnpersistedLog<C> {
-    /// Of a saga whose log is persisted.
+    /// For a saga whose log is completely persisted.
     pub(crate) fn new(state: &SagaState) -> Self {
-        let (next, waiting) = (Vec::new(), Waiting::new());
-        Self { shown: Summary::of(state), sent: None, next, waiting, is_noted: false }
+        let (next, deferred) = (Vec::new(), Deferred::new());
+        Self { persisted_summary: Summary::of(state), sent: None, next, deferred, is_in_flush_queue: false }
     }
 
-    /// Takes in a decision, except what goes ahead of the log.
+    /// Adds the events and the deferred effects of a decision. The caller runs effects that go ahead of the log itself.
     pub(crate) fn decided(
         &mut self,
         events: Vec<Recorded>,
@@ -146,128 +151,128 @@ impl<C> UnpersistedLog<C> {
     ) -> Due<C> {
         if events.is_empty() && self.next.is_empty() {
             return match &mut self.sent {
-                // It follows from the append that is under way.
+                // The effects follow from events that are in flight.
                 Some(sent) => {
-                    sent.waiting.extend(effects, caller);
+                    sent.deferred.extend(effects, caller);
                     Due::Nothing
                 }
-                None => Due::Now(Persisted(Waiting { effects, callers: caller.into_iter().collect() })),
+                None => Due::Now(Persisted(Deferred { effects, callers: caller.into_iter().collect() })),
             };
         }
         self.next.extend(events);
-        self.waiting.extend(effects, caller);
+        self.deferred.extend(effects, caller);
         self.due(state)
     }
 
     fn due(&mut self, state: &SagaState) -> Due<C> {
         if self.next.is_empty() || self.sent.is_some() {
             Due::Nothing
-        } else if !self.waiting.is_empty() || Summary::of(state) != self.shown {
+        } else if !self.deferred.is_empty() || Summary::of(state) != self.persisted_summary {
             Due::Write
-        } else if std::mem::replace(&mut self.is_noted, true) {
+        } else if std::mem::replace(&mut self.is_in_flush_queue, true) {
             Due::Nothing
         } else {
             Due::Later
         }
     }
 
-    /// What is to be appended now; nothing while an append is under way.
+    /// The next append; none while one is in flight.
     pub(crate) fn send(&mut self, saga: SagaId, state: &Arc<SagaState>) -> Option<Append> {
-        self.is_noted = false;
+        self.is_in_flush_queue = false;
         if self.next.is_empty() || self.sent.is_some() {
             return None;
         }
-        let waiting = std::mem::replace(&mut self.waiting, Waiting::new());
-        self.sent = Some(Sent { waiting, state: state.clone() });
+        let deferred = std::mem::replace(&mut self.deferred, Deferred::new());
+        self.sent = Some(Sent { deferred, state: state.clone() });
         Some(Append { saga, events: std::mem::take(&mut self.next), summary: Summary::of(state) })
     }
 
-    /// The append was written. `state` is the saga's, which may be ahead.
+    /// The append was written. `state` is the state in memory, which may be ahead.
     pub(crate) fn appended(&mut self, _proof: &CommitProof, state: &SagaState) -> Option<Advance<C>> {
-        let Sent { waiting, state: written } = self.sent.take()?;
-        let before = std::mem::replace(&mut self.shown, Summary::of(&written));
+        let Sent { deferred, state: written } = self.sent.take()?;
+        let before = std::mem::replace(&mut self.persisted_summary, Summary::of(&written));
         let due = self.due(state);
-        Some(Advance { waiting: Persisted(waiting), state: Persisted(written), before, due })
+        Some(Advance { deferred: Persisted(deferred), state: Persisted(written), before, due })
     }
 
-    /// The callers that wait, when the saga is given up here.
+    /// The callers that still wait, for a saga that leaves memory.
     pub(crate) fn into_callers(self) -> impl Iterator<Item = C> {
-        let sent = self.sent.map(|sent| sent.waiting.callers).unwrap_or_default();
-        sent.into_iter().chain(self.waiting.callers)
+        let sent = self.sent.map(|sent| sent.deferred.callers).unwrap_or_default();
+        sent.into_iter().chain(self.deferred.callers)
     }
 }
 
-/// The proof that a commit has been answered.
+/// The proof that the database has answered a commit.
 pub(crate) struct CommitProof(());
 
 impl CommitProof {
-    /// Of rows that were read from the database.
+    /// The proof for rows that were read from the database.
     pub(crate) fn of_read_rows() -> Self {
         Self(())
     }
 
-    /// Something that is true because of what the commit has written.
+    /// A value that follows from the rows of the commit.
     pub(crate) fn persisted<T>(&self, value: T) -> Persisted<T> {
         Persisted(value)
     }
 }
 
-/// A submission on its way to the database.
-pub(crate) struct Entrant<C> {
-    /// What enters memory if it begins at once; none of one that is to be queued.
+/// An admission that is not answered, as memory keeps it.
+pub(crate) struct PendingAdmission<C> {
+    /// The state that enters memory if the saga begins at once; none if it is to be queued.
     pub state: Option<Arc<SagaState>>,
     pub caller: C,
-    pub came_at: Moment,
+    pub arrived_at: Moment,
 }
 
-/// A queued saga on its way out of the line.
-pub(crate) struct Claimant<R, C> {
-    /// What enters memory, or why that can't be read.
+/// A turn whose claim is not answered, as memory keeps it.
+pub(crate) struct PendingTurn<R, C> {
+    /// The request and the state that enter memory, or why the request can't be read.
     pub saga: Result<(R, Arc<SagaState>), LeaveReason>,
-    /// What takes it out of the line before its turn.
+    /// The command that takes it out of the line before its turn.
     pub command: Option<(SagaInput, C)>,
 }
 
-/// What a commit's answer settles. Rows of the commit that are tried again have no outcome yet.
+/// The outcomes of a commit's rows. Rows that are tried again have no outcome yet, and their lists are empty.
 pub(crate) struct Settled<R, C> {
     pub proof: CommitProof,
     pub commit: Arc<Commit<R>>,
-    pub entrants: Vec<Entrant<C>>,
-    /// What became of its admissions, or why the database refuses them.
-    pub admissions: Vec<Result<Admitted, String>>,
-    pub claimants: Vec<Claimant<R, C>>,
-    /// Of its claim, whether this instance drives each saga now.
+    pub pending_admissions: Vec<PendingAdmission<C>>,
+    /// The outcome of each admission, or why the database refuses it.
+    pub admissions: Vec<Result<AdmissionOutcome, String>>,
+    pub pending_turns: Vec<PendingTurn<R, C>>,
+    /// For each turn of its claim: whether this instance drives the saga now.
     pub claimed: Vec<bool>,
     pub appends: Vec<AppendOutcome>,
     pub line: Option<LineState>,
     /// Why the database refuses its claim.
     pub claim_problem: Option<String>,
-    /// The saga whose log the database refuses: a person must look.
+    /// The saga whose log the database refuses: it needs attention.
     pub refused: Option<SagaId>,
 }
 
-/// A commit, what enters with it, and how it went so far.
+/// A commit with the data that memory keeps for its rows, and its tries so far.
 struct Batch<R, C> {
     commit: Arc<Commit<R>>,
-    entrants: Vec<Entrant<C>>,
-    claimants: Vec<Claimant<R, C>>,
-    /// Its only append was refused before: that is known to people.
+    pending_admissions: Vec<PendingAdmission<C>>,
+    pending_turns: Vec<PendingTurn<R, C>>,
+    /// Its only append was refused before, and the saga is already flagged.
     is_known_as_refused: bool,
     tries: u32,
     conflicts: u32,
-    /// When it is tried again; none while an answer is waited for.
-    again_at: Option<Moment>,
+    /// When it is tried again; none while it is in flight.
+    retry_at: Option<Moment>,
 }
 
 impl<R, C> Batch<R, C> {
-    /// What its answer settles, before anything is known of the outcomes.
+    /// Its rows without outcomes.
     fn settled(self) -> Settled<R, C> {
         Settled {
             proof: CommitProof(()),
             commit: self.commit,
-            entrants: self.entrants,
+            pending_admissions: self.pending_admissions,
             admissions: Vec::new(),
-            claimants: self.claimants,
+            pending_turns: self.pending_turns,
             claimed: Vec::new(),
             appends: Vec::new(),
             line: None,
@@ -277,21 +282,21 @@ impl<R, C> Batch<R, C> {
     }
 }
 
-/// The commits of an instance, one after the other.
+/// The commits of one lane, one after the other.
 pub(crate) struct CommitQueue<R, C> {
     seed: u64,
     lane: Lane,
     numbers: u64,
-    admissions: VecDeque<(Admission<R>, Entrant<C>)>,
-    /// The ticket that the claim follows, and what is to be claimed.
+    admissions: VecDeque<(Admission<R>, PendingAdmission<C>)>,
+    /// As in [`Claim::after`], for the turns that wait for the next commit.
     after: Ticket,
-    turns: Vec<(Turn, Claimant<R, C>)>,
+    turns: Vec<(Turn, PendingTurn<R, C>)>,
     appends: VecDeque<Append>,
     /// As in [`Commit::others_claim_to_ms`].
     others_claim_to_ms: Option<i64>,
-    /// Parts of a refused commit; the next one is the last.
+    /// The remaining parts of a refused commit; the next one is the last in the list.
     parts: Vec<Batch<R, C>>,
-    under_way: Option<Batch<R, C>>,
+    in_flight: Option<Batch<R, C>>,
     /// Appends that the database refuses, and when they are tried again.
     refused: Vec<Append>,
     try_refused_at: Moment,
@@ -309,33 +314,33 @@ impl<R: Clone, C> CommitQueue<R, C> {
             appends: VecDeque::new(),
             others_claim_to_ms: None,
             parts: Vec::new(),
-            under_way: None,
+            in_flight: None,
             refused: Vec::new(),
             try_refused_at: Moment::ZERO,
         }
     }
 
-    pub(crate) fn admit(&mut self, admission: Admission<R>, entrant: Entrant<C>) {
-        self.admissions.push_back((admission, entrant));
+    pub(crate) fn admit(&mut self, admission: Admission<R>, pending: PendingAdmission<C>) {
+        self.admissions.push_back((admission, pending));
     }
 
-    /// Takes sagas out of the line whose turn comes after this ticket's.
-    pub(crate) fn claim(&mut self, after: Ticket, turns: impl Iterator<Item = (Turn, Claimant<R, C>)>) {
+    /// Adds turns to the next commit. All of them come after this ticket.
+    pub(crate) fn claim(&mut self, after: Ticket, turns: impl Iterator<Item = (Turn, PendingTurn<R, C>)>) {
         self.after = after;
         self.turns.extend(turns);
     }
 
-    /// Has the commits that are gathered from now on note this bound of other instances' claims.
+    /// Later commits store this bound on the claims of other instances.
     pub(crate) fn note(&mut self, others_claim_to_ms: Option<i64>) {
         self.others_claim_to_ms = others_claim_to_ms;
     }
 
-    /// Takes one saga out of the line out of order.
-    pub(crate) fn claim_out_of_order(&mut self, turn: Turn, claimant: Claimant<R, C>) {
-        self.turns.push((turn, claimant));
+    /// Adds a turn out of order to the next commit.
+    pub(crate) fn claim_out_of_order(&mut self, turn: Turn, pending: PendingTurn<R, C>) {
+        self.turns.push((turn, pending));
     }
 
-    /// Whether a saga is about to be taken out of the line, in a commit that has not left.
+    /// Whether a turn of this saga waits for the next commit.
     pub(crate) fn is_claiming(&self, saga: SagaId) -> bool {
         self.turns.iter().any(|(turn, _)| turn.saga == saga)
     }
@@ -344,75 +349,84 @@ impl<R: Clone, C> CommitQueue<R, C> {
         self.appends.push_back(append);
     }
 
-    /// Whether nothing is under way or waits to be written.
+    /// Whether nothing is in flight or waits to be written.
     pub(crate) fn is_idle(&self) -> bool {
-        self.under_way.is_none() && self.parts.is_empty() && self.waiting() == 0
+        self.in_flight.is_none() && self.parts.is_empty() && self.waiting() == 0
     }
 
-    /// Admissions, claims and appends that are in no commit yet.
+    /// Admissions, turns and appends that are in no commit yet.
     pub(crate) fn waiting(&self) -> usize {
         self.admissions.len() + self.turns.len() + self.appends.len()
     }
 
-    /// Since when the oldest submission waits to be written.
+    /// The arrival of the oldest submission that is not written.
     pub(crate) fn unwritten_since(&self) -> Option<Moment> {
-        let batches = self.under_way.iter().chain(self.parts.last());
-        let mut entrants =
-            batches.flat_map(|batch| &batch.entrants).chain(self.admissions.iter().map(|(_, entrant)| entrant));
-        entrants.next().map(|entrant| entrant.came_at)
+        let batches = self.in_flight.iter().chain(self.parts.last());
+        let mut pending_admissions = batches
+            .flat_map(|batch| &batch.pending_admissions)
+            .chain(self.admissions.iter().map(|(_, pending)| pending));
+        pending_admissions.next().map(|pending| pending.arrived_at)
     }
 
     pub(crate) fn wake_at(&self) -> Option<Moment> {
-        match &self.under_way {
-            Some(under_way) => under_way.again_at,
+        match &self.in_flight {
+            Some(in_flight) => in_flight.retry_at,
             None => (!self.refused.is_empty()).then_some(self.try_refused_at),
         }
     }
 
     /// The commit that is to be sent now, for the first time or again.
     pub(crate) fn next(&mut self, now: Moment) -> Option<Arc<Commit<R>>> {
-        if let Some(under_way) = &mut self.under_way {
-            under_way.again_at.take_if(|at| *at <= now)?;
-            return Some(under_way.commit.clone());
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.retry_at.take_if(|at| *at <= now)?;
+            return Some(in_flight.commit.clone());
         }
         let batch = self.parts.pop().or_else(|| self.gather()).or_else(|| self.try_refused(now))?;
         let commit = batch.commit.clone();
-        self.under_way = Some(batch);
+        self.in_flight = Some(batch);
         Some(commit)
     }
 
-    /// Admissions come first.
+    /// The next commit of waiting rows. Admissions have priority.
     fn gather(&mut self) -> Option<Batch<R, C>> {
         if self.waiting() == 0 {
             return None;
         }
         let admissions: Vec<_> = self.admissions.drain(..self.admissions.len().min(BATCH_MAX)).collect();
         let claim = (!self.turns.is_empty()).then(|| {
-            let (turns, claimants) = self.turns.drain(..).unzip();
-            (Claim { after: self.after, turns }, claimants)
+            let (turns, pending_turns) = self.turns.drain(..).unzip();
+            (Claim { after: self.after, turns }, pending_turns)
         });
         let appends = self.appends.drain(..self.appends.len().min(BATCH_MAX - admissions.len())).collect();
         Some(self.batch(admissions, claim, appends))
     }
 
-    /// A commit of these rows, with what is to enter memory with them.
+    /// A commit of these rows, with the data that memory keeps for them.
     fn batch(
         &mut self,
-        admissions: Vec<(Admission<R>, Entrant<C>)>,
-        claim: Option<(Claim, Vec<Claimant<R, C>>)>,
+        admissions: Vec<(Admission<R>, PendingAdmission<C>)>,
+        claim: Option<(Claim, Vec<PendingTurn<R, C>>)>,
         appends: Vec<Append>,
     ) -> Batch<R, C> {
         self.numbers += 1;
         let number = CommitNo { lane: self.lane, number: self.numbers };
-        let (admissions, entrants) = admissions.into_iter().unzip();
-        let (claim, claimants) = claim.unzip();
+        let (admissions, pending_admissions) = admissions.into_iter().unzip();
+        let (claim, pending_turns) = claim.unzip();
         let others_claim_to_ms = self.others_claim_to_ms;
         let commit = Arc::new(Commit { number, admissions, claim, appends, others_claim_to_ms });
-        let claimants = claimants.unwrap_or_default();
-        Batch { commit, entrants, claimants, is_known_as_refused: false, tries: 0, conflicts: 0, again_at: None }
+        let pending_turns = pending_turns.unwrap_or_default();
+        Batch {
+            commit,
+            pending_admissions,
+            pending_turns,
+            is_known_as_refused: false,
+            tries: 0,
+            conflicts: 0,
+            retry_at: None,
+        }
     }
 
-    /// Each refused append by itself, when it is time.
+    /// Retries the refused appends when it is time, each in a commit of its own.
     fn try_refused(&mut self, now: Moment) -> Option<Batch<R, C>> {
         if self.refused.is_empty() || now < self.try_refused_at {
             return None;
@@ -424,45 +438,45 @@ impl<R: Clone, C> CommitQueue<R, C> {
         self.parts.pop()
     }
 
-    /// Whether an answer is the one that is waited for. An answer of another commit, or a second one, is not.
+    /// Whether this commit is in flight. Otherwise its answer is late or a duplicate, and is ignored.
     pub(crate) fn awaits(&self, number: CommitNo) -> bool {
-        let under_way = self.under_way.as_ref().filter(|under_way| under_way.again_at.is_none());
-        under_way.is_some_and(|under_way| under_way.commit.number == number)
+        let in_flight = self.in_flight.as_ref().filter(|in_flight| in_flight.retry_at.is_none());
+        in_flight.is_some_and(|in_flight| in_flight.commit.number == number)
     }
 
-    /// Takes in the answer of the commit that is under way. None: the commit is tried again.
+    /// Processes the answer of the commit in flight. None: the commit is tried again.
     pub(crate) fn ended(
         &mut self,
         answer: CommitAnswer,
         now: Moment,
         notices: &mut Vec<Notice>,
     ) -> Option<Settled<R, C>> {
-        let mut under_way = self.under_way.take()?;
-        under_way.tries += 1;
-        under_way.conflicts += u32::from(answer == CommitAnswer::Conflict);
+        let mut in_flight = self.in_flight.take()?;
+        in_flight.tries += 1;
+        in_flight.conflicts += u32::from(answer == CommitAnswer::Conflict);
         match answer {
             CommitAnswer::Written { admissions, claimed, appends, line } => {
                 let admissions = admissions.into_iter().map(Ok).collect();
-                Some(Settled { admissions, claimed, appends, line, ..under_way.settled() })
+                Some(Settled { admissions, claimed, appends, line, ..in_flight.settled() })
             }
-            CommitAnswer::Refused { problem } => Some(self.refused(under_way, problem, now, notices)),
-            CommitAnswer::Conflict if under_way.conflicts > CONFLICTS_MAX => {
+            CommitAnswer::Refused { problem } => Some(self.refused(in_flight, problem, now, notices)),
+            CommitAnswer::Conflict if in_flight.conflicts > CONFLICTS_MAX => {
                 let problem = "it conflicts with other transactions again and again".to_owned();
-                Some(self.refused(under_way, problem, now, notices))
+                Some(self.refused(in_flight, problem, now, notices))
             }
             CommitAnswer::Conflict | CommitAnswer::Failed | CommitAnswer::Fenced => {
-                let longest = RETRY_FIRST.saturating_mul(1 << (under_way.tries - 1).min(16)).min(RETRY_MAX);
-                let part = 0.5 + fraction(self.seed, under_way.commit.number.number, u64::from(under_way.tries)) / 2.0;
-                under_way.again_at = Some(now + longest.mul_f64(part));
-                self.under_way = Some(under_way);
+                let longest = RETRY_FIRST.saturating_mul(1 << (in_flight.tries - 1).min(16)).min(RETRY_MAX);
+                let part = 0.5 + fraction(self.seed, in_flight.commit.number.number, u64::from(in_flight.tries)) / 2.0;
+                in_flight.retry_at = Some(now + longest.mul_f64(part));
+                self.in_flight = Some(in_flight);
                 None
             }
         }
     }
 
-    /// A refused commit goes on in parts: appends by halves, admissions one by one, a claim by itself, and of a claim
-    /// each turn that is out of order by itself. A single row is settled, and so is a claim in order: the line asks for
-    /// less.
+    /// Splits a refused commit: each admission alone, the claim alone, and the appends in halves. A claim is split into
+    /// its turns in order, together, and each turn out of order alone. A refused single row is settled. So is a refused
+    /// claim in order: the line then claims fewer sagas.
     fn refused(
         &mut self,
         batch: Batch<R, C>,
@@ -488,13 +502,13 @@ impl<R: Clone, C> CommitQueue<R, C> {
                 settled.admissions.push(Err(problem));
             }
             ([], Some(claim), []) if claim.turns.len() > 1 && claim.turns.iter().any(|turn| turn.is_out_of_order) => {
-                let turns = claim.turns.iter().cloned().zip(std::mem::take(&mut settled.claimants));
+                let turns = claim.turns.iter().cloned().zip(std::mem::take(&mut settled.pending_turns));
                 let (early, in_order): (Vec<_>, Vec<_>) = turns.partition(|(turn, _)| turn.is_out_of_order);
                 let parts = early.into_iter().map(|turn| vec![turn]).chain([in_order]);
                 for part in parts.filter(|part| !part.is_empty()) {
-                    let (turns, claimants) = part.into_iter().unzip();
+                    let (turns, pending_turns) = part.into_iter().unzip();
                     let claim = Claim { after: claim.after, turns };
-                    let part = self.batch(Vec::new(), Some((claim, claimants)), Vec::new());
+                    let part = self.batch(Vec::new(), Some((claim, pending_turns)), Vec::new());
                     self.parts.push(part);
                 }
             }
@@ -502,17 +516,17 @@ impl<R: Clone, C> CommitQueue<R, C> {
                 (settled.claimed, settled.claim_problem) = (vec![false; claim.turns.len()], Some(problem));
             }
             (admissions, claim, appends) => {
-                let entrants = std::mem::take(&mut settled.entrants);
-                for (admission, entrant) in admissions.iter().zip(entrants).rev() {
-                    let part = self.batch(vec![(admission.clone(), entrant)], None, Vec::new());
+                let pending_admissions = std::mem::take(&mut settled.pending_admissions);
+                for (admission, pending) in admissions.iter().zip(pending_admissions).rev() {
+                    let part = self.batch(vec![(admission.clone(), pending)], None, Vec::new());
                     self.parts.push(part);
                 }
                 if let Some(claim) = claim {
-                    let claimants = std::mem::take(&mut settled.claimants);
-                    let part = self.batch(Vec::new(), Some((claim.clone(), claimants)), Vec::new());
+                    let pending_turns = std::mem::take(&mut settled.pending_turns);
+                    let part = self.batch(Vec::new(), Some((claim.clone(), pending_turns)), Vec::new());
                     self.parts.push(part);
                 }
-                // Appends alone are halved; with other rows beside them they are first tried by themselves.
+                // If the commit had other rows, the appends are first tried together, without these.
                 let is_alone = admissions.is_empty() && claim.is_none();
                 let halves = if is_alone { appends.split_at(appends.len() / 2) } else { (appends, &[][..]) };
                 for half in [halves.1, halves.0].into_iter().filter(|half| !half.is_empty()) {
@@ -524,19 +538,19 @@ impl<R: Clone, C> CommitQueue<R, C> {
         settled
     }
 
-    /// The process ends: refused appends are given up, and their sagas with them.
+    /// Drops the refused appends for a shutdown, and returns their sagas.
     pub(crate) fn take_refused(&mut self) -> Vec<SagaId> {
         self.refused.drain(..).map(|append| append.saga).collect()
     }
 
-    /// The process ends and the log can't be written: nothing is lost by giving up. Clients ask again, and an instance
-    /// that adopts the sagas resumes them.
+    /// Drops everything, for a shutdown while the database does not answer. Nothing is lost: clients submit again, and
+    /// an instance that adopts the sagas resumes them.
     pub(crate) fn give_up(&mut self) {
         self.admissions.clear();
         self.turns.clear();
         self.appends.clear();
         self.parts.clear();
-        self.under_way = None;
+        self.in_flight = None;
     }
 }
 
@@ -577,7 +591,7 @@ mod tests {
         assert!(matches!(log.decided(events.clone(), Vec::new(), Some(2), &after), Due::Nothing));
         assert!(log.send(saga, &after).is_none(), "an append is under way");
         let advance = log.appended(&CommitProof(()), &after).expect("it was under way");
-        assert_eq!(advance.waiting.callers, [1]);
+        assert_eq!(advance.deferred.callers, [1]);
         assert!(matches!(advance.due, Due::Write), "a caller waits for the rest");
         assert_eq!(log.send(saga, &after).map(|append| append.events), Some(events));
         assert_eq!(log.into_callers().collect::<Vec<_>>(), [2]);

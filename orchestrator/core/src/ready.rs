@@ -1,13 +1,13 @@
-//! The interface of the core: all that can happen ([`Input`]), and all that is to be done about it ([`Ready`]).
+//! The interface of the core: its inputs ([`Input`]), and its outputs ([`Ready`]).
 //!
-//! | in a `Ready` | to be done by the shell | comes back as |
+//! | in a `Ready` | the shell has to | the result comes back as |
 //! |---|---|---|
 //! | `commits` | write each in one transaction, fenced by the lease | [`Input::CommitEnded`] |
 //! | `rpcs` | make the RPC, with a timeout | [`Input::RpcEnded`] |
-//! | `store` | one question to the database each | [`Input::StoreAnswered`] |
-//! | `replies`, `changes`, `notices` | hand them over to callers, watchers, logs and metrics | |
+//! | `store` | query the database, once for each request | [`Input::StoreAnswered`] |
+//! | `replies`, `changes`, `notices` | deliver them to callers, watchers, logs and metrics | |
 //! | `wake_at` | call [`Core::step`](crate::Core::step) again at that moment, with or without inputs | |
-//! | `end` | stop: the instance is fenced, or has ended in order | |
+//! | `end` | stop: the instance is fenced, or has shut down | |
 
 use std::sync::Arc;
 
@@ -17,18 +17,18 @@ use matricula_engine::{
 
 use crate::{Moment, Persisted, SagaId, Ticket, Workflow};
 
-/// The registration of an instance, which comes before its core.
+/// How the database has registered this instance and given it its first lease, before its core is created.
 #[derive(Debug, Clone, Copy)]
 pub struct Registered {
-    /// When the database was asked.
-    pub asked_at: Moment,
-    /// When it had answered.
+    /// When the shell sent the statement.
+    pub sent_at: Moment,
+    /// When the answer arrived.
     pub answered_at: Moment,
-    /// The time by its clock.
+    /// The time by the database's clock.
     pub database_now_ms: i64,
 }
 
-/// Something that has happened.
+/// An event in the world that the core has to process.
 pub enum Input<W: Workflow> {
     /// A client submits a registration.
     Submitted {
@@ -46,8 +46,8 @@ pub enum Input<W: Workflow> {
         /// Gets the reply.
         caller: W::Caller,
     },
-    /// The same of a saga that waits in line, as it was read from the database: this instance drives it from now on, if
-    /// its turn has not come meanwhile.
+    /// A command for a saga that waits in line, which the shell has read from the database. This instance claims the
+    /// saga out of order, unless its turn has come meanwhile.
     CommandedInLine {
         /// The saga.
         saga: QueuedSaga<W::Request>,
@@ -56,23 +56,23 @@ pub enum Input<W: Workflow> {
         /// Gets the reply.
         caller: W::Caller,
     },
-    /// A commit was answered, or its answer was given up.
+    /// The database has answered a commit, or the shell has stopped waiting for the answer.
     CommitEnded {
         /// As in [`Commit::number`].
         number: CommitNo,
         /// The answer.
         answer: CommitAnswer,
     },
-    /// An RPC has ended, with an answer a call or with an error for all of them. A timeout is an error.
+    /// An RPC has ended, with one answer for each call or with an error for all of them. A timeout is an error.
     RpcEnded {
         /// As in [`Rpc::number`].
         number: RpcNo,
         /// In the order of the calls.
         answer: Result<Vec<CallAnswer>, CallError>,
     },
-    /// The database has answered a question.
+    /// The database has answered a request.
     StoreAnswered {
-        /// The question.
+        /// The request.
         request: StoreRequest,
         /// The answer.
         answer: StoreAnswer<W::Request>,
@@ -84,30 +84,30 @@ pub enum Input<W: Workflow> {
         /// The new limit.
         in_flight_max: usize,
     },
-    /// Another instance has ended in order: its sagas are to be adopted.
+    /// Another instance has shut down: its sagas can be adopted.
     PeerLeft,
     /// Another instance has queued sagas in a line that was empty.
     LineBegun,
-    /// The process is to end in order.
+    /// The process shuts down.
     Stopped,
 }
 
-/// All that is to be done after a step. What it contains may be done at once and in any order; what has to wait for a
-/// commit is kept back by the core until that commit has been answered.
+/// The outputs of a step. The shell may carry them out at once and in any order: the core itself holds back everything
+/// that has to wait for a commit.
 pub struct Ready<W: Workflow> {
-    /// Rows to be persisted, at most one commit of each [`Lane`]. There is none of a lane while one of it is under way.
+    /// Rows to be persisted: at most one commit of each [`Lane`], and none of a lane whose last commit is in flight.
     pub commits: Vec<Arc<Commit<W::Request>>>,
-    /// RPCs that leave now.
+    /// RPCs to be made now.
     pub rpcs: Vec<Rpc<W::Request>>,
-    /// Questions to the database.
+    /// Requests to the database.
     pub store: Vec<StoreRequest>,
-    /// Answers of submissions and commands.
+    /// Replies to submissions and commands.
     pub replies: Vec<(W::Caller, Reply)>,
-    /// Sagas that watchers see otherwise from now on.
+    /// Changes of sagas that watchers can see.
     pub changes: Vec<Change<W::Request>>,
-    /// What people and metrics should know.
+    /// Messages for logs and metrics.
     pub notices: Vec<Notice>,
-    /// When to step again though nothing has happened.
+    /// When to step again even if there is no input.
     pub wake_at: Option<Moment>,
     /// The orchestrator has to stop.
     pub end: Option<End>,
@@ -131,60 +131,61 @@ impl<W: Workflow> Default for Ready<W> {
 /// Why an orchestrator stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Another instance has declared this one dead and drives its sagas: this one may do nothing any more.
+    /// Another instance has declared this one dead and drives its sagas. This one must not act any more.
     Fenced,
     /// It was stopped, and nothing is in flight.
     InOrder,
 }
 
-/// What is submitted.
+/// A registration that a client submits.
 #[derive(Debug, Clone)]
 pub struct Submission<R> {
-    /// A new id, larger than those before it.
+    /// A new id, larger than all earlier ones of this instance.
     pub id: SagaId,
-    /// Whom it is about: idempotency keys and quotas are for each.
+    /// The student. Idempotency keys and quotas are per subject.
     pub subject: String,
-    /// Unique for each subject.
+    /// The idempotency key, unique for each subject.
     pub key: String,
-    /// The request in one canonical form: the same key with another one is refused.
+    /// The request in one canonical form. A used key with another fingerprint is refused.
     pub fingerprint: String,
-    /// Staff submit it: neither the door nor the quotas of its subject look at it.
+    /// Staff submit it: the door and the quotas of its subject do not apply.
     pub is_by_staff: bool,
-    /// What the saga works from.
+    /// The request that the saga carries out.
     pub request: R,
 }
 
-/// The answer of a submission or of a command.
+/// The reply to a submission or to a command.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The submission is a saga now.
     Accepted(Persisted<Accepted>),
-    /// The key was used before.
+    /// The subject has used the key before.
     Existing {
-        /// The saga of that time.
+        /// The saga of the earlier submission.
         id: SagaId,
-        /// Whether it asked for the same.
+        /// Whether the earlier submission had the same fingerprint.
         same_request: bool,
     },
-    /// Too many are open. Nothing was accepted.
+    /// The line or the memory is full. Nothing was accepted.
     QueueFull {
         /// When to come back.
         retry_after: Moment,
     },
-    /// The subject has too many open, or submits too fast. Nothing was accepted.
+    /// The subject has too many open sagas, or submits too fast. Nothing was accepted. The caller gets the submission's
+    /// fields back, because it may repeat an accepted one that only the database still has.
     OverQuota {
         /// When to come back.
         retry_after: Moment,
-        /// As in the submission, like the others: it may repeat one that the core does not know any more.
+        /// As in the submission.
         subject: String,
-        /// Unique for each subject.
+        /// As in the submission.
         key: String,
-        /// The request in one canonical form.
+        /// As in the submission.
         fingerprint: String,
     },
     /// Registration is closed. Nothing was accepted.
     Closed {
-        /// What students are told.
+        /// The registrar's message for students.
         sentence: String,
     },
     /// The submission can't be stored. Nothing was accepted.
@@ -195,7 +196,7 @@ pub enum Reply {
     Done(Persisted<()>),
     /// The command changes nothing.
     Refused(DecideError),
-    /// This instance does not drive the saga, or does not any more.
+    /// This instance does not drive the saga.
     NotHere,
 }
 
@@ -210,19 +211,19 @@ pub struct Accepted {
     pub is_queued: bool,
 }
 
-/// Which commits follow one another. Those of different lanes are under way at the same time.
+/// A sequence of commits: one after the other within a lane, in parallel with those of the other lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// Admissions while there is a line: acceptance waits for nothing else.
+    /// Admissions while there is a line. They have a lane of their own so that acceptance does not wait for the log.
     Acceptance,
     /// Everything else, and admissions while there is no line.
     Log,
 }
 
-/// The number of a commit. A commit that is tried again has the same number.
+/// The number of a commit. A commit that is tried again keeps its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitNo {
-    /// Which commits it follows.
+    /// Its lane.
     pub lane: Lane,
     /// Counted from 1 in each lane.
     pub number: u64,
@@ -231,17 +232,17 @@ pub struct CommitNo {
 /// Rows to be written in one transaction.
 #[derive(Debug)]
 pub struct Commit<R> {
-    /// Names it in its answer.
+    /// The answer carries the same number.
     pub number: CommitNo,
     /// New sagas, in the order of their arrival. Those with a first event come first.
     pub admissions: Vec<Admission<R>>,
     /// Sagas of the line whose turn has come.
     pub claim: Option<Claim>,
-    /// Events of running ones.
+    /// Events of running sagas.
     pub appends: Vec<Append>,
-    /// Other instances claim nothing that was accepted later than this, by the database's clock in milliseconds, as long
-    /// as this instance has noted no other bound, and has noted one within the last second. `i64::MAX`: no bound. None:
-    /// nothing is noted, because there is no line.
+    /// A bound on the claims of other instances, by the database's clock in milliseconds: they claim no saga that was
+    /// accepted later. The bound holds until this instance stores another one, or stores none for a second.
+    /// `i64::MAX`: no bound. None: the commit stores no bound, because there is no line.
     pub others_claim_to_ms: Option<i64>,
 }
 
@@ -250,29 +251,29 @@ pub struct Commit<R> {
 pub struct Admission<R> {
     /// Its id.
     pub id: SagaId,
-    /// Whom it is about.
+    /// The student.
     pub subject: String,
-    /// The subject's own name for it.
+    /// The idempotency key, unique for each subject.
     pub key: String,
     /// The request in one canonical form.
     pub fingerprint: String,
-    /// Staff submit it: neither the door nor the quota of its subject look at it.
+    /// Staff submit it: the door and the quota of its subject do not apply.
     pub is_by_staff: bool,
-    /// What the saga works from.
+    /// The request that the saga carries out.
     pub request: R,
-    /// Its first event, where a slot is kept for it: it begins at once if no saga is queued and the door is open, and
-    /// is queued otherwise. None: it is queued.
+    /// Its first event, if a slot is reserved for it: then it begins at once, provided that no saga is queued and the
+    /// door is open. Otherwise the saga is queued.
     pub first: Option<Recorded>,
 }
 
 /// Takes sagas out of the line: this instance drives them from now on.
 #[derive(Debug, Clone)]
 pub struct Claim {
-    /// The ticket whose turn had come last when these were read. When it is another one by now, another instance has
-    /// claimed, and only turns out of order are taken. Of a claim that is written again after it took effect, the
-    /// answer is the same.
+    /// The ticket whose turn had come last when these sagas were read. If another instance has claimed since, the
+    /// database has another ticket, and takes only the turns out of order. A claim that is repeated after it took
+    /// effect gets the same answer.
     pub after: Ticket,
-    /// In the order of their tickets. All queued sagas between `after` and the last of them that is in order are here.
+    /// In the order of their tickets, without gaps: every queued saga from `after` to the last turn in order.
     pub turns: Vec<Turn>,
 }
 
@@ -287,20 +288,20 @@ pub struct Turn {
     pub first: Recorded,
     /// When it was accepted, by the database's clock.
     pub accepted_at_ms: i64,
-    /// It is to be undone, and does not wait for its turn.
+    /// A command takes it out of the line before its turn.
     pub is_out_of_order: bool,
 }
 
 /// The line, as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LineState {
-    /// The ticket whose turn has come last: all up to it have had theirs.
+    /// The ticket whose turn has come last. All earlier tickets have had their turn.
     pub served: Ticket,
     /// The ticket that was given last.
     pub last: Ticket,
     /// Whether registration is open.
     pub door: Door,
-    /// The least bound that other instances have noted: what was accepted later is not claimed yet.
+    /// The least bound that other instances have stored: sagas that were accepted later are not claimed yet.
     pub claims_to_ms: Option<i64>,
 }
 
@@ -309,23 +310,23 @@ pub struct LineState {
 pub struct Door {
     /// Open, paused or closed.
     pub state: DoorState,
-    /// What students are told; may be empty.
+    /// The registrar's message for students; may be empty.
     pub sentence: String,
 }
 
-/// What the door lets through.
+/// The three positions of the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DoorState {
-    /// Everything.
+    /// Submissions are accepted, and sagas begin.
     #[default]
     Open,
-    /// Submissions are accepted and queued, and no turn comes.
+    /// Submissions are accepted and queued. No saga begins.
     Paused,
-    /// Nothing new is accepted. The line goes on.
+    /// No submission is accepted. Queued sagas still begin.
     Closed,
 }
 
-/// A saga that waits in line, as it is read.
+/// A saga that waits in line, as it was read from the database.
 #[derive(Debug, Clone)]
 pub struct QueuedSaga<R> {
     /// The saga.
@@ -334,7 +335,7 @@ pub struct QueuedSaga<R> {
     pub ticket: Ticket,
     /// When it was accepted, by the database's clock.
     pub accepted_at_ms: i64,
-    /// What it works from, or why that can't be read.
+    /// The request that it carries out, or why the stored request can't be read.
     pub request: Result<R, String>,
 }
 
@@ -343,27 +344,27 @@ pub struct QueuedSaga<R> {
 pub struct Append {
     /// The saga.
     pub saga: SagaId,
-    /// In order, without gaps, after what is stored. Never empty.
+    /// In order, without gaps, after the stored events. Never empty.
     pub events: Vec<Recorded>,
     /// The state after them, as lists show it.
     pub summary: Summary,
 }
 
-/// What lists show of a saga.
+/// The columns of a saga that lists show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
     /// `Phase::as_str`.
     pub phase: &'static str,
     /// `Outcome::as_str`.
     pub outcome: &'static str,
-    /// Whether a person must look.
+    /// Whether an operator must decide something.
     pub needs_attention: bool,
     /// Whether nothing is left to do.
     pub finished: bool,
 }
 
 impl Summary {
-    /// Of a state.
+    /// The summary of a state.
     pub fn of(state: &SagaState) -> Self {
         Self {
             phase: state.phase().as_str(),
@@ -377,34 +378,34 @@ impl Summary {
 /// How a commit ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitAnswer {
-    /// It is persisted. Outcomes come in the order of the rows.
+    /// It is persisted. The outcomes are in the order of the commit's rows.
     Written {
-        /// Of the admissions.
-        admissions: Vec<Admitted>,
-        /// Of the claim: whether this instance drives the saga now.
+        /// One outcome for each admission.
+        admissions: Vec<AdmissionOutcome>,
+        /// For each turn of the claim: whether this instance drives the saga now.
         claimed: Vec<bool>,
-        /// Of the appends.
+        /// One outcome for each append.
         appends: Vec<AppendOutcome>,
-        /// The line as it is then, of a commit with admissions or a claim.
+        /// The state of the line after the commit, if it had admissions or a claim.
         line: Option<LineState>,
     },
-    /// This instance has been declared dead: nothing was written, and nothing will be.
+    /// This instance has been declared dead. Nothing was written, and nothing will be.
     Fenced,
-    /// The database has answered that the transaction lost to another one. The same again may succeed.
+    /// The transaction lost to a concurrent one. A retry may succeed.
     Conflict,
-    /// The database refuses the rows: the same again never succeeds.
+    /// The database refuses the rows. A retry never succeeds.
     Refused {
         /// Why.
         problem: String,
     },
-    /// There was no answer, or an error that may pass. Whether it was written is not known.
+    /// No answer, or a transient error. The commit may or may not have been written.
     Failed,
 }
 
 /// How an admission ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admitted {
-    /// It is a saga of this instance now.
+pub enum AdmissionOutcome {
+    /// The saga has begun, and this instance drives it.
     Begun {
         /// Its number in the order of acceptance.
         ticket: Ticket,
@@ -414,18 +415,18 @@ pub enum Admitted {
         /// Its number in the order of acceptance.
         ticket: Ticket,
     },
-    /// The subject has as many sagas without an outcome as it may. Nothing was accepted.
+    /// The subject has as many sagas without an outcome as it may have. Nothing was accepted.
     OverQuota,
     /// The door is closed. Nothing was accepted.
     Closed {
-        /// What students are told.
+        /// The registrar's message for students.
         sentence: String,
     },
     /// The subject has used the key before.
     Existing {
-        /// The saga of that time.
+        /// The saga of the earlier submission.
         id: SagaId,
-        /// Whether it asked for the same.
+        /// Whether the earlier submission had the same fingerprint.
         same_request: bool,
     },
 }
@@ -435,24 +436,24 @@ pub enum Admitted {
 pub enum AppendOutcome {
     /// The events are in the log.
     Appended,
-    /// The saga has another sequence or another owner: nothing was written for it.
+    /// The stored saga has another sequence or another owner. Nothing was written for it.
     Conflict,
 }
 
-/// The number of an RPC, unique for an instance.
+/// The number of an RPC, unique within an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RpcNo(pub u64);
 
 /// One RPC that carries calls of several sagas.
 #[derive(Debug)]
 pub struct Rpc<R> {
-    /// Names it in its answer.
+    /// The answer carries the same number.
     pub number: RpcNo,
     /// The service.
     pub destination: &'static str,
-    /// The RPC of that service.
+    /// The name of the RPC.
     pub name: &'static str,
-    /// The calls. The core keeps the same list, to look into it while the RPC is in flight.
+    /// The calls. Shared with the core, which needs them while the RPC is in flight.
     pub calls: Arc<[Call<R>]>,
 }
 
@@ -463,40 +464,40 @@ pub struct Call<R> {
     pub saga: SagaId,
     /// The step.
     pub step: StepIndex,
-    /// Its name; of a compensation, the name of the step that it undoes.
+    /// The name of the step. A compensation has the name of the step that it undoes.
     pub step_name: &'static str,
-    /// Which direction.
+    /// Whether the call does the step or undoes it.
     pub direction: Direction,
-    /// Counted from 1 in its direction.
+    /// The number of this attempt, counted from 1 for each direction.
     pub attempt: u32,
-    /// What the shell keeps with the saga.
+    /// The request that the shell keeps with the saga.
     pub request: R,
-    /// The saga as it stood when the call became due: the outputs of earlier steps are in it.
+    /// The saga's state when the call became due. It contains the outputs of earlier steps.
     pub state: Arc<SagaState>,
     /// Why it may leave.
     pub clearance: Clearance,
-    /// When the database last said that this instance lives, in milliseconds of its clock. It is before the end of the
-    /// saga, however long the call waits to be sent.
+    /// When the database last confirmed this instance's lease, in milliseconds of the database's clock. This is before
+    /// the end of the saga, however long the call waits to be sent: a service can detect a call that is far too old.
     pub owner_alive_at_ms: i64,
 }
 
 /// Why a call may leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clearance {
-    /// The engine says so: an instance that adopts the saga makes the same call again, undoes it or asks about it.
+    /// The engine allows it: an instance that adopts the saga repeats the call, undoes it or queries the service.
     AheadOfLog,
     /// All events that led to it are persisted.
     Persisted(Persisted<()>),
 }
 
-/// A saga that watchers see otherwise from now on.
+/// A change of a saga that watchers can see.
 #[derive(Debug)]
 pub enum Change<R> {
-    /// It has entered this instance: admitted, or adopted.
+    /// It has entered the memory of this instance: admitted, claimed or adopted.
     Entered {
         /// The saga.
         saga: SagaId,
-        /// What the shell keeps with it.
+        /// The request that the shell keeps with it.
         request: R,
         /// Its state, as the log has it.
         state: Persisted<Arc<SagaState>>,
@@ -505,29 +506,29 @@ pub enum Change<R> {
     Advanced {
         /// The saga.
         saga: SagaId,
-        /// What the shell keeps with it.
+        /// The request that the shell keeps with it.
         request: R,
         /// Its state, as the log has it.
         state: Persisted<Arc<SagaState>>,
-        /// How lists showed it before.
+        /// Its summary before the append.
         before: Summary,
-        /// How lists show it now.
+        /// Its summary after the append.
         after: Summary,
     },
-    /// Another instance drives it from now on.
+    /// This instance does not drive it any more.
     HandedOver {
         /// The saga.
         saga: SagaId,
     },
 }
 
-/// A question to the database. At most one of each kind is under way, except renewals that hang.
+/// A request to the database. At most one of each kind is in flight, except renewals that hang.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreRequest {
-    /// Prolong this instance's lease. Answers: `Renewed`, `Fenced`, `Failed`.
+    /// Renew this instance's lease. Answers: `Renewed`, `Fenced`, `Failed`.
     Renew {
-        /// When it was asked.
-        asked_at: Moment,
+        /// When it was sent.
+        sent_at: Moment,
     },
     /// Look for instances that have ended. Answers: `Looked`, `Fenced`, `Failed`.
     Look {
@@ -536,24 +537,25 @@ pub enum StoreRequest {
     },
     /// Choose unfinished sagas of dead instances, the oldest first. Answers: `Chosen`, `Failed`.
     Choose {
-        /// How many at most.
+        /// The most sagas.
         limit: usize,
     },
-    /// Take over those of these sagas whose owner is dead, and read them. Answers: `Adopted`, `Fenced`, `Failed`. After
-    /// an error the same request again returns what the first one took.
+    /// Adopt those of these sagas whose owner is dead, and read them. Answers: `Adopted`, `Fenced`, `Failed`. A
+    /// repeated request returns the sagas that the first one has adopted, so it may be repeated after an error.
     Adopt {
         /// The sagas.
         sagas: Vec<SagaId>,
     },
-    /// Read the line, and the queued sagas behind a ticket in the order of their tickets. Answers: `Line`, `Failed`.
+    /// Read the state of the line, and the queued sagas after a ticket in the order of their tickets. Answers: `Line`,
+    /// `Failed`.
     ReadLine {
-        /// Those behind this one.
+        /// The sagas have later tickets than this one.
         after: Ticket,
-        /// How many at most; 0 reads the state of the line alone.
+        /// The most sagas; 0 reads the state of the line alone.
         limit: usize,
     },
-    /// Show that a person must look at these sagas of this instance. Answers: `Flagged`, `Fenced`, `Failed`; after an
-    /// error they are flagged again.
+    /// Mark these sagas of this instance as needing attention. Answers: `Flagged`, `Fenced`, `Failed`; after an error
+    /// they are flagged again.
     Flag {
         /// The sagas.
         sagas: Vec<SagaId>,
@@ -563,43 +565,43 @@ pub enum StoreRequest {
 /// The answer of the database.
 #[derive(Debug)]
 pub enum StoreAnswer<R> {
-    /// The lease is prolonged.
+    /// The lease is renewed.
     Renewed {
         /// The time by the database's clock.
         database_now_ms: i64,
     },
-    /// Lapsed instances are marked, if that was asked.
+    /// The lapsed instances are marked, if the request allowed it.
     Looked,
     /// The sagas are flagged.
     Flagged,
-    /// The line. All queued sagas behind the ticket that was asked for, up to the last of these, are here; when there
-    /// are fewer than the limit, all up to `state.last` are.
+    /// The line. The sagas are all that are queued after the ticket of the request, up to the last saga here. If there
+    /// are fewer than the limit, they are all up to `state.last`.
     Line {
         /// Its state, read before the sagas.
         state: LineState,
         /// In the order of their tickets.
         sagas: Vec<QueuedSaga<R>>,
     },
-    /// Sagas without an owner.
+    /// Sagas whose owner is dead.
     Chosen(Vec<SagaId>),
-    /// Sagas that are this instance's now.
+    /// Sagas that this instance owns now.
     Adopted(Vec<StoredSaga<R>>),
     /// This instance has been declared dead.
     Fenced,
-    /// Whether it was done is not known.
+    /// The request may or may not have taken effect.
     Failed,
 }
 
-/// A saga as it is read back.
+/// A saga as it was read from the database.
 #[derive(Debug)]
 pub struct StoredSaga<R> {
     /// Its log.
     pub row: Row<SagaId>,
-    /// What it works from, or why that can't be read.
+    /// The request that it carries out, or why the stored request can't be read.
     pub request: Result<R, String>,
 }
 
-/// Something that people or metrics should know.
+/// A message for logs and metrics.
 #[derive(Debug)]
 pub enum Notice {
     /// Sagas of an instance that has ended are driven here now.
@@ -607,14 +609,14 @@ pub enum Notice {
         /// How many.
         sagas: usize,
     },
-    /// An adopted saga can't be driven and is left alone.
+    /// A stored saga can't be driven, for example because its log can't be read. It stays as it is and needs attention.
     LeftAlone {
         /// The saga.
         saga: SagaId,
         /// Why.
         reason: LeaveReason,
     },
-    /// The append of a saga met another owner or another sequence: the saga is not driven here any more.
+    /// The stored saga has another owner or another sequence than its append: this instance does not drive it any more.
     LostOwnership {
         /// The saga.
         saga: SagaId,
@@ -626,14 +628,14 @@ pub enum Notice {
         /// Why.
         problem: String,
     },
-    /// The database refuses to have a saga taken out of the line. It stays there and is tried again, and others go past it.
+    /// The database refuses the claim of one saga. The saga stays in line and is tried again; later sagas pass it.
     TurnRefused {
         /// The saga.
         saga: SagaId,
         /// Why.
         problem: String,
     },
-    /// The database refuses to have sagas taken out of the line. They stay there, and fewer are tried.
+    /// The database refuses the claim of several sagas. They stay in line, and the next claim has half as many.
     ClaimRefused {
         /// How many.
         sagas: usize,
@@ -642,12 +644,12 @@ pub enum Notice {
     },
     /// The database refuses a submission.
     AdmissionRefused {
-        /// The saga that it would have become.
+        /// The id that the saga would have had.
         saga: SagaId,
         /// Why.
         problem: String,
     },
-    /// An input changed nothing.
+    /// The engine has rejected an input, for example an answer of a call that is over. The saga is unchanged.
     Ignored {
         /// The saga.
         saga: SagaId,
@@ -663,15 +665,15 @@ pub enum Notice {
     BreakerOpened {
         /// The destination.
         destination: &'static str,
-        /// How the last RPC failed.
+        /// The error of the last RPC.
         error: String,
     },
-    /// A destination whose breaker was open answers again.
+    /// A destination answers again, and its breaker has closed.
     BreakerClosed {
         /// The destination.
         destination: &'static str,
     },
-    /// A destination has begun to fail, or answers again.
+    /// A destination has begun to fail, or has answered again.
     DestinationChanged {
         /// The destination.
         destination: &'static str,

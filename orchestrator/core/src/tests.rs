@@ -1,4 +1,4 @@
-//! The core as a whole, step by step: a shell that holds everything back until the test lets it go.
+//! Tests of the whole core, step by step: this shell delays every output until the test carries it out.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ fn cancel() -> SagaInput {
     SagaInput::Cancel { by: "me".to_owned(), reason: String::new() }
 }
 
-/// A core, its time, and all that it wanted and was not answered.
+/// A core, its time, and its outputs that have no answer yet.
 struct Shell {
     core: Core<Table>,
     now: Moment,
@@ -126,8 +126,8 @@ impl Shell {
     }
 
     fn of(table: Table, config: &CoreConfig) -> Self {
-        let (asked_at, answered_at) = (Moment::ZERO, Moment::ZERO);
-        let registered = Registered { asked_at, answered_at, database_now_ms: DATABASE_MS };
+        let (sent_at, answered_at) = (Moment::ZERO, Moment::ZERO);
+        let registered = Registered { sent_at, answered_at, database_now_ms: DATABASE_MS };
         let core = Core::new(table, config, "me".to_owned(), 7, registered);
         let mut shell = Self {
             core,
@@ -168,7 +168,7 @@ impl Shell {
         self.step([]);
     }
 
-    /// Waits until a commit is sent; how long that took.
+    /// Steps until a commit is sent; returns how long that took.
     fn until_commit(&mut self) -> Duration {
         let since = self.now;
         while self.commits.is_empty() {
@@ -182,20 +182,20 @@ impl Shell {
         self.step([submitted(number)]);
     }
 
-    /// The only commit that was not answered.
+    /// The only unanswered commit.
     #[track_caller]
     fn commit(&mut self) -> std::sync::Arc<Commit<&'static str>> {
         assert_eq!(self.commits.len(), 1, "commits");
         self.commits.remove(0)
     }
 
-    /// Answers a commit: all rows are taken.
+    /// Answers a commit: all rows are written.
     fn write(&mut self, commit: &Commit<&'static str>) {
         let answer = self.written(commit);
         self.answer_commit(commit, answer);
     }
 
-    /// The database takes all rows of a commit.
+    /// The answer of the database that has written all rows of a commit.
     fn written(&mut self, commit: &Commit<&'static str>) -> CommitAnswer {
         let has_line = self.line.last > self.line.served;
         let mut admitted = |admission: &Admission<&'static str>| {
@@ -205,7 +205,7 @@ impl Shell {
             if begins {
                 self.line.served = ticket;
             }
-            if begins { Admitted::Begun { ticket } } else { Admitted::Queued { ticket } }
+            if begins { AdmissionOutcome::Begun { ticket } } else { AdmissionOutcome::Queued { ticket } }
         };
         let admissions = commit.admissions.iter().map(&mut admitted).collect();
         let turns = commit.claim.iter().flat_map(|claim| &claim.turns);
@@ -220,13 +220,13 @@ impl Shell {
         }
     }
 
-    /// The database has taken all appends of a commit, except some.
+    /// The answer of the database that has written all appends of a commit except some.
     fn appended(&mut self, commit: &Commit<&'static str>, appends: Vec<AppendOutcome>) {
         let (admissions, claimed) = (Vec::new(), Vec::new());
         self.answer_commit(commit, CommitAnswer::Written { admissions, claimed, appends, line: None });
     }
 
-    /// Answers the only read of the line, of sagas whose tickets are these.
+    /// Answers the only read of the line with sagas of these tickets.
     #[track_caller]
     fn read(&mut self, tickets: impl IntoIterator<Item = u64>) {
         assert_eq!(self.reads.len(), 1, "reads of the line");
@@ -239,14 +239,14 @@ impl Shell {
         self.step([Input::CommitEnded { number: commit.number, answer }]);
     }
 
-    /// Writes all that comes, until nothing comes any more.
+    /// Answers commits until no more come.
     fn write_all(&mut self) {
         while let Some(commit) = self.commits.pop() {
             self.write(&commit);
         }
     }
 
-    /// The only RPC of this name that was not answered.
+    /// The only unanswered RPC of this name.
     #[track_caller]
     fn rpc(&mut self, name: &str) -> Rpc<&'static str> {
         let at = self
@@ -273,7 +273,7 @@ impl Shell {
         self.step([Input::StoreAnswered { request, answer }]);
     }
 
-    /// Other instances have ended, and these were theirs.
+    /// Lets the core adopt these sagas of other instances.
     fn adopt<const N: usize>(&mut self, sagas: [u128; N]) {
         self.answer_store(StoreRequest::Look { may_mark: true }, StoreAnswer::Looked);
         let (chosen, limit) = (sagas.map(id).to_vec(), CoreConfig::default().adoption_chunk);
@@ -314,7 +314,7 @@ fn kinds(replies: &[(u32, Reply)]) -> Vec<(u32, &'static str)> {
 }
 
 #[test]
-fn a_registration_is_acknowledged_when_it_is_persisted_and_goes_its_way() {
+fn a_registration_is_accepted_when_it_is_persisted_and_then_runs() {
     let mut shell = Shell::new();
     shell.submit(1);
     assert!(shell.replies.is_empty() && shell.rpcs.is_empty(), "nothing is persisted yet");
@@ -371,7 +371,7 @@ fn a_commit_without_an_answer_is_tried_again_and_settles_once() {
 }
 
 #[test]
-fn a_row_that_the_database_refuses_holds_up_no_other() {
+fn a_row_that_the_database_refuses_delays_no_other_row() {
     let mut shell = Shell::new();
     shell.submit(0);
     let busy = shell.commit();
@@ -398,7 +398,7 @@ fn a_row_that_the_database_refuses_holds_up_no_other() {
     assert!(shell.notices.iter().any(is_shown), "people see it in the log");
 }
 
-/// Brings so many sagas to where the log of each has something to be written.
+/// Runs sagas to the point where the log of each has an append.
 fn with_appends(count: u32) -> (Shell, std::sync::Arc<Commit<&'static str>>) {
     let mut shell = Shell::new();
     (0..count).for_each(|number| shell.submit(number));
@@ -406,7 +406,7 @@ fn with_appends(count: u32) -> (Shell, std::sync::Arc<Commit<&'static str>>) {
     let cancelled =
         |number: u32| Input::Commanded { saga: id(u128::from(number)), command: cancel(), caller: 100 + number };
     shell.replies.clear();
-    // The first is under way alone, the others gather.
+    // The first append is in flight alone, and the others gather.
     shell.step((0..count).map(cancelled));
     let commit = shell.commit();
     (shell, commit)
@@ -456,7 +456,7 @@ fn a_saga_with_another_owner_is_left_to_it() {
 }
 
 #[test]
-fn a_saga_that_is_gone_leaves_no_call_behind() {
+fn a_saga_that_leaves_memory_leaves_no_queued_call() {
     let mut shell = Shell::new();
     shell.step([Input::LimitSet { destination: "beta", in_flight_max: 0 }]);
     shell.submit(1);
@@ -474,7 +474,7 @@ fn a_saga_that_is_gone_leaves_no_call_behind() {
 /// The service of the pivot is away when the cancel comes. When it is back it gets the withdrawal, and not before it
 /// the pivot, which would then have happened.
 #[test]
-fn a_pivot_that_waits_for_its_service_is_not_called_after_a_cancel() {
+fn a_queued_pivot_is_not_called_after_a_cancel() {
     for has_happened in [false, true] {
         let mut shell = Shell::of(Table::with_withdrawable_pivot(), &CoreConfig::default());
         shell.submit(1);
@@ -531,7 +531,7 @@ fn stored(number: u128, definition: &str) -> StoredSaga<&'static str> {
 }
 
 #[test]
-fn what_an_adoption_may_have_taken_is_asked_for_again() {
+fn an_adoption_without_an_answer_is_repeated() {
     let mut shell = Shell::new();
     let look = StoreRequest::Look { may_mark: true };
     assert_eq!(shell.store, std::slice::from_ref(&look), "an instance looks when it starts");
@@ -559,7 +559,7 @@ fn what_an_adoption_may_have_taken_is_asked_for_again() {
     shell.now += Duration::from_secs(2);
     shell.step([]);
     assert!(shell.store.contains(&flag), "a saga that is left alone is marked in the end");
-    // The log may not have all that the last owner did: that is written down before anything else.
+    // The log may lack calls of the last owner. The event that says so is written first.
     shell.until_commit();
     let commit = shell.commit();
     let log: Vec<&str> = commit.appends[0].events.iter().map(|recorded| recorded.event.name()).collect();
@@ -567,7 +567,7 @@ fn what_an_adoption_may_have_taken_is_asked_for_again() {
 }
 
 #[test]
-fn no_more_is_adopted_than_there_is_room_for() {
+fn sagas_are_adopted_only_while_there_is_room() {
     let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, adoption_chunk: 2, ..CoreConfig::default() });
     shell.answer_store(StoreRequest::Look { may_mark: true }, StoreAnswer::Looked);
     shell.answer_store(StoreRequest::Choose { limit: 2 }, StoreAnswer::Chosen(vec![id(1), id(2)]));
@@ -591,12 +591,12 @@ fn a_fenced_instance_does_nothing_any_more() {
     assert_eq!(shell.end, Some(End::Fenced));
     assert!(shell.rpcs.is_empty() && shell.commits.is_empty() && shell.replies.is_empty());
     let mut shell = Shell::new();
-    shell.answer_store(StoreRequest::Renew { asked_at: shell.now }, StoreAnswer::Fenced);
+    shell.answer_store(StoreRequest::Renew { sent_at: shell.now }, StoreAnswer::Fenced);
     assert_eq!(shell.end, Some(End::Fenced));
 }
 
 #[test]
-fn a_stop_lets_end_what_is_in_flight_and_begins_nothing() {
+fn a_stop_waits_for_calls_in_flight_and_begins_nothing() {
     let mut shell = Shell::new();
     shell.submit(1);
     shell.write_all();
@@ -665,7 +665,7 @@ fn a_database_clock_that_is_set_back_delays_no_retry() {
     let rpc = shell.rpc("Reserve");
     let error = CallError::new(Code::Unavailable, "away", None);
     shell.step([Input::RpcEnded { number: rpc.number, answer: Err(error) }]);
-    let (request, hour_ms) = (StoreRequest::Renew { asked_at: shell.now }, 3_600_000);
+    let (request, hour_ms) = (StoreRequest::Renew { sent_at: shell.now }, 3_600_000);
     shell.answer_store(request, StoreAnswer::Renewed { database_now_ms: DATABASE_MS - hour_ms });
     let mut waited = Duration::ZERO;
     while shell.names().is_empty() && waited < Duration::from_secs(1) {
@@ -678,7 +678,7 @@ fn a_database_clock_that_is_set_back_delays_no_retry() {
 }
 
 #[test]
-fn what_an_operator_sees_is_what_a_saga_waits_for() {
+fn operators_see_the_waits_of_a_saga() {
     use matricula_engine::Wait;
     let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
     shell.submit(1);
@@ -693,7 +693,7 @@ fn what_an_operator_sees_is_what_a_saga_waits_for() {
     assert_eq!(waits(&shell, 2), [("reserve".to_owned(), Direction::Forward, Wait::Turn { ahead: Some(0) })]);
     assert!(shell.core.look(shell.now, id(3)).is_none());
     let waiting = shell.core.waiting();
-    assert_eq!(waiting["alpha"], SagasWaiting { direct: 1, behind: 0, oldest: Some(id(1)) });
+    assert_eq!(waiting["alpha"], SagasWaiting { direct: 1, indirect: 0, oldest: Some(id(1)) });
     shell.step([Input::LimitSet { destination: "beta", in_flight_max: 0 }]);
     shell.done("Reserve");
     shell.write_all();
@@ -705,7 +705,7 @@ fn what_an_operator_sees_is_what_a_saga_waits_for() {
 
 #[test]
 fn a_state_that_was_read_is_the_one_that_is_driven() {
-    // What the tests above build by hand folds.
+    // The logs that the tests above build fold.
     let table = Table::new();
     let log = stored(1, "order").row.log.expect("it can be read");
     assert!(table.0.replay(&log).is_ok());

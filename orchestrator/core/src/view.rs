@@ -1,5 +1,5 @@
-//! What operators see of the sagas in memory: read only, and complete, because the core has the queues of the services,
-//! too.
+//! A read-only view of the sagas in memory for operators. It is complete because the core also has the queues of the
+//! services.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,32 +9,31 @@ use matricula_engine::{CallWait, Direction, SagaState, Wait};
 use crate::core::{Core, Saga};
 use crate::{Moment, SagaId, Workflow};
 
-/// Sagas that wait for each other, one after the other, are followed this far: a student has few registrations at a
-/// time.
+/// A chain of sagas that wait for each other is followed this far: a student has few registrations at a time.
 const CHAIN_MAX: usize = 16;
 
-/// One saga, as it is in memory: its log may be behind.
+/// One saga as it is in memory, possibly ahead of its stored log.
 #[derive(Debug, Clone)]
 pub struct SagaView {
     /// Its state.
     pub state: Arc<SagaState>,
-    /// What each of its calls waits for that is to be made.
+    /// For each call that is due or in flight: what it waits for.
     pub waits: Vec<CallWait>,
 }
 
 /// Sagas that wait for one service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SagasWaiting {
-    /// Sagas whose next call is of this service.
+    /// Sagas whose next call goes to this service.
     pub direct: usize,
-    /// Sagas that wait for one of those, or for one that waits for one of those.
-    pub behind: usize,
-    /// The oldest of those whose next call is of this service.
+    /// Sagas that wait for one of the direct ones, at any distance.
+    pub indirect: usize,
+    /// The oldest of the direct ones.
     pub oldest: Option<SagaId>,
 }
 
 impl<W: Workflow> Core<W> {
-    /// Where one saga stands; none when it is not in memory here.
+    /// The state of one saga and what its calls wait for; none when the saga is not in this instance's memory.
     pub fn look(&self, now: Moment, id: SagaId) -> Option<SagaView> {
         let saga = self.sagas.get(&id)?;
         let is_waiting = self.slots.is_waiting(id);
@@ -65,8 +64,8 @@ impl<W: Workflow> Core<W> {
         Some(SagaView { state: saga.state.clone(), waits })
     }
 
-    /// How many sagas wait for each service. A saga that waits for another one is not counted for the service that said
-    /// so.
+    /// How many sagas wait for each service. A saga that waits for another saga counts for the services of that saga,
+    /// not for the service that has reported the wait.
     pub fn waiting(&self) -> BTreeMap<&'static str, SagasWaiting> {
         let mut waiting: BTreeMap<&'static str, SagasWaiting> = BTreeMap::new();
         for (id, saga) in self.sagas.iter().filter(|(id, _)| !self.slots.is_waiting(**id)) {
@@ -77,14 +76,14 @@ impl<W: Workflow> Core<W> {
             }
             if let Some(root) = self.root_of(saga) {
                 for name in self.services_of(root) {
-                    waiting.entry(name).or_default().behind += 1;
+                    waiting.entry(name).or_default().indirect += 1;
                 }
             }
         }
         waiting
     }
 
-    /// The services that the next calls of a saga are of, each once.
+    /// The services of the next calls of a saga, each once.
     fn services_of(&self, saga: &Saga<W>) -> Vec<&'static str> {
         let definition = self.workflow.definitions().of(&saga.state);
         let own = saga.state.trying(definition).filter(|(_, _, progress)| progress.waits_for().is_none());
@@ -95,7 +94,7 @@ impl<W: Workflow> Core<W> {
         names
     }
 
-    /// The saga at the end of the chain that a saga waits in; none for one that waits for no other that is here.
+    /// The saga at the end of the chain of waits that begins with `saga`; none if it waits for no saga in memory.
     fn root_of(&self, saga: &Saga<W>) -> Option<&Saga<W>> {
         let next = |saga: &Saga<W>| {
             let id: SagaId = saga.state.waits_for(self.workflow.definitions().of(&saga.state))?.parse().ok()?;

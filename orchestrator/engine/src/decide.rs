@@ -38,9 +38,9 @@ use crate::state::{CallState, CallStatus, FoldError, Outcome, Phase, SagaState};
 /// An input of a saga.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// No call is under way: the saga was just admitted, or its owner has read it back.
+    /// No call is in flight: the saga was just admitted, or its owner has read it back.
     Resume,
-    /// No call is under way here: the saga was read back from the log of another instance, which may lack calls.
+    /// No call is in flight here: the saga was read back from the log of another instance, which may lack calls.
     Adopt {
         /// The instance that drives it now.
         by: String,
@@ -58,7 +58,7 @@ pub enum Input {
         /// How the call ended.
         answer: CallAnswer,
     },
-    /// The time of [`Decision::wake_at_ms`] has come, or the runtime asks whether anything is due.
+    /// The time of [`Decision::wake_at_ms`] has come, or the runtime checks whether anything is due.
     Wake,
     /// A client or an operator cancels the saga.
     Cancel {

@@ -12,7 +12,7 @@ use crate::state::{FoldError, SagaState};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("version {version} is not in the set")]
 pub struct NotDefined {
-    /// Version that was asked for.
+    /// The version.
     pub version: u32,
 }
 

@@ -197,7 +197,7 @@ pub enum Event {
         reason: String,
         /// The decision.
         intervention: Intervention,
-        /// Id of the command. A command whose answer was lost is known by its id when it comes again.
+        /// Id of the command. A command that is repeated because its answer was lost has the same id.
         #[serde(rename = "command", default, skip_serializing_if = "Option::is_none")]
         command_id: Option<String>,
     },

@@ -16,7 +16,7 @@
 //!    "refused", the pivot never will. If its service does not answer either, the saga ends on the operator's word, and
 //!    not before the service has answered or the operator gives the saga up.
 //! 4. A saga with a skipped call never reads completed or compensated.
-//! 5. A command that comes again after it took effect changes nothing and is no error.
+//! 5. A command that is repeated after it took effect changes nothing, and is not an error.
 
 use serde::{Deserialize, Serialize};
 

@@ -81,7 +81,7 @@ pub struct CallError {
     pub code: Code,
     /// gRPC's message, shortened.
     pub message: String,
-    /// How long the service asked to be left alone (`RetryInfo`).
+    /// The delay that the service asked for (`RetryInfo`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<i64>,
     /// Id of the saga that must end first, if the service gives that as the reason.

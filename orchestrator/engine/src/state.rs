@@ -359,7 +359,7 @@ impl SagaState {
         &self.steps[def.pivot().get()]
     }
 
-    /// The calls that ought to be under way or waiting for their next attempt.
+    /// The calls that should be in flight or waiting for their next attempt.
     pub fn trying<'a>(&'a self, def: &'a Definition) -> impl Iterator<Item = (StepIndex, Direction, &'a CallState)> {
         let phase = self.phase;
         // Once a step was refused, the saga waits only for first answers: they may be refusals too.

@@ -1,5 +1,5 @@
-//! Commands and looks of clients and operators: each is answered by the instance that drives the saga, wherever it was
-//! asked for.
+//! Commands and looks of clients and operators. They may arrive at any instance; the instance that drives the saga
+//! answers them.
 //!
 //! ```text
 //! here:     command, look ──► core ──► log ──► answer
@@ -7,12 +7,15 @@
 //!                             answer in the row    ◄─────────
 //! ```
 //!
-//! Promises: a command is decided by the one core that drives the saga, in turn with all else that happens to it. A
-//! command is answered when it is durable. A command that is sent again after it took effect is answered alike: the log
-//! keeps the id of each operator's command, so that a repeat whose answer was lost is not decided anew. A request that
-//! was carried out and not answered, because its owner crashed, is carried out again by the adopter, which answers
-//! alike (see the engine's `operator`). A request whose asker has gone is swept. A look changes nothing, and gives up
-//! soon, because an operator waits: then only the log is known.
+//! Promises:
+//!
+//! - The one core that drives the saga decides a command, in sequence with all other inputs of the saga.
+//! - A command is answered when it is durable.
+//! - A command that is repeated after it took effect gets the same answer. The log keeps the id of each operator's
+//!   command, so a repeat is not decided anew (see the engine's `operator`). This also covers an owner that crashed
+//!   before it answered: the adopter carries out the request again.
+//! - A request whose sender does not wait any more is swept.
+//! - A look changes nothing, and times out soon, because an operator waits. Then only the log can be shown.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -31,21 +34,21 @@ use crate::store::{SagaRow, StoredRequest};
 use crate::workflow::Carried;
 use crate::{Runtime, Workload};
 
-/// How long an answer may take: a takeover by another instance is within it.
+/// Timeout of a command. It is longer than the adoption of a saga by another instance takes.
 const ANSWER_WAIT: Duration = Duration::from_secs(12);
-/// How long the core may take to answer an operator.
+/// Timeout of a look in the core of this instance.
 const LOOK_MAX: Duration = Duration::from_millis(500);
-/// How long another instance may take to answer a look.
+/// Timeout of a look at another instance.
 const OWNER_MAX: Duration = Duration::from_secs(3);
-/// Between two tries while a saga enters the core: first, because it was just accepted; and longest, because it waits
-/// with many others that were adopted.
+/// First and longest pause between tries while a saga is on its way into the core. An accepted saga enters at once; one
+/// of many adopted sagas takes longer.
 const ENTERING: Duration = Duration::from_millis(20);
 const ENTERING_MAX: Duration = Duration::from_millis(500);
-/// Requests that one look takes.
+/// The most requests that are read and answered together.
 const BATCH_MAX: i64 = 100;
-/// A look though no message came: it may have been missed, or the saga is still being adopted.
+/// Time between two reads without a message: a message may be lost, or the saga is still being adopted.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long one that can't be written down holds up the others; the next look tries it again.
+/// How long a command whose log can't be written delays the other requests. The next read tries it again.
 const HOLD_UP_MAX: Duration = Duration::from_secs(2);
 
 /// A command about a saga, with its author.
@@ -56,9 +59,9 @@ pub struct CommandRequest {
     pub command: RequestedCommand,
     /// The student or operator.
     pub by: String,
-    /// Why, in their words.
+    /// The reason that they give.
     pub reason: String,
-    /// Id of this command, by which one is known that comes again because its answer was lost. None: a new one.
+    /// The id of this command. A command that is repeated because its answer was lost has the same id. None: a new one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }
@@ -92,13 +95,14 @@ pub enum CommandError {
     /// There is no such saga.
     #[error("there is no such saga")]
     NotFound,
-    /// It would be unsafe, or there is nothing to do; the message says what can be done instead.
+    /// The command would be unsafe, or there is nothing to do. The message says what can be done instead.
     #[error("{0}")]
     Refused(String),
-    /// Its record can't be read here, so it is left alone.
+    /// This build can't read the saga's log, so it is left alone.
     #[error("the saga can't be read here and is left alone: {0}")]
     LeftAlone(String),
-    /// No instance that drives it has answered in time. Whether it is carried out is not known; it may be sent again.
+    /// No instance that drives the saga has answered in time. The command may or may not take effect; it may be
+    /// repeated.
     #[error("no instance that drives the saga has answered within {} s", ANSWER_WAIT.as_secs())]
     Unanswered,
     /// The database.
@@ -106,12 +110,12 @@ pub enum CommandError {
     Database(#[from] DbError),
 }
 
-/// What is known of a saga beside its log.
+/// The result of a look: what the log of a saga does not contain.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// Its calls that are due, and what each waits for.
+    /// The calls that are due or in flight, and what each waits for.
     pub calls: Vec<CallWait>,
-    /// Its state, where this instance drives it: the log may be behind it.
+    /// The state in memory, if this instance drives the saga. It may be ahead of the log.
     pub state: Option<Arc<SagaState>>,
 }
 
@@ -120,11 +124,11 @@ pub struct Seen {
 enum Answer {
     Done,
     Refused(String),
-    /// Where a saga stands; none when it is not in the memory of its owner.
+    /// The calls of the saga; none if the saga is not in the memory of its owner.
     Seen(Option<Vec<CallWait>>),
 }
 
-/// What an owner is asked.
+/// The content of a request to the owner of a saga.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Wanted {
@@ -132,7 +136,7 @@ enum Wanted {
     Command(CommandRequest),
 }
 
-/// An operator wants to see where a saga stands.
+/// A request to look at the calls of a saga.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum LookWanted {
@@ -140,9 +144,9 @@ enum LookWanted {
 }
 
 impl<W: Workload> Runtime<W> {
-    /// Has a request carried out by the instance that drives the saga, and returns when that is durable.
+    /// Has the instance that drives the saga carry out a command, and returns when the result is durable.
     pub async fn command(&self, saga: SagaId, mut request: CommandRequest) -> Result<(), CommandError> {
-        // It may be tried more than once here, and by more than one instance.
+        // The loop below may send the command more than once, and to more than one instance.
         request.id.get_or_insert_with(|| uuid::Uuid::now_v7().to_string());
         let until = Instant::now() + ANSWER_WAIT;
         let mut pause = ENTERING;
@@ -159,7 +163,7 @@ impl<W: Workload> Runtime<W> {
                 if let Some(answer) = self.command_in_line(row, request.clone(), until).await {
                     return answer.map_err(CommandError::Refused);
                 }
-                // Its turn has come meanwhile, here or elsewhere.
+                // Meanwhile an instance has claimed it.
                 self.pause(&mut pause, until).await?;
                 continue;
             }
@@ -168,7 +172,7 @@ impl<W: Workload> Runtime<W> {
                 return self.command_finished(&state, request).map_err(CommandError::Refused);
             }
             if row.owner != self.instance.as_str() {
-                return match self.ask(saga, &Wanted::Command(request), until).await? {
+                return match self.request_owner(saga, &Wanted::Command(request), until).await? {
                     Some(Answer::Done) => Ok(()),
                     Some(Answer::Refused(message)) => Err(CommandError::Refused(message)),
                     Some(Answer::Seen(_)) | None => Err(CommandError::Unanswered),
@@ -188,8 +192,8 @@ impl<W: Workload> Runtime<W> {
         Ok(())
     }
 
-    /// Where a saga stands by the instance that drives it; or why only its log is known: that instance has not answered,
-    /// or there is none.
+    /// Looks at a saga at the instance that drives it; or returns why only its log can be shown: no instance drives it,
+    /// or that instance has not answered.
     pub async fn look(&self, row: &SagaRow) -> Result<Seen, String> {
         if row.owner == self.instance.as_str() {
             return match tokio::time::timeout(LOOK_MAX, self.look_here(row.id)).await {
@@ -202,25 +206,26 @@ impl<W: Workload> Runtime<W> {
             return Err("it waits in line, and no instance drives it yet".to_owned());
         }
         if !row.owner_alive {
-            return Err(format!("instance {}, which drove it, does not live", row.owner));
+            return Err(format!("instance {}, which drove it, has ended", row.owner));
         }
         let until = Instant::now() + OWNER_MAX;
-        let asking = self.ask(row.id, &Wanted::Look(LookWanted::Look), until);
-        match tokio::time::timeout_at(until + LOOK, asking).await {
+        let requesting = self.request_owner(row.id, &Wanted::Look(LookWanted::Look), until);
+        match tokio::time::timeout_at(until + LOOK, requesting).await {
             Ok(Ok(Some(Answer::Seen(Some(calls))))) => Ok(Seen { calls, state: None }),
             _ => Err(format!("instance {}, which drives it, did not answer", row.owner)),
         }
     }
 
-    /// Has a command carried out here. `None`: this instance does not drive the saga, or has not persisted by then what
-    /// was decided. The database may refuse a log for as long as nobody mends it.
+    /// Has the core of this instance carry out a command. `None`: this instance does not drive the saga, or the
+    /// decision is not persisted by `until`. The database may refuse the log of a saga until somebody removes the
+    /// cause.
     async fn command_here(&self, saga: SagaId, request: CommandRequest, until: Instant) -> Option<Result<(), String>> {
         let (caller, reply) = oneshot::channel();
         self.mailbox.input(Input::Commanded { saga, command: request.into_input(), caller });
         answered(reply, until).await
     }
 
-    /// The same of a saga that waits in line: it is driven here from now on. `None`: it does not wait there any more.
+    /// The same for a saga that waits in line: this instance claims it out of order. `None`: it has left the line.
     async fn command_in_line(
         &self,
         row: SagaRow,
@@ -234,25 +239,30 @@ impl<W: Workload> Runtime<W> {
         answered(reply, until).await
     }
 
-    /// Answers a command for a saga that is finished.
+    /// The answer to a command for a finished saga.
     fn command_finished(&self, state: &SagaState, request: CommandRequest) -> Result<(), String> {
         let answer = answer_finished(self.workload.definitions(), state, request.into_input(), self.now().0);
         answer.map_err(|error| error.to_string())
     }
 
-    /// Where a saga stands. `None`: this instance does not drive it, or has ended.
+    /// Looks at a saga in the core of this instance. `None`: the saga is not there, or the core has ended.
     async fn look_here(&self, saga: SagaId) -> Option<SagaView> {
         self.mailbox.query(move |core, now| core.look(now, saga)).await?
     }
 
-    /// Asks the owner of a saga, another instance; none when it does not answer.
-    async fn ask(&self, saga: SagaId, wanted: &Wanted, until: Instant) -> Result<Option<Answer>, CommandError> {
+    /// Sends a request to the owner of a saga, another instance; none if it does not answer.
+    async fn request_owner(
+        &self,
+        saga: SagaId,
+        wanted: &Wanted,
+        until: Instant,
+    ) -> Result<Option<Answer>, CommandError> {
         let request = uuid::Uuid::now_v7().to_string();
         let wanted = serde_json::to_string(wanted).map_err(|error| CommandError::Refused(error.to_string()))?;
-        self.store.ask(&request, saga, &wanted).await?;
+        self.store.request(&request, saga, &wanted).await?;
         let answer = self.answer_of(&request, until).await;
         if !matches!(answer, Ok(Some(_))) {
-            // Nobody waits for it any more. When this fails too, it is swept.
+            // Nobody waits for the answer any more. If this fails too, the request is swept later.
             let _ = self.store.withdraw(&request).await;
         }
         answer
@@ -260,7 +270,7 @@ impl<W: Workload> Runtime<W> {
 
     async fn answer_of(&self, request: &str, until: Instant) -> Result<Option<Answer>, CommandError> {
         loop {
-            // Before the look, so that an answer between the two wakes it.
+            // Before the query, so that an answer that comes in between wakes this task.
             let mut answered = pin!(self.signals.answered.notified());
             answered.as_mut().enable();
             if let Some(text) = self.store.take_answer(request).await? {
@@ -277,14 +287,14 @@ impl<W: Workload> Runtime<W> {
         }
     }
 
-    /// The owner's end: carries out what other instances ask of the sagas of this one.
+    /// The side of the owner: carries out requests of other instances for sagas of this instance.
     pub(crate) async fn answer_others(self: Arc<Self>) {
         loop {
             if let Err(error) = self.answer_waiting().await {
                 tracing::warn!(error = telemetry::chain(&error), "requests of other instances could not be answered");
             }
             tokio::select! {
-                () = self.signals.asked.notified() => {}
+                () = self.signals.requested.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
@@ -300,7 +310,8 @@ impl<W: Workload> Runtime<W> {
         Ok(())
     }
 
-    /// None for a saga that is not in memory yet, or not any more, or whose log is not taken: the next look finds out.
+    /// None if the saga is not in memory, or the database refuses its log. The request stays, and the next read tries
+    /// it again.
     async fn answer_one(&self, request: StoredRequest) -> Option<(String, String)> {
         let answer = match serde_json::from_str::<Wanted>(&request.wanted) {
             Err(error) => Answer::Refused(format!("this request is of another version: {error}")),
@@ -326,7 +337,7 @@ impl<W: Workload> Runtime<W> {
     }
 }
 
-/// What the core has answered to a command. `None`: it does not drive the saga, or has not answered by then.
+/// The core's answer to a command. `None`: it does not drive the saga, or has not answered by `until`.
 async fn answered(reply: oneshot::Receiver<Reply>, until: Instant) -> Option<Result<(), String>> {
     match tokio::time::timeout_at(until, reply).await.ok()?.ok()? {
         Reply::Done(_) => Some(Ok(())),
@@ -339,7 +350,7 @@ async fn answered(reply: oneshot::Receiver<Reply>, until: Instant) -> Option<Res
 mod tests {
     use super::*;
 
-    /// Replicas of other versions read and write the same JSON.
+    /// Instances of other versions read and write the same JSON.
     #[test]
     fn requests_between_replicas_keep_their_form() {
         let request = CommandRequest {

@@ -1,5 +1,5 @@
-//! The lease of this instance and the sagas of instances that have ended: each question of the core to the database,
-//! asked once.
+//! Carries out the core's requests to the database, one try each: the lease of this instance, the adoption of sagas of
+//! ended instances, and reads of the line.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,30 +15,30 @@ use crate::store::{SagaRow, StoreError};
 use crate::workflow::Carried;
 use crate::{Runtime, Workload};
 
-/// Longest round trip of a renewal whose reading of the database's clock is compared with this machine's.
+/// Longest round trip of a renewal after which the database's clock is compared with the clock of this machine.
 const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
-/// A machine whose clock is off by more than this is worth a warning.
+/// A difference of the clocks beyond this is logged as a warning.
 const OFF_MS: i64 = 5_000;
 
 type Answer<W> = StoreAnswer<Arc<Carried<<W as Workload>::Request>>>;
 
 impl<W: Workload> Runtime<W> {
-    /// Asks the database, once.
-    pub(crate) async fn ask_store(&self, request: &StoreRequest) -> Answer<W> {
-        self.asked(request).await.unwrap_or_else(|error| {
+    /// Carries out a request, once.
+    pub(crate) async fn query_store(&self, request: &StoreRequest) -> Answer<W> {
+        self.try_query_store(request).await.unwrap_or_else(|error| {
             if matches!(error, StoreError::Fenced) {
                 return StoreAnswer::Fenced;
             }
-            tracing::warn!(error = telemetry::chain(&error), "the saga log could not be asked; trying again");
+            tracing::warn!(error = telemetry::chain(&error), "the saga log could not be queried; trying again");
             StoreAnswer::Failed
         })
     }
 
-    async fn asked(&self, request: &StoreRequest) -> Result<Answer<W>, StoreError> {
+    async fn try_query_store(&self, request: &StoreRequest) -> Result<Answer<W>, StoreError> {
         Ok(match request {
             StoreRequest::Renew { .. } => self.renew().await,
             StoreRequest::Look { may_mark } => {
-                self.look_for_ended(*may_mark).await?;
+                self.mark_and_sweep(*may_mark).await?;
                 StoreAnswer::Looked
             }
             StoreRequest::Choose { limit } => {
@@ -59,13 +59,13 @@ impl<W: Workload> Runtime<W> {
         })
     }
 
-    /// Prolongs the lease. A renewal that hangs must not use up the time of the next.
+    /// Renews the lease. The timeout is a heartbeat, so that a renewal that hangs does not last until the lease lapses.
     async fn renew(&self) -> Answer<W> {
-        let (asked, heartbeat) = (Instant::now(), Duration::from_millis(self.config.lease_ttl_ms.unsigned_abs() / 3));
+        let (sent_at, heartbeat) = (Instant::now(), Duration::from_millis(self.config.lease_ttl_ms.unsigned_abs() / 3));
         let renewing = self.store.renew(&self.instance, self.config.lease_ttl_ms);
         let problem = match tokio::time::timeout(heartbeat, renewing).await {
             Ok(Ok(database_now_ms)) => {
-                if asked.elapsed() <= ROUND_TRIP_MAX {
+                if sent_at.elapsed() <= ROUND_TRIP_MAX {
                     self.compare_clocks(database_now_ms);
                 }
                 return StoreAnswer::Renewed { database_now_ms };
@@ -78,17 +78,22 @@ impl<W: Workload> Runtime<W> {
         StoreAnswer::Failed
     }
 
+    /// Logs a warning when the clock of this machine begins to differ from the database's.
     pub(crate) fn compare_clocks(&self, database_now_ms: i64) {
         let ahead_ms = time::now().0.saturating_sub(database_now_ms);
         let is_off = ahead_ms.abs() > OFF_MS;
         if is_off && !self.is_clock_off.swap(is_off, Ordering::Relaxed) {
-            tracing::warn!(ahead_ms, "this machine's clock is not the database's; sagas go by the database's");
+            tracing::warn!(
+                ahead_ms,
+                "this machine's clock differs from the database's; sagas use the database's clock"
+            );
         }
         self.is_clock_off.store(is_off, Ordering::Relaxed);
     }
 
-    /// Marks instances that have ended, where that may be done, and removes what ended instances have left.
-    async fn look_for_ended(&self, may_mark: bool) -> Result<(), StoreError> {
+    /// Marks lapsed instances as dead, if `may_mark`. Sweeps outdated requests, rows of the line and outages of dead
+    /// instances. Flags sagas whose definition this build does not have.
+    async fn mark_and_sweep(&self, may_mark: bool) -> Result<(), StoreError> {
         if may_mark {
             let has_others = self.store.mark_lapsed(&self.instance).await?;
             let had_others = self.signals.has_others.swap(has_others, Ordering::Relaxed);
@@ -105,13 +110,14 @@ impl<W: Workload> Runtime<W> {
         if unknown > 0 {
             tracing::error!(
                 sagas = unknown,
-                "sagas whose definition is not known here have no instance that drives them"
+                "no instance drives these sagas, and this build does not have their definition"
             );
         }
         Ok(())
     }
 
-    /// Tells new instances that any saga of this one may have changed: since they came they received no message of any.
+    /// Sends new instances a message that any saga of this one may have changed, because they have received no message
+    /// since they started.
     async fn greet(&self) -> Result<(), DbError> {
         let sent = self.store.send(&[self.changed_message(&[])]).await;
         if sent.is_err() {
@@ -121,7 +127,7 @@ impl<W: Workload> Runtime<W> {
     }
 }
 
-/// A saga as the core takes it over.
+/// Converts a stored saga for the core.
 fn stored<W: Workload>(row: SagaRow) -> StoredSaga<Arc<Carried<W::Request>>> {
     let request = Carried::stored(&row.request, row.trace);
     StoredSaga { row: Row { id: row.id, definition: row.definition, version: row.version, log: row.log }, request }

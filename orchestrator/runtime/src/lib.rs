@@ -1,4 +1,4 @@
-//! The shell around the core of an orchestrator: sockets, database, timers. It moves data and decides nothing about a
+//! The shell around the core of an orchestrator: sockets, database, timers. It moves data and makes no decision about a
 //! saga.
 //!
 //! ```text
@@ -11,19 +11,19 @@
 //!
 //! | module | one job |
 //! |---|---|
-//! | `runtime` | the handle, and what the tasks share: starts and ends them, takes submissions |
-//! | `shell` | the task that owns the core and writes its commits, and the mailbox that leads to it |
-//! | `workflow` | the workload as the core sees it: what a saga carries, how its calls are made |
-//! | `lease` | what the core asks the database, tried once |
-//! | `news` | what watchers, other instances, logs and metrics get, of sagas that are driven here and elsewhere |
-//! | `commands` | commands and looks of clients and operators, wherever the saga is driven |
+//! | `runtime` | the handle and the state that the tasks share: starts and stops the tasks, accepts submissions |
+//! | `shell` | the task that owns the core and carries out its outputs, and the mailbox of that task |
+//! | `workflow` | the workload as the core sees it: the data kept with a saga, and how its calls are made |
+//! | `lease` | carries out the core's requests to the database, one try each |
+//! | `news` | delivers changes to watchers, other instances, logs and metrics; follows sagas of other instances |
+//! | `commands` | sends commands and looks of clients and operators to the instance that drives the saga |
 //! | `peers` | messages between instances |
 //! | `outages` | services that do not answer |
-//! | `store`, `archive`, `retention` | the saga log: its SQL, its archive, the way from one to the other |
+//! | `store`, `archive`, `retention` | the saga log: its SQL, its archive, and the move from one to the other |
 //!
-//! Promises are the core's (see `matricula_core`): an admission is answered when it is durable; at most one call of a
-//! (saga, step, direction) is in flight from here. It knows no domain: a [`Workload`] brings the definitions and the
-//! calls.
+//! The promises are the core's (see `matricula_core`). Examples: an admission is answered when it is durable, and this
+//! instance has at most one call in flight for each (saga, step, direction). The runtime knows no domain: a
+//! [`Workload`] brings the definitions and the calls.
 
 pub mod archive;
 mod commands;
@@ -62,21 +62,21 @@ pub use store::{
 /// The tasks of an orchestrator in logs and in metrics.
 pub(crate) const ROLE: &str = "orchestrator";
 
-/// What the sagas of an orchestrator do.
+/// The work of an orchestrator's sagas.
 #[async_trait]
 pub trait Workload: Send + Sync + 'static {
-    /// What a saga works from; stored as JSON with it.
+    /// The request that a saga carries out; stored with it as JSON.
     type Request: Serialize + DeserializeOwned + Send + Sync + 'static;
 
-    /// The tables of steps: of new sagas, and of those that began with an earlier version. A version stays here for as
-    /// long as a saga of it, or an archive with one, is to be read.
+    /// The tables of steps: the current version, and the earlier versions that stored sagas began with. A version must
+    /// stay here as long as the database or an archive has a saga of it.
     fn definitions(&self) -> &Definitions;
 
-    /// Names of the steps of the current definition that have something to do for a request.
+    /// The names of the steps of the current definition that a request needs.
     fn applies(&self, request: &Self::Request) -> Vec<&'static str>;
 
-    /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. A call that
-    /// nobody waits for may gather with others of its kind. Compensations never gather.
+    /// Whether a client or another saga waits for the effect of an action. Any other call may be delayed until it can
+    /// share an RPC with calls of its kind. Compensations are never delayed.
     fn is_waited_for(&self, step: &Step, _request: &Self::Request) -> bool {
         step.kind != Kind::Finalizer
     }
@@ -87,8 +87,8 @@ pub trait Workload: Send + Sync + 'static {
         Peer::default()
     }
 
-    /// Makes one RPC for a batch of calls to one destination, and returns an answer a call, in their order. An error
-    /// means "unknown" for all of them.
+    /// Makes one RPC for a batch of calls to one destination, and returns one answer for each call, in their order. An
+    /// error means "unknown" for all of them.
     async fn call(
         &self,
         destination: &'static str,
@@ -96,40 +96,40 @@ pub trait Workload: Send + Sync + 'static {
         calls: &[Call<Self::Request>],
     ) -> Result<Vec<CallAnswer>, CallError>;
 
-    /// Has a destination take away what it keeps against repeats of these sagas, at most 1,000, which ended so long ago
-    /// that no call of them can come any more. May be asked again.
+    /// Has a destination delete its barrier rows of these sagas, at most 1,000. They ended so long ago that no call of
+    /// them can arrive any more. May be repeated.
     async fn forget(&self, destination: &'static str, sagas: &[SagaId]) -> Result<(), CallError>;
 
-    /// What is kept for ever of a finished saga when its log goes to the archive, as JSON: its answer, in the words of
-    /// the domain, and what an audit needs to know of it.
+    /// The receipt of a finished saga as JSON, which is kept for ever when the log goes to the archive: the answer of
+    /// the saga, and the data that an audit needs.
     fn receipt(&self, request: &Self::Request, state: &SagaState, log: &[Recorded]) -> Result<String, String>;
 }
 
-/// One call of one step of one saga, in one direction.
+/// A call of a step of a saga, in one direction.
 #[derive(Debug)]
 pub struct Call<R> {
     /// The saga.
     pub saga: SagaId,
     /// The step.
     pub step: StepIndex,
-    /// Its name; of an undo, the name of the step that it undoes.
+    /// The name of the step. A compensation has the name of the step that it undoes.
     pub step_name: &'static str,
-    /// Which direction.
+    /// Whether the call does the step or undoes it.
     pub direction: Direction,
-    /// Counted from 1 in its direction.
+    /// The number of this attempt, counted from 1 for each direction.
     pub attempt: u32,
     /// The request.
     pub request: Arc<R>,
-    /// The saga as it stood when the call became due: the outputs of earlier steps are in it.
+    /// The saga's state when the call became due. It contains the outputs of earlier steps.
     pub state: Arc<SagaState>,
     /// The trace of this attempt.
     pub trace: TraceContext,
-    /// When this instance last knew that it drives the saga, by the database's clock: before the saga's end, however
-    /// long the call waits to be sent, and whatever has become of the instance since.
+    /// When the database last confirmed the lease of this instance, by the database's clock. This is before the end of
+    /// the saga, however long the call waits to be sent: a service can detect a call that is far too old.
     pub owner_alive_at: UnixMs,
 }
 
-/// A new id of a saga, larger than every id made before it by this process.
+/// A new id of a saga, larger than all earlier ones of this process.
 pub fn new_saga_id() -> SagaId {
     SagaId::from_u128(uuid::Uuid::now_v7().as_u128())
 }

@@ -1,10 +1,10 @@
-//! What others get of each step of the core: watchers, other instances, logs and metrics.
+//! Delivers the changes of each step to watchers, other instances, logs and metrics.
 //!
-//! A [`Watcher`] gets the state of its saga after every persisted change, and does not have to ask the database. Of a saga
-//! that this instance drives, the core hands out each state. Sagas that another instance drives, or that no instance
-//! drives yet, are followed by one task: after a crash, thousands of clients wait for sagas that are still to be adopted.
-//! The task asks for all of them at once which have changed, and reads those alone. A reader for each watch would take
-//! from the database just the capacity that the takeover needs.
+//! A [`Watcher`] gets the state of its saga after every persisted change, without a query of its own. For a saga that
+//! this instance drives, each state comes from the core. All other watched sagas are followed by one task: it queries
+//! with one statement which of them have changed, and reads only these. After a crash, thousands of clients wait for
+//! sagas that are still to be adopted. One query for each watch would take the capacity of the database that the
+//! adoption needs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,20 +23,20 @@ use crate::peers::Changed;
 use crate::workflow::{Carried, Sagas};
 use crate::{Runtime, Workload};
 
-/// Time between two settings of the gauges: what reads them comes once in some seconds.
+/// Time between two updates of the gauges, which are scraped every few seconds.
 const GAUGES_PAUSE: Duration = Duration::from_millis(100);
-/// Time between two looks at the line for portals, which send it on once a second.
+/// Time between two updates of the line for portals, which send it once a second.
 const LINE_PAUSE: Duration = Duration::from_millis(250);
-/// Time between two looks at all watched sagas of others. Other instances send the sagas that they have changed. This is
-/// for missed messages, and for sagas that no instance drives yet.
+/// Time between two queries for all watched sagas that this instance does not drive. It covers missed messages of other
+/// instances, and sagas that no instance drives yet.
 const OTHERS_PAUSE: Duration = Duration::from_secs(1);
-/// Time between two reads of what other instances have changed: what is named meanwhile is read together.
+/// Time between two reads of sagas that other instances have reported as changed, so that one read has many of them.
 const READ_PAUSE: Duration = Duration::from_millis(20);
-/// Sagas that one statement asks for.
+/// The most sagas in one statement.
 const CHUNK: usize = 1_000;
 
 impl<W: Workload> Runtime<W> {
-    /// Hands on the news of one step.
+    /// Delivers the changes and notices of one step.
     pub(crate) fn hand_on(&self, changes: Vec<Change<Arc<Carried<W::Request>>>>, notices: Vec<Notice>) {
         changes.into_iter().for_each(|change| self.change(change));
         notices.into_iter().for_each(|notice| self.notice(notice));
@@ -45,17 +45,17 @@ impl<W: Workload> Runtime<W> {
     fn change(&self, change: Change<Arc<Carried<W::Request>>>) {
         match change {
             Change::Entered { saga, request, state } => {
-                // It was stored before it came here: out of the line, or from another instance.
+                // It was already stored, so it comes from the line or from another instance: lists show a change.
                 if request.unstored().is_empty() {
                     self.signals.changed_here(saga);
                 }
                 let state = state.into_inner();
                 request.begin(state.definition().0, saga);
-                self.watchers.tell(saga, state);
+                self.watchers.send_driven(saga, state);
             }
-            Change::HandedOver { saga } => self.watchers.given_away(saga),
+            Change::HandedOver { saga } => self.watchers.handed_over(saga),
             Change::Advanced { saga, request, state, before, after } => {
-                self.watchers.tell(saga, state.into_inner());
+                self.watchers.send_driven(saga, state.into_inner());
                 if before.outcome != after.outcome {
                     metrics::counter!("matricula_sagas_decided_total", "outcome" => after.outcome).increment(1);
                     request.decided(after.outcome);
@@ -70,7 +70,7 @@ impl<W: Workload> Runtime<W> {
     fn notice(&self, notice: Notice) {
         match notice {
             Notice::Adopted { sagas } => tracing::info!(sagas, "adopted sagas of an instance that has ended"),
-            // It is flagged and shown in lists, and all others run.
+            // It is flagged and shown in lists, and all other sagas go on.
             Notice::LeftAlone { saga, reason } => tracing::error!(saga_id = %saga, %reason, "a saga is left alone"),
             Notice::LostOwnership { saga } => {
                 tracing::warn!(saga_id = %saga, "the saga has another owner now; leaving it");
@@ -82,16 +82,16 @@ impl<W: Workload> Runtime<W> {
                 tracing::error!(
                     saga_id = %saga,
                     problem,
-                    "a saga can't be taken out of the line; others go past it, and it is tried again"
+                    "the database refuses the claim of a saga; later sagas pass it, and it is tried again"
                 );
             }
             Notice::ClaimRefused { sagas, problem } => {
-                tracing::error!(sagas, problem, "sagas can't be taken out of the line; trying again");
+                tracing::error!(sagas, problem, "the database refuses a claim of sagas; trying again with fewer");
             }
             Notice::AdmissionRefused { saga, problem } => {
                 tracing::error!(saga_id = %saga, problem, "a submission can't be stored");
             }
-            Notice::Ignored { saga, error } => tracing::debug!(saga_id = %saga, %error, "an input changed nothing"),
+            Notice::Ignored { saga, error } => tracing::debug!(saga_id = %saga, %error, "an input was ignored"),
             Notice::CallFailed { destination } => {
                 metrics::counter!("matricula_call_failures_total", "destination" => destination).increment(1);
             }
@@ -105,18 +105,18 @@ impl<W: Workload> Runtime<W> {
     }
 }
 
-/// What is handed on though no step says so, each at most once in a while.
+/// The gauges and the line, which are updated after a step, but not after every step.
 #[derive(Default)]
 pub(crate) struct RegularNews {
-    /// When the gauges are to be set again.
+    /// The earliest moment of the next update of the gauges.
     gauges_at: Moment,
-    /// When the line is to be looked at again.
+    /// The earliest moment of the next update of the line.
     line_at: Moment,
 }
 
 impl RegularNews {
-    /// Sets the gauges, and publishes the line as portals see it if it has changed, each unless that was done a moment
-    /// ago; returns when it is to be done, then.
+    /// Sets the gauges, and publishes the line for portals if it has changed. An update that comes too soon is skipped;
+    /// then this returns when it is due.
     pub(crate) fn hand_on<W: Workload>(
         &mut self,
         now: Moment,
@@ -149,7 +149,7 @@ fn set_gauges<W: Workload>(now: Moment, core: &Core<Sagas<W>>) {
     }
 }
 
-/// Has those who watch see a value, unless they see it already.
+/// Publishes a value if it has changed.
 pub(crate) fn publish<T: PartialEq>(to: &watch::Sender<T>, value: T) {
     to.send_if_modified(|published| {
         let is_changed = *published != value;
@@ -169,12 +169,12 @@ pub(crate) struct Watchers {
 
 struct Watched {
     progress: watch::Sender<Progress>,
-    /// Whether this process drives it: then nobody has to ask the database.
+    /// Whether this process drives it: then its states come from the core, without a query.
     driven_here: bool,
-    /// Its place in line, where it waits there: before its turn nothing happens to it.
+    /// Its ticket while it waits in line. Until its turn it is not queried.
     in_line: Option<Ticket>,
-    /// Counted here, under the lock: the receivers of two watches that end at the same moment would each count the
-    /// other, and neither would clear up.
+    /// How many watchers it has. It is counted under the lock, and not by the receivers of the channel: if two watchers
+    /// ended at the same moment, each would count the other's receiver, and neither would remove the entry.
     watchers: usize,
 }
 
@@ -191,15 +191,15 @@ impl Watcher {
         self.saga
     }
 
-    /// The saga waits in line: until its turn comes, or somebody says that it has changed, nobody looks after it.
+    /// The saga waits in line: it is not queried until its turn comes, or an instance reports that it has changed.
     pub fn waits_in_line(&self, ticket: Ticket) {
         if let Some(watched) = self.watchers.lock().get_mut(&self.saga) {
             watched.in_line = Some(ticket);
         }
     }
 
-    /// Waits for the next change and returns the state after it; changes that follow each other closely may come as
-    /// one. Never returns when nothing changes any more, so callers bound the wait.
+    /// Waits for the next change and returns the state after it. Changes in quick succession may come as one. Without a
+    /// further change it never returns, so callers need a timeout.
     pub async fn changed(&mut self) -> Arc<SagaState> {
         loop {
             if self.progress.changed().await.is_err() {
@@ -225,7 +225,7 @@ impl Drop for Watcher {
 }
 
 impl Watchers {
-    /// Begins a watch; changes from now on are seen.
+    /// Begins a watch, which gets all later changes.
     pub(crate) fn watch(&self, saga: SagaId) -> Watcher {
         let mut sagas = self.lock();
         let unwatched =
@@ -235,33 +235,33 @@ impl Watchers {
         Watcher { saga, progress: watched.progress.subscribe(), watchers: self.clone() }
     }
 
-    /// Hands the state of a saga that this process drives to its watchers.
-    pub(crate) fn tell(&self, saga: SagaId, state: Arc<SagaState>) {
+    /// Sends the state of a saga that this process drives to its watchers.
+    pub(crate) fn send_driven(&self, saga: SagaId, state: Arc<SagaState>) {
         if let Some(watched) = self.lock().get_mut(&saga) {
             watched.driven_here = true;
             watched.progress.send_replace(Some(state));
         }
     }
 
-    /// Another instance drives the saga from now on: its watchers get what is read of it, or they would wait for ever.
-    pub(crate) fn given_away(&self, saga: SagaId) {
+    /// This process does not drive the saga any more: from now on its watchers get the states that are read.
+    pub(crate) fn handed_over(&self, saga: SagaId) {
         if let Some(watched) = self.lock().get_mut(&saga) {
             watched.driven_here = false;
         }
     }
 
-    /// Hands what was read of a saga that another instance drives to its watchers.
-    pub(crate) fn tell_of_other(&self, saga: SagaId, state: Arc<SagaState>) {
+    /// Sends a state that was read from the database to the watchers of a saga, if it is newer.
+    pub(crate) fn send_read(&self, saga: SagaId, state: Arc<SagaState>) {
         if let Some(watched) = self.lock().get(&saga) {
-            let is_newer = |known: &SagaState| known.sequence() < state.sequence();
-            if !watched.driven_here && watched.progress.borrow().as_deref().is_none_or(is_newer) {
+            let is_newer_than = |known: &SagaState| known.sequence() < state.sequence();
+            if !watched.driven_here && watched.progress.borrow().as_deref().is_none_or(is_newer_than) {
                 watched.progress.send_replace(Some(state));
             }
         }
     }
 
-    /// The sagas that are watched here and not driven here, with the sequence that is known of each; 0 for none. Either
-    /// those that are named, or all but those that wait in line behind the ticket that was served last.
+    /// The watched sagas that this process does not drive, each with its last known sequence, or 0. Only those in
+    /// `named`; or, without it, all except those that still wait in line after the ticket `served`.
     fn of_others(&self, named: Option<&HashSet<SagaId>>, served: Ticket) -> Vec<(SagaId, u64)> {
         let sagas = self.lock();
         let known = |saga: &SagaId, watched: &Watched| {
@@ -304,12 +304,12 @@ impl<W: Workload> Runtime<W> {
         }
     }
 
-    /// Reads those of these sagas that have more events than is known, and hands their states out.
+    /// Reads those of these sagas that have more events than the known ones, and sends their states to the watchers.
     async fn read_watched(&self, known: &[(SagaId, u64)]) -> Result<(), DbError> {
         for chunk in known.chunks(CHUNK) {
             for row in self.store.changed(chunk).await? {
                 if let Ok(state) = self.replayed(&row) {
-                    self.watchers.tell_of_other(row.id, Arc::new(state));
+                    self.watchers.send_read(row.id, Arc::new(state));
                 }
             }
         }
@@ -317,7 +317,7 @@ impl<W: Workload> Runtime<W> {
     }
 }
 
-/// The next saga that has changed; none: any may have.
+/// The next saga that has changed; none: any saga may have changed.
 async fn next(changed: &mut broadcast::Receiver<Changed>) -> Changed {
     match changed.recv().await {
         Ok(saga) => saga,
@@ -327,7 +327,7 @@ async fn next(changed: &mut broadcast::Receiver<Changed>) -> Changed {
     }
 }
 
-/// All sagas that have been named by now; none: any may have changed.
+/// All sagas that have been reported by now; none: any saga may have changed.
 fn gather(first: Changed, changed: &mut broadcast::Receiver<Changed>) -> Option<HashSet<SagaId>> {
     let mut named = first.map(|saga| HashSet::from([saga]));
     loop {
@@ -400,7 +400,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_in_line_cost_nothing_before_their_turn() {
+    fn sagas_in_line_are_not_queried_before_their_turn() {
         let watchers = Watchers::default();
         let id = SagaId::from_u128;
         let watching: Vec<Watcher> = (1..=3).map(|number| watchers.watch(id(number))).collect();
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn watches_leave_nothing_behind() {
+    fn the_last_watcher_removes_the_entry() {
         let watchers = Watchers::default();
         let saga = SagaId::from_u128(1);
         let (one, two) = (watchers.watch(saga), watchers.watch(saga));

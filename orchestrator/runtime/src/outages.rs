@@ -1,5 +1,5 @@
-//! Services that do not answer. Such a service needs attention by itself, and the sagas that wait for it are counted
-//! under it: an operator is to see one cause, and not hundreds of sagas.
+//! Services that do not answer. Such a service needs attention itself, and the sagas that wait for it are only counted:
+//! an operator should see one cause, not hundreds of sagas.
 //!
 //! ```text
 //! core --destination changed--> here --destinations, counts of sagas--- core
@@ -8,9 +8,9 @@
 //!                        operators
 //! ```
 //!
-//! Promises: while every service answers, this waits and does nothing; an outage begins once the service has not
-//! answered for `destination_attention_after_ms` while a saga waits for it, and ends when it answers, or when no saga
-//! waits for it any more.
+//! Promises: while every service answers, this task sleeps. An outage begins when a service has not answered for
+//! `destination_attention_after_ms` and a saga waits for it. It ends when the service answers, or when no saga waits
+//! for it any more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,20 +23,20 @@ use crate::news::publish;
 use crate::store::{Outage, StoreError};
 use crate::{Runtime, Workload};
 
-/// Time between two looks while a service does not answer. Sagas that wait are counted each time, by a pass over all
-/// that are in memory.
+/// Longest time between two looks while a service does not answer. Each look counts the waiting sagas by a pass over
+/// all sagas in memory.
 const LOOK: Duration = Duration::from_secs(1);
-/// Shortest time between two looks: where the setting is short, as in tests.
+/// Shortest time between two looks, for short settings as in tests.
 const LOOK_MIN: Duration = Duration::from_millis(50);
-/// How long the core may take to answer.
+/// Timeout of the core.
 const COUNT_MAX: Duration = Duration::from_secs(1);
-/// How long the database may take to keep what others are to see.
+/// Timeout of the database.
 const RECORD_MAX: Duration = Duration::from_secs(2);
 
-/// What every instance that lives sees: this one's own come first.
+/// The outages of all living instances; those of this instance come first.
 pub(crate) type Outages = Arc<Vec<Outage>>;
 
-/// What the core says of the destinations, and of the sagas that wait for each.
+/// The destinations in the core, and the sagas that wait for each.
 struct View {
     now_ms: i64,
     statuses: Vec<DestinationStatus>,
@@ -47,7 +47,7 @@ impl<W: Workload> Runtime<W> {
     /// Looks for outages until the shutdown.
     pub(crate) async fn look_for_outages(self: Arc<Self>) -> Result<(), StoreError> {
         self.stopping.run_until_cancelled(self.look_for_ever()).await;
-        // The other instances take the sagas over, and see for themselves.
+        // The other instances adopt the sagas, and detect the outages themselves.
         if self.store.is_shared() && !self.outages().is_empty() {
             let _ = tokio::time::timeout(RECORD_MAX, self.store.put_outages(&self.instance, &[], true)).await;
         }
@@ -58,12 +58,12 @@ impl<W: Workload> Runtime<W> {
         let attention_after = Duration::from_millis(self.config.destination_attention_after_ms);
         let pause = (attention_after / 4).clamp(LOOK_MIN, LOOK);
         let (mut own, mut others) = (Vec::new(), Vec::new());
-        // What the other instances can read of `own`; none after a record that may have failed.
+        // The outages that this instance has recorded in the database; none after a write that may have failed.
         let mut recorded = Some(Vec::new());
-        // Whether the others may have recorded something that was not read yet, at first before this instance came.
+        // Whether other instances may have recorded something that was not read yet; true at the start.
         let mut is_unread = true;
         loop {
-            // A core that is too busy to answer has said what it said last.
+            // If the core is too busy to answer, its last outages stay.
             let view = self.view().await;
             let is_failing = |view: &View| view.statuses.iter().any(|status| status.failing_since_ms.is_some());
             let may_change = view.as_ref().is_none_or(is_failing);
@@ -76,7 +76,7 @@ impl<W: Workload> Runtime<W> {
             if is_unread || !others.is_empty() {
                 let read = self.of_others().await;
                 is_unread = read.is_none();
-                // While they can't be read, what was read last is shown.
+                // While they can't be read, the last ones are shown.
                 others = read.unwrap_or(others);
             }
             self.show(&own, &others);
@@ -89,14 +89,14 @@ impl<W: Workload> Runtime<W> {
         }
     }
 
-    /// The outages now, after those of the last look.
+    /// The outages now. Logs the changes since the last look.
     fn outages_now(&self, before: &[Outage], view: &View) -> Vec<Outage> {
         let mut now = Vec::new();
         for status in &view.statuses {
             let outage = self.outage(status, view);
             let was_out = before.iter().any(|outage| outage.destination == status.name);
             gauges(status.name, outage.as_ref());
-            tell(status, view.now_ms, was_out, outage.as_ref());
+            log_change(status, view.now_ms, was_out, outage.as_ref());
             now.extend(outage);
         }
         now
@@ -113,13 +113,13 @@ impl<W: Workload> Runtime<W> {
             breaker: status.breaker.to_owned(),
             probe_at_ms: status.probe_at_ms,
             sagas_waiting: waiting.direct,
-            sagas_behind: waiting.behind,
+            sagas_behind: waiting.indirect,
             oldest: waiting.oldest,
         })
     }
 
-    /// Records the outages for the other instances, and wakes them when others began or ended than `before`. Returns
-    /// what they can read now; none when that is not known: then it is recorded again at the next look.
+    /// Records the outages for the other instances, and wakes them if an outage has begun or ended since `before`.
+    /// Returns what is recorded now; none if the write may have failed: then the next look writes again.
     async fn record(&self, before: Option<Vec<Outage>>, now: &[Outage]) -> Option<Vec<Outage>> {
         if self.store.is_shared() {
             let is_news = before.is_none_or(|before| {
@@ -138,8 +138,8 @@ impl<W: Workload> Runtime<W> {
         Some(now.to_vec())
     }
 
-    /// The destinations; and the sagas that wait for each, while one needs attention: they are counted by a pass over
-    /// all that are in memory. None while the core is too busy.
+    /// The destinations, and the sagas that wait for each. The sagas are only counted while a service needs attention,
+    /// because this takes a pass over all sagas in memory. None while the core is too busy.
     async fn view(&self) -> Option<View> {
         let after_ms = self.config.destination_attention_after_ms;
         let asking = self.mailbox.query(move |core, now| {
@@ -151,7 +151,7 @@ impl<W: Workload> Runtime<W> {
         tokio::time::timeout(COUNT_MAX, asking).await.ok()?
     }
 
-    /// What the other instances have recorded; none when it can't be read.
+    /// The outages that the other instances have recorded; none if they can't be read.
     async fn of_others(&self) -> Option<Vec<Outage>> {
         if !self.store.is_shared() {
             return Some(Vec::new());
@@ -165,13 +165,13 @@ impl<W: Workload> Runtime<W> {
     }
 }
 
-/// Since when a service has not answered, when that is for so long that it needs attention.
+/// Since when a service has not answered, if that is so long that it needs attention.
 fn overdue_since(status: &DestinationStatus, now_ms: i64, after_ms: u64) -> Option<i64> {
     status.failing_since_ms.filter(|since_ms| now_ms.saturating_sub(*since_ms) >= after_ms as i64)
 }
 
-/// Writes the log of one service.
-fn tell(status: &DestinationStatus, now_ms: i64, was_out: bool, outage: Option<&Outage>) {
+/// Logs the begin or the end of an outage.
+fn log_change(status: &DestinationStatus, now_ms: i64, was_out: bool, outage: Option<&Outage>) {
     let destination = status.name;
     let silent_s = status.failing_since_ms.map(|since_ms| now_ms.saturating_sub(since_ms) / 1_000);
     match outage {

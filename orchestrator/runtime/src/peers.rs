@@ -1,11 +1,11 @@
-//! Messages between the instances of one PostgreSQL: which sagas have changed, that a request or an answer waits, that
-//! an instance has ended. A message only wakes: nothing is true because of it alone, and a slower look finds what was
-//! missed.
+//! Messages between the instances of one PostgreSQL database: which sagas have changed, that a request or an answer
+//! waits, that an instance has ended. A message only wakes a task, which then reads the database. A lost message costs
+//! time only, because each task also reads the database at intervals.
 //!
 //! ```text
 //! news ──► announce ──NOTIFY──► listen ──┬─ changed ──► `remote_watch`, WatchSagas
 //!                                        ├─ asked ────► `answer_others` of the saga's owner
-//!                                        ├─ answered ─► the instance that has asked
+//!                                        ├─ answered ─► the instance that has sent the request
 //!                                        ├─ left ─────► the core
 //!                                        ├─ queued ───► the core
 //!                                        └─ outages ──► `outages`
@@ -26,17 +26,17 @@ use tokio::time::Instant;
 use crate::store::{PeerMessage, StoreError};
 use crate::{Runtime, Workload};
 
-/// Changed sagas that may wait to be sent. Beyond it "any may have changed" is sent instead.
+/// The most changed sagas that wait to be sent. If there are more, the message is that any saga may have changed.
 const CHANGED_WAITING_MAX: usize = 8_192;
-/// Time between two messages that name changed sagas: what changes meanwhile is named together.
+/// Time between two messages with changed sagas, so that one message has many of them.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(20);
-/// Between two tries to listen, while the database does not answer.
+/// Time between two tries to listen, while the database does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A saga that has changed; none: any may have.
+/// A saga that has changed; none: any saga may have changed.
 pub(crate) type Changed = Option<SagaId>;
 
-/// How the tasks of an instance wake each other, and are woken by other instances.
+/// Signals by which the tasks of an instance wake each other, also because of messages of other instances.
 pub(crate) struct Signals {
     /// Sagas that this instance has changed, for the other instances.
     pub here: broadcast::Sender<SagaId>,
@@ -44,17 +44,17 @@ pub(crate) struct Signals {
     pub elsewhere: broadcast::Sender<Changed>,
     /// Sagas that any instance has changed.
     pub anywhere: broadcast::Sender<Changed>,
-    /// A request may wait for this instance.
-    pub asked: Notify,
+    /// There may be a request for this instance.
+    pub requested: Notify,
     /// A request may have been answered.
     pub answered: Notify,
     /// The outages that other instances have recorded may have changed.
     pub outages: Notify,
-    /// A service begins to fail, or answers again.
+    /// A service has begun to fail, or has answered again.
     pub destinations: Notify,
     /// This instance has queued sagas in a line that was empty.
     pub line_begun: Notify,
-    /// Whether other instances live: if not, no message is sent.
+    /// Whether other instances live. If not, no message is sent.
     pub has_others: AtomicBool,
 }
 
@@ -64,7 +64,7 @@ impl Signals {
             here: broadcast::Sender::new(CHANGED_WAITING_MAX),
             elsewhere: broadcast::Sender::new(CHANGED_WAITING_MAX),
             anywhere: broadcast::Sender::new(CHANGED_WAITING_MAX),
-            asked: Notify::new(),
+            requested: Notify::new(),
             answered: Notify::new(),
             outages: Notify::new(),
             destinations: Notify::new(),
@@ -73,13 +73,13 @@ impl Signals {
         }
     }
 
-    /// This instance has changed a saga. Nobody may be listening.
+    /// Signals that this instance has changed a saga. There may be no receiver.
     pub(crate) fn changed_here(&self, saga: SagaId) {
         let _ = self.here.send(saga);
         let _ = self.anywhere.send(Some(saga));
     }
 
-    /// Another instance has changed something. Nobody may be listening.
+    /// Signals that another instance has changed a saga. There may be no receiver.
     fn changed_elsewhere(&self, saga: Changed) {
         let _ = self.elsewhere.send(saga);
         let _ = self.anywhere.send(saga);
@@ -87,15 +87,15 @@ impl Signals {
 
     fn any_may_have_changed(&self) {
         self.changed_elsewhere(None);
-        self.asked.notify_one();
+        self.requested.notify_one();
         self.outages.notify_one();
         self.answered.notify_waiters();
     }
 }
 
 impl<W: Workload> Runtime<W> {
-    /// Sends the sagas that this instance has changed to the other instances, while there are any. Sagas that change
-    /// while one message is on its way go with the next.
+    /// Sends the sagas that this instance has changed to the other instances, if there are any. Sagas that change while
+    /// a message is being sent go with the next one.
     pub(crate) async fn announce(self: Arc<Self>) -> Result<(), StoreError> {
         let mut changed = self.signals.here.subscribe();
         let (mut unsent, mut send_at) = (false, Instant::now());
@@ -125,40 +125,40 @@ impl<W: Workload> Runtime<W> {
                 false => sagas.chunks(PeerMessage::IDS_MAX).map(|sagas| self.changed_message(sagas)).collect(),
             };
             if let Err(error) = self.store.send(&messages).await {
-                // The next message says that any may have changed.
+                // The next message will be that any saga may have changed.
                 unsent = true;
-                tracing::debug!(error = telemetry::chain(&error), "other instances could not be told what moved");
+                tracing::debug!(error = telemetry::chain(&error), "changed sagas could not be sent to other instances");
             }
         }
     }
 
-    /// Wakes the other instances when there is a line: each of them looks once a second by itself.
+    /// Wakes the other instances when a line begins, so that they do not wait for their next read of the line.
     pub(crate) async fn announce_line(self: Arc<Self>) {
         loop {
             self.signals.line_begun.notified().await;
             if self.signals.has_others.load(Ordering::Relaxed)
                 && let Err(error) = self.store.send(&[PeerMessage::Queued]).await
             {
-                tracing::debug!(error = telemetry::chain(&error), "other instances could not be told of the line");
+                tracing::debug!(error = telemetry::chain(&error), "the new line could not be sent to other instances");
             }
         }
     }
 
-    /// The message that this instance has changed these sagas; none named: any may have changed.
+    /// The message that this instance has changed these sagas; an empty list: any saga may have changed.
     pub(crate) fn changed_message(&self, sagas: &[SagaId]) -> PeerMessage {
         PeerMessage::Changed { instance: self.instance.as_str().to_owned(), sagas: sagas.to_vec() }
     }
 
-    /// Listens to the other instances. While it can't, everything counts as changed now and then.
+    /// Receives the messages of the other instances. While it can't, every try signals that anything may have changed.
     pub(crate) async fn listen(self: Arc<Self>) {
         loop {
             match self.store.listen().await {
-                // No other instance can write.
+                // A SQLite file has only one instance.
                 Ok(None) => std::future::pending().await,
                 Ok(Some(mut payloads)) => {
                     self.signals.any_may_have_changed();
-                    while let Ok(Some(heard)) = payloads.next().await {
-                        if let Heard::Payload(payload) = heard {
+                    while let Ok(Some(received)) = payloads.next().await {
+                        if let Heard::Payload(payload) = received {
                             self.receive(PeerMessage::parse(&payload));
                         }
                     }
@@ -174,7 +174,7 @@ impl<W: Workload> Runtime<W> {
 
     fn receive(&self, message: Option<PeerMessage>) {
         match message {
-            Some(PeerMessage::Asked) => self.signals.asked.notify_one(),
+            Some(PeerMessage::Requested) => self.signals.requested.notify_one(),
             Some(PeerMessage::Answered) => self.signals.answered.notify_waiters(),
             Some(PeerMessage::Queued) => self.mailbox.input(Input::LineBegun),
             Some(PeerMessage::Left) => self.mailbox.input(Input::PeerLeft),

@@ -1,6 +1,6 @@
-//! The handle of an orchestrator: starts its tasks, takes submissions and commands to them, and ends in order.
+//! The handle of an orchestrator: starts its tasks, sends submissions to the core, and shuts down.
 //!
-//! Promises: an accepted submission is a durable saga. A rejected one is answered at once, and is none.
+//! Promises: an accepted submission is a durable saga. A rejected one is answered at once, and leaves nothing.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -27,60 +27,61 @@ use crate::store::{FirstEvent, InstanceId, PeerMessage, SagaRow, SagaStore, Stor
 use crate::workflow::{Carried, Sagas};
 use crate::{ROLE, RuntimeConfig, Workload};
 
-/// How long a task that returned early waits for the task that made it return: that one has failed at the same moment.
+/// A task that returned early waits this long before it panics. If it returned because another task has failed, that
+/// failure is reported first.
 const OTHERS_FAIL: Duration = Duration::from_secs(1);
-/// What shutdown waits for on top of the timeout of a call: commits of the last answers.
+/// A shutdown waits for the timeout of a call, and this much longer for the commits of the last answers.
 const LAST_COMMITS: Duration = Duration::from_secs(1);
 
-/// The same, as a share of the time in which the process must end: then the lease is given back.
+/// A shutdown waits for calls at most for this share of its deadline. The rest is for the release of the lease.
 const CALLS_SHARE: f64 = 0.7;
-/// Repeats of students that are over their quota which are looked up at a time: a flood of them is not let to the
+/// The most concurrent lookups of repeats by students over their quota, so that a flood of them does not reach the
 /// database.
 const REPEATS_MAX: usize = 8;
 
-/// What is submitted.
+/// A registration that a client submits.
 #[derive(Debug, Clone)]
 pub struct Submission<R> {
     /// A new id.
     pub id: SagaId,
-    /// Whom it is about.
+    /// The student.
     pub subject: String,
     /// Unique for each subject.
     pub idempotency_key: String,
     /// The request in one canonical form.
     pub fingerprint: String,
-    /// Staff submit it: neither the door nor the quotas of its subject look at it.
+    /// Staff submit it: the door and the quotas of its subject do not apply.
     pub is_by_staff: bool,
-    /// What the saga works from.
+    /// The request that the saga carries out.
     pub request: R,
-    /// The trace that it belongs to.
+    /// The trace of the submission.
     pub trace: TraceContext,
 }
 
-/// What became of a submission.
+/// The result of a submission that was not rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submitted {
     /// It is accepted, durably.
     Accepted {
         /// Its number in the order of acceptance.
         ticket: Ticket,
-        /// Whether it waits in line: then its place is known from its ticket and [`Runtime::line`].
+        /// Whether it waits in line. Its position follows from its ticket and [`Runtime::line`].
         is_queued: bool,
     },
-    /// The same was submitted before: this is its saga.
+    /// The submission repeats an earlier one, which has this saga.
     Existing(SagaId),
 }
 
 /// Why a submission was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// Too many are waiting. Nothing was accepted.
+    /// The line or the memory is full. Nothing was accepted.
     #[error("too many registrations are waiting")]
     QueueFull {
         /// When to come back.
         retry_after: Duration,
     },
-    /// This subject has too many open, or submits too fast. Nothing was accepted.
+    /// The subject has too many open sagas, or submits too fast. Nothing was accepted.
     #[error("the student has too many registrations under way, or submits too many a second")]
     OverQuota {
         /// When to come back.
@@ -89,24 +90,24 @@ pub enum SubmitError {
     /// Registration is closed. Nothing was accepted.
     #[error("{sentence}")]
     Closed {
-        /// What students are told.
+        /// The registrar's message for students.
         sentence: String,
     },
     /// The key was used for another request.
     #[error("the idempotency key was used before, for another request (registration {existing})")]
     KeyReused {
-        /// The registration of that time.
+        /// The registration of the earlier request.
         existing: SagaId,
     },
-    /// It is not known whether it was accepted: the orchestrator is shutting down.
+    /// The orchestrator is shutting down. The submission may or may not have been accepted.
     #[error("the orchestrator is shutting down")]
     ShuttingDown,
-    /// The request can't be stored, or is none of this saga's. Nothing was accepted.
+    /// The request can't be stored. Nothing was accepted.
     #[error("the request can't be stored: {0}")]
     Unstorable(String),
 }
 
-/// A running orchestrator: what its tasks share.
+/// A running orchestrator: the state that its tasks share.
 pub struct Runtime<W: Workload> {
     pub(crate) workload: Arc<W>,
     pub(crate) store: SagaStore,
@@ -122,10 +123,10 @@ pub struct Runtime<W: Workload> {
     pub(crate) has_line: AtomicBool,
     /// Whether the last try of a commit failed.
     pub(crate) log_failing: AtomicBool,
-    /// Whether this machine's clock is not the database's.
+    /// Whether this machine's clock differs from the database's.
     pub(crate) is_clock_off: AtomicBool,
     pub(crate) stopping: CancellationToken,
-    /// Looks for repeats of subjects that are over their quota.
+    /// Limits the lookups of repeats by subjects over their quota.
     repeats: Semaphore,
 }
 
@@ -133,9 +134,9 @@ pub struct Runtime<W: Workload> {
 type Tasks = JoinSet<Result<(), StoreError>>;
 
 impl<W: Workload> Runtime<W> {
-    /// Registers a new instance and starts its tasks. The task returned ends after `shutdown`, or with `Fenced` when
-    /// the instance was given up by others, or with a panic of one of its tasks; then the process must end. Aborting it
-    /// stops everything at once.
+    /// Registers a new instance and starts its tasks. The returned task ends after `shutdown`, or with `Fenced` if
+    /// another instance has declared this one dead, or with the panic of one of the tasks. Then the process must end.
+    /// Aborting the returned task stops everything at once.
     pub async fn start(
         workload: Arc<W>,
         store: SagaStore,
@@ -146,9 +147,9 @@ impl<W: Workload> Runtime<W> {
         let instance = InstanceId::generate();
         let store = store.with_first_events(first_event(workload.clone()));
         let clock = Clock::start();
-        let asked_at = clock.moment();
+        let sent_at = clock.moment();
         let database_now_ms = store.register(&instance, config.lease_ttl_ms).await?;
-        let registered = Registered { asked_at, answered_at: clock.moment(), database_now_ms };
+        let registered = Registered { sent_at, answered_at: clock.moment(), database_now_ms };
         clock.set(registered.answered_at, database_now_ms);
         tracing::info!(instance = instance.as_str(), "the orchestrator's instance is registered");
 
@@ -178,7 +179,7 @@ impl<W: Workload> Runtime<W> {
         runtime.must_run(&mut tasks, "executor", shell.run());
         runtime.must_run(&mut tasks, "lookout", runtime.clone().look_for_outages());
         runtime.must_go_on(&mut tasks, "remote_watch", runtime.clone().follow_others());
-        // In a database of one instance alone there are no others.
+        // A SQLite file has only one instance.
         if runtime.store.is_shared() {
             runtime.must_run(&mut tasks, "announcements", runtime.clone().announce());
             runtime.must_go_on(&mut tasks, "line_announcements", runtime.clone().announce_line());
@@ -200,7 +201,7 @@ impl<W: Workload> Runtime<W> {
         tasks.spawn(observed(ROLE, task, async move {
             running.await?;
             if !stopping.is_cancelled() {
-                // When it returned because another task has failed, `end` reports that failure and stops this one here.
+                // If another task has failed, `end` reports that failure and stops this task during the sleep.
                 tokio::time::sleep(OTHERS_FAIL).await;
                 assert!(stopping.is_cancelled(), "it returned before the shutdown");
             }
@@ -208,13 +209,13 @@ impl<W: Workload> Runtime<W> {
         }));
     }
 
-    /// Starts a task that goes on until it is cut off at the shutdown.
+    /// Starts a task that runs until the shutdown cancels it.
     fn must_go_on(&self, tasks: &mut Tasks, task: &'static str, running: impl Future<Output = ()> + Send + 'static) {
         let running = self.stopping.clone().run_until_cancelled_owned(running);
         self.must_run(tasks, task, running.map(|_| Ok(())));
     }
 
-    /// Accepts a submission durably, or says why not. Watch the id first to miss nothing.
+    /// Accepts a submission durably, or rejects it. A caller that wants all changes of the saga watches its id first.
     pub async fn submit(&self, submission: Submission<W::Request>) -> Result<Submitted, SubmitError> {
         if self.stopping.is_cancelled() {
             return Err(SubmitError::ShuttingDown);
@@ -252,31 +253,32 @@ impl<W: Workload> Runtime<W> {
         Err(error)
     }
 
-    /// The saga that a student who is over the quota has submitted with this key before, and its fingerprint. A repeat
-    /// of what was accepted takes nothing, and is answered whatever the quota says. When the database does not answer,
-    /// the client comes back and asks again.
+    /// The saga that a student over the quota has submitted earlier with this key, and its fingerprint. A repeat of an
+    /// accepted submission costs nothing, so the quota does not apply to it. If the database does not answer, the
+    /// client has to submit again.
     async fn repeated(&self, subject: &str, key: &str) -> Option<(SagaId, String)> {
-        let _looking = self.repeats.try_acquire().ok()?;
+        let _permit = self.repeats.try_acquire().ok()?;
         self.store.of_key(subject, key).await.ok()?
     }
 
-    /// The time that all replicas of the database agree on.
+    /// The time by the database's clock, on which all instances agree.
     pub fn now(&self) -> UnixMs {
         self.clock.now()
     }
 
-    /// Gives every saga whose phase, outcome or need of attention changes, whichever instance drives it; none: any may
-    /// have changed. A slow receiver misses some, and gets an error that says so.
+    /// Every saga whose phase, outcome or need of attention changes, at any instance; none: any saga may have changed.
+    /// A slow receiver misses some, and gets an error about it.
     pub fn moved(&self) -> broadcast::Receiver<Changed> {
         self.signals.anywhere.subscribe()
     }
 
-    /// The waiting line of all instances, as far as it is known here; it changes at most four times a second.
+    /// The waiting line of all instances, as of the last answer of the database. It changes at most four times a
+    /// second.
     pub fn line(&self) -> watch::Receiver<LineView> {
         self.line.subscribe()
     }
 
-    /// Changes whether registration is open, for all instances: durably, with its author and their reason.
+    /// Changes the door for all instances, and stores the change with its author and the reason.
     pub async fn set_door(&self, door: &Door, set_by: &str, reason: &str) -> Result<(), DbError> {
         self.store.set_door(door, set_by, reason).await?;
         self.mailbox.input(Input::LineBegun);
@@ -288,49 +290,49 @@ impl<W: Workload> Runtime<W> {
         self.watchers.watch(saga)
     }
 
-    /// Whether the last commit of the saga log failed. A submission that waits may then wait until the database is
-    /// back.
+    /// Whether the last commit of the saga log failed. Submissions may then have to wait until the database is back.
     pub fn is_log_failing(&self) -> bool {
         self.log_failing.load(Ordering::Relaxed)
     }
 
-    /// The saga log, to read.
+    /// The saga log, for reads.
     pub fn store(&self) -> &SagaStore {
         &self.store
     }
 
-    /// What the sagas do.
+    /// The workload of the sagas.
     pub fn workload(&self) -> &W {
         &self.workload
     }
 
-    /// This process start.
+    /// The id of this instance.
     pub fn instance(&self) -> &InstanceId {
         &self.instance
     }
 
-    /// How the services stand; none of them when the orchestrator has ended.
+    /// The status of the services; empty after the end of the orchestrator.
     pub async fn destinations(&self) -> Vec<DestinationStatus> {
         self.mailbox.query(|core, now| core.destinations(now)).await.unwrap_or_default()
     }
 
-    /// The services that do not answer, as each instance that lives sees them; this one's own first.
+    /// The services that do not answer, as each living instance sees them; those of this instance come first.
     pub fn outages(&self) -> Outages {
         self.outages.borrow().clone()
     }
 
-    /// Gives every change of them.
+    /// The same, with every change.
     pub fn watch_outages(&self) -> watch::Receiver<Outages> {
         self.outages.subscribe()
     }
 
-    /// Changes how many RPCs to a destination may be in flight from here, 0 to park its calls; false when there is no
-    /// such destination, or the orchestrator has ended. The bound of the settings comes back with a restart.
+    /// Changes how many RPCs from this instance to a destination may be in flight; 0 parks its calls. Returns false if
+    /// there is no such destination, or after the end of the orchestrator. A restart restores the limit of the
+    /// settings.
     pub async fn set_destination_limit(&self, name: &str, in_flight_max: usize) -> bool {
         let mut destinations = self.workload.definitions().destinations().into_iter();
         let Some(destination) = destinations.find(|destination| *destination == name) else { return false };
         self.mailbox.input(Input::LimitSet { destination, in_flight_max });
-        // The limit is set when the core answers a later question.
+        // The limit is set when the core answers a later query.
         self.mailbox.query(|_, _| ()).await.is_some()
     }
 
@@ -340,18 +342,18 @@ impl<W: Workload> Runtime<W> {
         (current.name(), current.version())
     }
 
-    /// Name and version of each definition that is known here.
+    /// Name and version of each definition of this build.
     pub(crate) fn known_definitions(&self) -> Vec<(&'static str, u32)> {
         let all = self.workload.definitions().all();
         all.map(|definition| (definition.name(), definition.version())).collect()
     }
 
-    /// Time after which a call is given up.
+    /// Timeout of a call.
     pub(crate) fn call_timeout(&self) -> Duration {
         Duration::from_millis(self.config.call_timeout_ms)
     }
 
-    /// The state that a row's log tells.
+    /// The state that results from a row's log.
     pub(crate) fn replayed(&self, row: &SagaRow) -> Result<SagaState, String> {
         let definition = self.workload.definitions().get(&row.definition, row.version);
         let definition = definition.ok_or_else(|| format!("{} v{} is not known here", row.definition, row.version))?;
@@ -359,8 +361,8 @@ impl<W: Workload> Runtime<W> {
         SagaState::replay(definition, log).map_err(|error| error.to_string())
     }
 
-    /// Waits until all tasks have ended after the shutdown, and gives the sagas that are left to other instances. Fails
-    /// as soon as one of the tasks does; then the others are stopped where they are.
+    /// Waits for a shutdown and the end of all tasks, and then releases the lease, so that other instances adopt the
+    /// remaining sagas. Fails as soon as one of the tasks fails; the drop of the set then stops the others.
     async fn end(self: Arc<Self>, mut tasks: Tasks, shutdown: Shutdown) -> Result<(), StoreError> {
         let _submissions_end_with_this = self.stopping.clone().drop_guard();
         let grace = self.call_timeout() + LAST_COMMITS;
@@ -373,7 +375,7 @@ impl<W: Workload> Runtime<W> {
             while let Some(ended) = tasks.join_next().await {
                 match ended {
                     Ok(result) => result?,
-                    // Recovery is another process's: what a panic left in memory is not to be trusted.
+                    // After a panic the memory can't be trusted. Another process adopts the sagas.
                     Err(error) => resume_unwind(error.into_panic()),
                 }
             }
@@ -386,11 +388,11 @@ impl<W: Workload> Runtime<W> {
             },
             () = out_of_grace => tracing::warn!("calls are still in flight after the grace period; they will be made again"),
         }
-        // Nothing is lost by stopping here: what is decided is in the log, and the instance that adopts the sagas calls
-        // the rest again.
+        // Nothing is lost by stopping here: decisions are in the log, and the instance that adopts the sagas makes the
+        // remaining calls again.
         tasks.shutdown().await;
         match self.store.release(&self.instance).await {
-            // Other instances take over now, and not at their next look.
+            // The message makes other instances adopt the sagas now, not at their next look.
             Ok(()) => drop(self.store.send(&[PeerMessage::Left]).await),
             Err(error) => {
                 tracing::warn!(error = telemetry::chain(&error), "the lease could not be given back; it will lapse");
@@ -400,7 +402,7 @@ impl<W: Workload> Runtime<W> {
     }
 }
 
-/// How a saga would begin, of its stored request.
+/// The first event of a saga, from its stored request.
 fn first_event<W: Workload>(workload: Arc<W>) -> FirstEvent {
     Arc::new(move |request, at| {
         let request: W::Request = serde_json::from_str(request).map_err(|error| format!("request: {error}"))?;

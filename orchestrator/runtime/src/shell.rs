@@ -1,5 +1,5 @@
-//! The shell around the core: one task that owns it, feeds it with all that happens, and does what it says; and the
-//! mailbox, the way of all others to it.
+//! The shell around the core: one task that owns the core, feeds it inputs, and carries out its outputs. All other
+//! tasks reach the core through the mailbox.
 //!
 //! ```text
 //! callers ──Mailbox──┐                     ┌─► commit, RPCs, store requests: a task each, whose end is an input
@@ -7,15 +7,18 @@
 //! ended tasks, timer ┘                     └─► wake_at: the timer
 //! ```
 //!
-//! Promises: it decides nothing about a saga. All that has come meanwhile is one step of the core. A commit is tried
-//! once: the core says when it is tried again, and in which parts. A task that panics ends the shell with its panic.
+//! Promises: the shell makes no decision about a saga. All inputs that have arrived during a step become the next step.
+//! Each commit is tried once: the core decides when it is tried again, and how it is split. A task that panics ends the
+//! shell with its panic.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use matricula_core::{Admitted, Commit, CommitAnswer, Core, End, Input, LineState, Moment, Ready, Rpc, StoreRequest};
+use matricula_core::{
+    AdmissionOutcome, Commit, CommitAnswer, Core, End, Input, LineState, Moment, Ready, Rpc, StoreRequest,
+};
 use matricula_kit::tasks::observed;
 use matricula_kit::telemetry::{self, spans};
 use matricula_kit::time::UnixMs;
@@ -27,11 +30,10 @@ use crate::store::{StoreError, WriteAs, Written};
 use crate::workflow::{self, Carried, Sagas};
 use crate::{ROLE, Runtime, Workload};
 
-/// Messages that one step takes at most: the calls and commits that follow from the first of them should not wait for
-/// all.
+/// The most messages in one step, so that the calls and commits of the first ones do not wait for too many others.
 const BATCH_MAX: usize = 1_000;
 
-/// A commit that takes longer is given up: a half-open connection would be waited for for ever.
+/// Timeout of a commit. Without one, a half-open connection would block the log for ever.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The owner of the core.
@@ -41,11 +43,11 @@ pub(crate) struct Shell<W: Workload> {
     pub messages: Messages<W>,
 }
 
-/// Tasks that were started for the core. Each ends with what the core is to know.
+/// Tasks that carry out outputs of the core. The result of each is an input.
 type Tasks<W> = JoinSet<Input<Sagas<W>>>;
 
 impl<W: Workload> Shell<W> {
-    /// Runs until the core ends: in order after the shutdown, or because the instance is fenced.
+    /// Runs until the core ends: after a shutdown, or because the instance is fenced.
     pub(crate) async fn run(mut self) -> Result<(), StoreError> {
         let mut tasks = Tasks::<W>::new();
         let (mut messages, mut inputs, mut queries) = (Vec::new(), Vec::new(), Vec::<Query<W>>::new());
@@ -54,7 +56,7 @@ impl<W: Workload> Shell<W> {
         let runtime = self.runtime.clone();
         loop {
             tokio::select! {
-                // Messages first: while they come, no timer has to be set, because each step does all that is due.
+                // Messages first: while they arrive, no timer has to be set, because each step does everything due.
                 biased;
                 _ = self.messages.recv_many(&mut messages, BATCH_MAX) => {}
                 Some(ended) = tasks.join_next() => inputs.push(result(ended)),
@@ -92,16 +94,16 @@ impl<W: Workload> Shell<W> {
         }
     }
 
-    /// Does what the core says; returns whether the shell is to end.
+    /// Carries out the outputs of a step; returns whether and why the shell ends.
     fn carry_out(&mut self, ready: Ready<Sagas<W>>, tasks: &mut Tasks<W>) -> Option<End> {
         let Ready { commits, rpcs, store, replies, changes, notices, wake_at: _, end } = ready;
         commits.into_iter().for_each(|commit| self.write(commit, tasks));
-        // Before the calls: they belong to spans that begin when their sagas enter.
+        // Before the calls: the span of a saga begins with its change, and the spans of its calls belong to it.
         self.runtime.hand_on(changes, notices);
         rpcs.into_iter().for_each(|rpc| self.call(rpc, tasks));
-        store.into_iter().for_each(|request| self.ask(request, tasks));
+        store.into_iter().for_each(|request| self.query_store(request, tasks));
         for (caller, reply) in replies {
-            // The caller may have gone.
+            // The caller may have stopped waiting.
             drop(caller.send(reply));
         }
         end
@@ -122,7 +124,7 @@ impl<W: Workload> Shell<W> {
         }));
     }
 
-    fn ask(&self, request: StoreRequest, tasks: &mut Tasks<W>) {
+    fn query_store(&self, request: StoreRequest, tasks: &mut Tasks<W>) {
         let name = match request {
             StoreRequest::Renew { .. } => "lease",
             StoreRequest::ReadLine { .. } => "line",
@@ -130,14 +132,14 @@ impl<W: Workload> Shell<W> {
         };
         let runtime = self.runtime.clone();
         tasks.spawn(observed(ROLE, name, async move {
-            let answer = runtime.ask_store(&request).await;
+            let answer = runtime.query_store(&request).await;
             Input::StoreAnswered { request, answer }
         }));
     }
 }
 
 impl<W: Workload> Runtime<W> {
-    /// Writes a commit, once.
+    /// Tries to write a commit, once.
     pub(crate) async fn write(&self, commit: &Commit<Arc<Carried<W::Request>>>) -> CommitAnswer {
         let started = Instant::now();
         let span = self.store.commit_span(&commit.admissions);
@@ -164,25 +166,26 @@ impl<W: Workload> Runtime<W> {
             }
             Err(_) => (CommitAnswer::Failed, format!("no answer within {} s", COMMIT_TIMEOUT.as_secs())),
         };
-        // A conflict is an answer: the log can be written.
+        // After a conflict the log is not failing: the database has answered.
         self.log_failing.store(answer == CommitAnswer::Failed, Ordering::Relaxed);
         metrics::counter!("matricula_log_commit_failures_total").increment(1);
         tracing::warn!(problem, "the saga log could not be written; trying again");
         answer
     }
 
-    /// A commit was written: others are to know when it has begun a line.
-    fn line_after(&self, admissions: &[Admitted], line: Option<&LineState>) {
+    /// Wakes other instances if a written commit has begun a line.
+    fn line_after(&self, admissions: &[AdmissionOutcome], line: Option<&LineState>) {
         let Some(line) = line else { return };
         let has_line = line.last > line.served;
         let had_line = self.has_line.swap(has_line, Ordering::Relaxed);
-        if has_line && !had_line && admissions.iter().any(|outcome| matches!(outcome, Admitted::Queued { .. })) {
+        if has_line && !had_line && admissions.iter().any(|outcome| matches!(outcome, AdmissionOutcome::Queued { .. }))
+        {
             self.signals.line_begun.notify_one();
         }
     }
 }
 
-/// The input with which a task has ended.
+/// The input that a task returned.
 fn result<T>(ended: Result<T, JoinError>) -> T {
     // No task is aborted while the shell runs.
     ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
@@ -190,35 +193,35 @@ fn result<T>(ended: Result<T, JoinError>) -> T {
 
 /// A message to the owner of the core.
 pub(crate) enum Message<W: Workload> {
-    /// Something has happened.
+    /// An input.
     Input(Input<Sagas<W>>),
-    /// An operator or a client wants to see something. It runs after the inputs that came with it.
+    /// A read of the core for an operator or a client. It runs after the inputs that came with it.
     Query(Query<W>),
 }
 
 /// The owner's end of the channel.
 pub(crate) type Messages<W> = mpsc::UnboundedReceiver<Message<W>>;
 
-/// A question to the core, which replies by itself.
+/// A read of the core. It sends its result by itself.
 pub(crate) type Query<W> = Box<dyn FnOnce(&mut Core<Sagas<W>>, Moment) + Send>;
 
 /// A sender of messages to the core.
 pub(crate) struct Mailbox<W: Workload>(mpsc::UnboundedSender<Message<W>>);
 
 impl<W: Workload> Mailbox<W> {
-    /// A new channel. It has no bound of its own: each sender waits for its answer before it sends again, the
-    /// submissions of a server are as many as its requests, and the core answers those beyond its bounds at once.
+    /// A new channel. It needs no bound: each sender waits for its answer before it sends again, the server limits its
+    /// concurrent requests, and the core rejects submissions beyond its bounds at once.
     pub(crate) fn new() -> (Self, Messages<W>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
-    /// Sends an input. When the core has ended, the input is dropped, and with it the sender of its reply.
+    /// Sends an input. After the end of the core, the input is dropped together with the sender of its reply.
     pub(crate) fn input(&self, input: Input<Sagas<W>>) {
         drop(self.0.send(Message::Input(input)));
     }
 
-    /// Has the core answer a question; `None` when it has ended.
+    /// Runs a read on the core; `None` after the end of the core.
     pub(crate) async fn query<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Core<Sagas<W>>, Moment) -> T + Send + 'static,
@@ -230,15 +233,15 @@ impl<W: Workload> Mailbox<W> {
     }
 }
 
-/// The moments of this process, and the database's clock as the core reckons it.
+/// The monotonic clock of this process, and the core's estimate of the database's clock.
 pub(crate) struct Clock {
     started: Instant,
-    /// The database's clock is ahead of the moments by so many milliseconds.
+    /// The time by the database's clock minus the moment, in milliseconds.
     ahead_ms: AtomicI64,
 }
 
 impl Clock {
-    /// Starts to count moments. The database's clock is not known yet.
+    /// Starts the monotonic clock. The database's clock is unknown until `set`.
     pub(crate) fn start() -> Self {
         Self { started: Instant::now(), ahead_ms: AtomicI64::new(0) }
     }
@@ -248,7 +251,7 @@ impl Clock {
         self.started.elapsed()
     }
 
-    /// Waits until a moment; for ever where there is none.
+    /// Waits until a moment; for ever without one.
     pub(crate) async fn sleep_until(&self, moment: Option<Moment>) {
         match moment {
             Some(moment) => tokio::time::sleep_until((self.started + moment).into()).await,
@@ -261,7 +264,7 @@ impl Clock {
         UnixMs(self.ahead_ms.load(Ordering::Relaxed).saturating_add(in_ms(self.moment())))
     }
 
-    /// Takes over how the core reckons.
+    /// Takes over the core's estimate.
     pub(crate) fn set(&self, moment: Moment, database_ms: i64) {
         self.ahead_ms.store(database_ms.saturating_sub(in_ms(moment)), Ordering::Relaxed);
     }

@@ -1,6 +1,7 @@
-//! The workload as the core sees it: what is kept with each saga in memory, and how a batch of its calls is made, once.
+//! The workload as the core sees it: the data that is kept with each saga in memory, and how one RPC with a batch of
+//! calls is made.
 //!
-//! Promises: a timeout, a panic and a wrong number of answers are errors like others.
+//! Promises: a timeout, a panic and a wrong number of answers become errors of the call.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -18,11 +19,11 @@ use tracing::Span;
 
 use crate::{Call, Workload};
 
-/// A workload, as far as the core knows it.
+/// The workload as the core's [`Workflow`].
 pub(crate) struct Sagas<W>(pub Arc<W>);
 
-/// The request and the trace of a saga while it is in memory. Its span ends when the last call and the core have
-/// dropped this.
+/// The request and the trace of a saga in memory. The span of the saga ends when the core and all calls have dropped
+/// this.
 pub(crate) struct Carried<R> {
     /// The request.
     pub request: Arc<R>,
@@ -33,19 +34,20 @@ pub(crate) struct Carried<R> {
     driven: OnceLock<Driven>,
 }
 
-/// The span of a saga that is driven here, and its context; of the submission, when the saga has no span.
+/// The span of a saga that this instance drives, and its trace context. A saga without a span has the context of its
+/// submission.
 struct Driven {
     span: Span,
     trace: TraceContext,
 }
 
 impl<R> Carried<R> {
-    /// Of a saga that is not driven here yet; `unstored` is empty when it is stored already.
+    /// For a saga that this instance does not drive yet. `unstored` is empty if the request is already stored.
     pub(crate) fn new(request: R, unstored: Arc<str>, submitted: TraceContext) -> Arc<Self> {
         Arc::new(Self { request: Arc::new(request), unstored: unstored.into(), submitted, driven: OnceLock::new() })
     }
 
-    /// Of a saga that is stored; or why its request can't be read.
+    /// For a stored saga; or why its request can't be read.
     pub(crate) fn stored(request: &str, submitted: TraceContext) -> Result<Arc<Self>, String>
     where
         R: DeserializeOwned,
@@ -54,12 +56,12 @@ impl<R> Carried<R> {
         Ok(Self::new(request, Arc::default(), submitted))
     }
 
-    /// The request as JSON, as long as it is not stored.
+    /// The request as JSON; empty once it is stored.
     pub(crate) fn unstored(&self) -> Arc<str> {
         self.unstored.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Begins the span of the saga: it is stored, and driven here from now on.
+    /// Begins the span of the saga, which is stored now and driven by this instance.
     pub(crate) fn begin(&self, definition: &str, saga: SagaId) {
         *self.unstored.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
         self.driven.get_or_init(|| {
@@ -80,7 +82,7 @@ impl<R> Carried<R> {
         self.driven.get().map_or(&self.submitted, |driven| &driven.trace)
     }
 
-    /// The saga has an outcome.
+    /// Notes the outcome in the span.
     pub(crate) fn decided(&self, outcome: &'static str) {
         if let Some(driven) = self.driven.get() {
             spans::decided(&driven.span, outcome);
@@ -105,7 +107,7 @@ impl<W: Workload> Workflow for Sagas<W> {
     }
 }
 
-/// Makes an RPC, with a span for each of its calls whose trace is recorded.
+/// Makes an RPC. Each call whose trace is recorded gets a span.
 pub(crate) async fn call<W: Workload>(
     workload: &W,
     rpc: Rpc<Arc<Carried<W::Request>>>,
@@ -126,7 +128,7 @@ pub(crate) async fn call<W: Workload>(
     answer
 }
 
-/// A call as the workload gets it. Nothing large is copied.
+/// Converts a call for the workload. Nothing large is copied.
 fn to_call<R>(call: &matricula_core::Call<Arc<Carried<R>>>) -> Call<R> {
     Call {
         saga: call.saga,
@@ -172,7 +174,7 @@ async fn call_once<W: Workload, R>(
     }
 }
 
-/// The span of one attempt, when its trace is recorded. The call carries its context on.
+/// The span of one attempt, if its trace is recorded. The call then carries the context of the span.
 fn attempt_span<W: Workload, R>(workload: &W, rpc: &Rpc<R>, call: &mut Call<W::Request>) -> Span {
     if !call.trace.is_wanted() {
         return Span::none();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use matricula_core::{
-    Admitted, AppendOutcome, Commit, CommitAnswer, Core, CoreConfig, Input, LineState, Moment, QueuedSaga, Ready,
-    Registered, SagaId, StoreAnswer, StoreRequest, Submission, Ticket, Workflow,
+    AdmissionOutcome, AppendOutcome, Commit, CommitAnswer, Core, CoreConfig, Input, LineState, Moment, QueuedSaga,
+    Ready, Registered, SagaId, StoreAnswer, StoreRequest, Submission, Ticket, Workflow,
 };
 use matricula_engine::{CallAnswer, Definitions, Kind, Step};
 use matricula_simulation::shapes;
@@ -16,7 +16,7 @@ use matricula_simulation::shapes;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The steps of an add of one section: what most registrations are.
+/// The steps of a registration that adds one section, like most registrations.
 const APPLIES: [&str; 6] = ["reserve_courses", "hold_seats", "assess_fees", "enroll", "settle_courses", "notify"];
 
 struct Registrations(Definitions);
@@ -56,7 +56,7 @@ impl Loop {
     /// So many registrations are at work at a time.
     fn new(in_flight_max: usize) -> Self {
         let table = Registrations(shapes::registration().definitions);
-        let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: 0 };
+        let registered = Registered { sent_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: 0 };
         let config = CoreConfig { in_flight_max, ..CoreConfig::default() };
         let core = Core::new(table, &config, "bench".to_owned(), 1, registered);
         Self { core, now: Moment::ZERO, sagas: 0, database: Database::default() }
@@ -106,8 +106,8 @@ impl Database {
         }
         for request in ready.store {
             let answer = match &request {
-                StoreRequest::Renew { asked_at } => {
-                    StoreAnswer::Renewed { database_now_ms: i64::try_from(asked_at.as_millis()).unwrap_or_default() }
+                StoreRequest::Renew { sent_at } => {
+                    StoreAnswer::Renewed { database_now_ms: i64::try_from(sent_at.as_millis()).unwrap_or_default() }
                 }
                 StoreRequest::Look { .. } => StoreAnswer::Looked,
                 StoreRequest::Choose { .. } => StoreAnswer::Chosen(Vec::new()),
@@ -131,11 +131,11 @@ impl Database {
             self.line.last = ticket;
             if admission.first.is_some() && !has_line {
                 self.line.served = ticket;
-                admissions.push(Admitted::Begun { ticket });
+                admissions.push(AdmissionOutcome::Begun { ticket });
             } else {
                 let request = Ok(admission.request.clone());
                 self.queued.push_back(QueuedSaga { id: admission.id, ticket, accepted_at_ms: 0, request });
-                admissions.push(Admitted::Queued { ticket });
+                admissions.push(AdmissionOutcome::Queued { ticket });
             }
         }
         let turns = commit.claim.as_ref().map_or(&[][..], |claim| &claim.turns);

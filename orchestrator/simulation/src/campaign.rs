@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::history::{Report, Simulation};
 use crate::tally::Tally;
 
-/// How often progress is told, in seconds: often enough for somebody who watches.
+/// Time between two reports of the progress, in seconds.
 const PROGRESS_S: u64 = 10;
 
 /// How much is simulated. Whichever bound is reached first ends it.
@@ -22,12 +22,12 @@ pub struct Budget {
     pub time: Duration,
 }
 
-/// What came of it.
+/// The result of a campaign.
 #[derive(Debug)]
 pub struct Campaign {
     /// Histories that were run.
     pub histories: u64,
-    /// What was counted in them.
+    /// The counts of all histories.
     pub tally: Tally,
     /// How long it took.
     pub took: Duration,
@@ -41,7 +41,7 @@ impl Campaign {
         self.histories as f64 / self.took.as_secs_f64().max(f64::EPSILON)
     }
 
-    /// What a person needs to see of a failure: what was violated, and the command that shows how it came to that.
+    /// The violation, and the command that replays its history.
     pub fn failure(&self) -> Option<String> {
         let report = self.failed.as_ref()?;
         let violation = report.violation.as_ref()?;
@@ -53,8 +53,8 @@ impl Campaign {
     }
 }
 
-/// Runs histories on all processors; tells `progress` now and then how far it is. Each thread takes the next seed, and
-/// all end with the first violation.
+/// Runs histories on all processors, and calls `progress` at intervals. Each thread takes the next seed, and all
+/// threads end with the first violation.
 pub fn run(
     simulation: &(impl Fn() -> Simulation + Sync),
     budget: Budget,
@@ -76,7 +76,7 @@ pub fn run(
     shared.campaign.into_inner().unwrap_or_else(PoisonError::into_inner).0
 }
 
-/// What the threads of a campaign share.
+/// The state that the threads of a campaign share.
 struct Shared<P> {
     /// How many histories were begun.
     next: AtomicU64,

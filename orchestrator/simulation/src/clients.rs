@@ -1,5 +1,5 @@
-//! Those who register: each asks with one key until it is answered, often more than once and at several replicas; some
-//! change their minds.
+//! The clients. Each submits a registration with one key until it is answered, often several times and to several
+//! replicas. Some cancel later.
 
 use std::rc::Rc;
 
@@ -10,13 +10,13 @@ use crate::names::{ClientNo, OrderNo, ProcessNo, SagaNo, SectionNo, StudentNo};
 use crate::operators::Order;
 use crate::replica::ProcessEvent;
 
-/// How often somebody tries to cancel: an instance that does not drive the saga says so.
+/// How often a client tries to cancel: an instance that does not drive the saga rejects the cancel.
 const CANCELS_MAX: u16 = 6;
 
-/// What a saga works from.
+/// The request that a saga carries out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Who.
+    /// The student.
     pub student: StudentNo,
     /// Unique for each registration of the student.
     pub key: u8,
@@ -24,18 +24,18 @@ pub struct Request {
     pub adds: Vec<SectionNo>,
     /// Sections to drop.
     pub drops: Vec<SectionNo>,
-    /// Which plain steps have something to do, a bit a step.
+    /// Which plain steps apply, one bit for each step.
     pub plain: u32,
 }
 
 impl Request {
-    /// Whether both want the same, whoever they are.
+    /// Whether both have the same content; the students may differ.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         (&self.adds, &self.drops, self.plain) == (&other.adds, &other.drops, other.plain)
     }
 }
 
-/// A question to a replica.
+/// A request to a replica.
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     pub asker: Asker,
@@ -53,7 +53,7 @@ impl Ask {
     }
 }
 
-/// What somebody asks of a replica.
+/// The content of a request to a replica.
 #[derive(Debug, Clone)]
 pub(crate) enum Asked {
     /// A new saga of this number, unless the client has one.
@@ -62,7 +62,7 @@ pub(crate) enum Asked {
     Order(Rc<Order>),
 }
 
-/// The sender of a question, to be answered: one copy of one question.
+/// The sender of one copy of a request, which gets the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Asker {
     Submitter { client: ClientNo, tries: u16, copy: u8 },
@@ -78,7 +78,7 @@ pub(crate) enum Reply {
     Obeyed { saga: SagaNo },
     /// It is too late, or not safe, or there is nothing to do.
     Refused,
-    /// Another instance drives it, or none does.
+    /// The instance does not drive the saga.
     NotHere,
     /// Come back later.
     Unavailable,
@@ -86,14 +86,14 @@ pub(crate) enum Reply {
 
 #[derive(Debug, Clone)]
 pub(crate) enum ClientEvent {
-    /// Time to ask, for the first time or again.
+    /// Time to send the request, for the first time or again.
     Submit,
     /// No answer has come to this try.
     Waited {
         tries: u16,
     },
     Cancel,
-    /// A copy of a reply to one of its questions.
+    /// A copy of a reply to one of its requests.
     Replied {
         to: Asker,
         copy: u8,
@@ -120,7 +120,7 @@ impl Clients {
         Self { clients: Vec::new(), processes, unanswered: 0 }
     }
 
-    /// One more client, who asks at a moment and may cancel at another.
+    /// Adds a client with the time of its submission, and perhaps of a cancel.
     pub(crate) fn add(&mut self, env: &mut Env, request: Request, at_ms: i64, cancel_at_ms: Option<i64>) {
         let client = ClientNo(self.clients.len() as u8);
         let request = Rc::new(request);
@@ -134,12 +134,12 @@ impl Clients {
         }
     }
 
-    /// How many do not know yet which saga is theirs.
+    /// How many have no answer with their saga yet.
     pub(crate) fn unanswered(&self) -> usize {
         self.unanswered
     }
 
-    /// What each asked for, and the saga that it was told.
+    /// The request of each client, and the saga in its answer.
     pub(crate) fn answers(&self) -> impl Iterator<Item = (&Request, Option<SagaNo>)> {
         self.clients.iter().map(|client| (&*client.request, client.answered))
     }
@@ -214,7 +214,7 @@ impl Clients {
                 env.facts.push(Fact::CancelConfirmed { saga });
             }
             Reply::Refused => this.cancel_answered = true,
-            // Both are asked again, when it is time.
+            // Both are sent again, when it is time.
             Reply::NotHere | Reply::Unavailable => {}
         }
     }

@@ -1,4 +1,5 @@
-//! What is drawn for a history before it begins: who wants what, when operators look, and which large faults come when.
+//! The plan of a history, which is drawn before it begins: the clients and their requests, the looks of operators, and
+//! the large faults with their times.
 
 use crate::clients::{Clients, Request};
 use crate::draws::{Draw, Purpose, SetUp};
@@ -39,7 +40,7 @@ pub(crate) fn store_ahead_ms(env: &Env) -> i64 {
     i64::from(env.draw(Purpose::SetUp(SetUp::StoreClock)).below(2 * SKEW_MAX_MS)) - i64::from(SKEW_MAX_MS)
 }
 
-/// Few seats, and what the students have before the history begins.
+/// Draws few seats, and the enrollments that the students have before the history begins.
 pub(crate) fn campus(env: &Env) -> Ledgers {
     let mut draw = env.draw(Purpose::SetUp(SetUp::Campus));
     let mut ledgers = Ledgers::default();
@@ -48,7 +49,7 @@ pub(crate) fn campus(env: &Env) -> Ledgers {
         let seats = draw.below(4) as usize;
         ledgers.capacity.push(seats);
         let section = SectionNo(section as u8);
-        // Who has a seat can drop it or swap it, if the shape has drops at all.
+        // A student with a seat can drop or swap it, if the shape has drops.
         for student in 0..seats.min(2) {
             if env.shape.may_drop() && draw.chance(400) {
                 let student = StudentNo(student as u8);
@@ -62,7 +63,7 @@ pub(crate) fn campus(env: &Env) -> Ledgers {
     ledgers
 }
 
-/// Clients, with what they want and when.
+/// Draws the clients, with their requests and times.
 pub(crate) fn clients(env: &mut Env, processes: u32, sections: usize, trouble_ms: u32) -> Clients {
     let mut clients = Clients::new(processes);
     let mut draw = env.draw(Purpose::SetUp(SetUp::Students));
@@ -92,7 +93,7 @@ pub(crate) fn clients(env: &mut Env, processes: u32, sections: usize, trouble_ms
     clients
 }
 
-/// Operators of one history in four, who look now and then, also when the faults have just ended.
+/// Draws the operators of one history in four. They look at intervals, and also when the faults have just ended.
 pub(crate) fn operators(env: &mut Env, processes: u32, trouble_ms: u32) -> Operators {
     let mut draw = env.draw(Purpose::SetUp(SetUp::Operators));
     let looks = if draw.chance(256) { 1 + draw.below(LOOKS_MAX) } else { 0 };
@@ -110,7 +111,7 @@ pub(crate) fn trouble_ms(env: &Env) -> u32 {
 
 /// Crashes, stops, outages and jumps of clocks, and the moment when all faults end.
 pub(crate) fn schedule(env: &mut Env, processes: u32, sections: usize, trouble_ms: u32) {
-    // One that never comes back leaves its sagas to others, who must be there.
+    // A process that never comes back needs another instance that adopts its sagas.
     let mut may_go = processes > 1;
     for disaster in 0..env.draw(Purpose::SetUp(SetUp::Disasters)).below(DISASTERS_MAX) {
         let mut draw = env.draw(Purpose::SetUp(SetUp::Disaster(disaster)));

@@ -2,15 +2,15 @@
 //! when.
 //!
 //! Two implementations of an orchestrator that run from one seed meet the same faults: the same call of the same
-//! attempt is lost, the same commit reports an error, though one of them does things in another order or in other
+//! attempt is lost, and the same commit reports an error, even if one of them works in another order or in other
 //! batches.
 //!
-//! | what is drawn for | its key |
+//! | a draw for | has the key |
 //! |---|---|
-//! | a message | the two parties, and what the message is about |
+//! | a message | the two parties, and the subject of the message |
 //! | a call of several operations | the instance and the least of the operations |
 //! | a transaction | the instance, the least row that it writes or its number, and its try |
-//! | a row that the store refuses | the saga and the first sequence of what is appended |
+//! | a row that the store refuses | the saga and the first sequence of the append |
 //!
 //! Sagas and instances are numbered independently of the order of events, too: see [`SagaNo`] and [`InstanceNo`].
 
@@ -26,21 +26,21 @@ pub(crate) enum Purpose {
     SetUp(SetUp),
     /// The fate of a message in the network.
     Message(Message),
-    /// Which process a client asks, and how long the client waits before the next try.
+    /// Which process a client submits to, and how long the client waits before the next try.
     Submission { client: ClientNo, tries: u16 },
-    /// The same for a cancel.
+    /// Which process a client sends its cancel to, and when it tries again.
     Cancel { client: ClientNo, cancels: u16 },
-    /// Whether a client that has its answer asks again: for the copy of a reply.
+    /// Whether a client that has its answer submits again: for the copy of a reply.
     AskedAgain(Asker, u8),
     /// The finding and the order of an operator.
     Look(OrderNo),
-    /// Whether a service takes a call as a whole, and what error it answers: for the copy of a call.
+    /// Whether a service accepts a call as a whole, or which error it answers: for the copy of a call.
     Service(RpcKey, u8),
     /// The answer of a service to one operation: for the copy of a call.
     Operation(Attempt, u8),
-    /// When an instance gives up a call.
+    /// When a call of an instance times out.
     CallTimeout(RpcKey),
-    /// How long a transaction is on its way to the store.
+    /// How long a transaction takes to reach the store.
     StoreReached(TransactionKey),
     /// Whether a transaction of an instance that has ended still arrives.
     StoreOutlived(TransactionKey),
@@ -68,16 +68,16 @@ pub(crate) enum Purpose {
     Looks(InstanceNo),
     /// Whether an operator looks at an instance after its nth step.
     LookedAt { instance: InstanceNo, step: u32 },
-    /// How long an instance waits that is asked to end.
+    /// How long an instance waits during its shutdown.
     Grace(InstanceNo),
     /// The turn of something that came while a process was stopped for the nth time.
     Backlog { process: ProcessNo, pause: u16, item: BacklogItem },
-    /// Whether the store refuses a row for a while: the first event of the saga, or what is appended from this sequence
-    /// on.
+    /// Whether the store refuses a row for a while: the first event of the saga, or the append that begins with this
+    /// sequence.
     Row { saga: SagaNo, sequence: u64 },
 }
 
-/// A part of what is settled before the history begins.
+/// A part of the plan of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum SetUp {
     Shape,
@@ -125,7 +125,7 @@ pub(crate) struct RpcKey {
 pub(crate) struct TransactionKey {
     pub instance: InstanceNo,
     pub kind: TransactionKind,
-    /// Of a write: its try. Otherwise: how many of this kind the instance has sent.
+    /// For a write, the number of its try. Otherwise, how many of this kind the instance has sent.
     pub number: u32,
 }
 
@@ -140,7 +140,7 @@ pub(crate) enum TransactionKind {
     ReadLine,
     ReadRow,
     Release,
-    /// Named by the least of its rows: a saga and the first sequence of what is appended to it.
+    /// Identified by the least of its rows: a saga and the first sequence of the append to it.
     Write(SagaNo, u64),
 }
 

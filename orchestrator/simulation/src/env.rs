@@ -1,5 +1,5 @@
-//! What all parts of a history share: the one clock, the queue of what is to come, what is drawn from the seed, the
-//! network between the parts, and the log for people.
+//! The environment that all parts of a history share: the clock, the queue of future events, the draws from the seed,
+//! the network, and the log for people.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,16 +19,16 @@ use crate::shapes::Shape;
 use crate::store::{Door, Transaction};
 use crate::weather::Weather;
 
-/// What is to come.
+/// A future event.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    /// Something for one instance; nothing when it is gone by then.
+    /// An event for one instance; ignored if the instance has ended.
     Instance { process: ProcessNo, instance: InstanceNo, input: InstanceInput },
-    /// Something for a process, whatever instance runs there.
+    /// An event for a process, whichever instance runs there.
     Process { process: ProcessNo, event: ProcessEvent },
     /// A transaction reaches the store.
     Store(Transaction),
-    /// What the store has executed becomes durable.
+    /// The transactions that the store has executed become durable.
     Flush { epoch: u32 },
     /// The store goes away for a moment.
     StoreCrash { loses_tail: bool, away_ms: i64, clock_jump_ms: i64 },
@@ -40,9 +40,9 @@ pub(crate) enum Event {
     Client { client: ClientNo, event: ClientEvent },
     /// Something for the operators.
     Operator(OperatorEvent),
-    /// A person takes care of what a saga has left that was decided manually.
+    /// A person repairs the ledgers after a manually decided saga.
     Mend { saga: SagaNo },
-    /// A pivot has happened that an operator has found not to have happened: somebody undoes it there.
+    /// A pivot has happened although an operator has resolved it as refused: a person undoes it in the service.
     MendPivot { saga: SagaNo, pivot: StepIndex },
     /// A section gets another number of seats.
     Capacity { section: SectionNo, seats: usize },
@@ -54,7 +54,7 @@ pub(crate) enum Event {
 
 /// When something happens, how many were scheduled before it, and where its event is.
 ///
-/// The order is the one of the fields: what is due at the same moment comes in the order of scheduling.
+/// Ordered by its fields: events of the same moment come in the order of scheduling.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Scheduled {
     at_ms: i64,
@@ -69,12 +69,12 @@ pub(crate) struct Env {
     pub shape: Rc<Shape>,
     pub broken: Option<Broken>,
     pub healed: bool,
-    /// What has happened and no invariant has seen yet.
+    /// Facts that were not shown to the invariants yet.
     pub facts: Vec<Fact>,
-    /// What each client asks for, by its number.
+    /// The request of each client, by its number.
     pub requests: Vec<Rc<Request>>,
     seed: u64,
-    /// What is to come, the earliest first. The heap moves its entries around, so the events are apart.
+    /// The future events, the earliest first. The heap moves its entries around, so the large events are stored apart.
     queue: BinaryHeap<Reverse<Scheduled>>,
     events: Vec<Option<Event>>,
     free: Vec<usize>,
@@ -105,7 +105,7 @@ impl Env {
         }
     }
 
-    /// The numbers for a purpose: the same whenever they are asked for.
+    /// The numbers for a purpose, which are the same at each use.
     pub(crate) fn draw(&self, purpose: Purpose) -> Draw {
         Draw::new(self.seed, &purpose)
     }
@@ -145,7 +145,7 @@ impl Env {
         self.events[slot].take()
     }
 
-    /// Sends a message over the network, with what the weather does to it; `event` makes its first and its second copy.
+    /// Sends a message over the network, which may lose, repeat or delay it. `event` makes its first and second copy.
     pub(crate) fn send(&mut self, message: Message, event: impl Fn(u8) -> Event) {
         let mut draw = self.draw(Purpose::Message(message));
         if draw.chance(self.weather.twice) {
@@ -163,7 +163,7 @@ impl Env {
         self.schedule(i64::from(usual_ms + late_ms), event());
     }
 
-    /// What a saga was asked for.
+    /// The request of a saga.
     pub(crate) fn request(&self, saga: SagaNo) -> &Rc<Request> {
         &self.requests[saga.client().get()]
     }

@@ -24,9 +24,9 @@ pub(crate) enum Fact {
     Paused { instance: InstanceNo },
     /// It goes on.
     WentOn { instance: InstanceNo },
-    /// It was asked to end in order.
+    /// Its shutdown has begun.
     Stopping { instance: InstanceNo },
-    /// The store can't be reached from now on, for so long.
+    /// The store can't be reached from now on, for a given time.
     StoreAway { for_ms: i64 },
     /// All faults have ended.
     Healed,
@@ -49,10 +49,10 @@ pub(crate) enum Fact {
     Appended { saga: SagaNo, instance: InstanceNo, events: Rc<Vec<Recorded>> },
     /// Durable: it has another owner.
     Adopted { saga: SagaNo, instance: InstanceNo },
-    /// An instance was given a command about a saga: a cancel, or an operator's. `is_queued`: the saga was in line when
-    /// its row was read.
+    /// An instance has received a command about a saga: a cancel, or an operator's command. `is_queued`: the saga was
+    /// in line when its row was read.
     Commanded { instance: InstanceNo, saga: SagaNo, is_cancel: bool, is_queued: bool },
-    /// An instance does not obey a command: it is too late, or the instance does not drive the saga.
+    /// An instance has rejected a command: it is too late, or the instance does not drive the saga.
     Declined { instance: InstanceNo, saga: SagaNo },
     /// An instance has sent a commit, or sends it again. `kind` names it by its rows. `empty`: a saga of which nothing
     /// is appended. `turns`: sagas that are claimed in order.
@@ -63,21 +63,21 @@ pub(crate) enum Fact {
         empty: Option<SagaNo>,
         turns: Vec<SagaNo>,
     },
-    /// It is given the answer of the commit of a lane.
+    /// It receives the answer of the commit of a lane.
     CommitEnded { instance: InstanceNo, lane: Lane },
     /// An instance has let a submission in, or has rejected it at one of its bounds.
     Submitted { instance: InstanceNo, submitted: Rc<Submitted> },
-    /// The store has refused a row of an instance for good, as far as that one knows. `is_shown`: it has the store show
-    /// that a person must look, or nothing is stored that could be shown.
+    /// The store has answered an instance that it refuses a row. `is_shown`: the instance has flagged the saga, or
+    /// nothing is stored that could be flagged.
     RowRefused { instance: InstanceNo, saga: SagaNo, is_shown: bool },
-    /// The core of an instance was given the answer that it is fenced, and a question after that.
+    /// The core of an instance has received the answer that it is fenced, and another input after it.
     Fenced { instance: InstanceNo, is_answered: bool, has_sent: bool },
     /// An instance does not drive a saga any more that is not finished.
     GaveAway { instance: InstanceNo },
     /// The breaker of a service has opened.
     BreakerOpened,
-    /// An instance has taken a step. So many adopted sagas wait there for their turn, and so many others have had
-    /// theirs and no durable outcome.
+    /// An instance has taken a step. Afterwards there are these numbers of adopted sagas that wait for their turn, and
+    /// of sagas that had their turn and have no durable outcome.
     Stepped { instance: InstanceNo, adopted: usize, at_work: usize },
     /// An operator looks at an instance.
     Looked { instance: InstanceNo, looked: Rc<Looked> },
@@ -85,34 +85,34 @@ pub(crate) enum Fact {
     CallMade { instance: InstanceNo, of: CallId, attempt: u32 },
     /// An instance does not wait for a call any more.
     CallEnded { instance: InstanceNo, of: CallId },
-    /// The batch of a call was found invalid, and has more than one call.
+    /// A service has rejected the batch of a call as invalid, and the batch has more than one call.
     Halved { instance: InstanceNo, made: Attempt },
-    /// An instance that was asked to end says that it is through, with so many calls in flight, and perhaps a commit.
+    /// An instance has finished its shutdown, with a number of calls still in flight, and perhaps a commit.
     EndsInOrder { instance: InstanceNo, calls: usize, has_commit: bool },
     /// A service has done an action.
     Done { of: CallId },
     /// A service has undone an action.
     Undone { of: CallId },
-    /// A seat was given when so many were taken, of so many.
+    /// A seat was given, when this many seats of the capacity were taken.
     SeatGiven { saga: SagaNo, section: SectionNo, taken_before: usize, capacity: usize },
-    /// The notification service has told the student.
+    /// The notification service has sent a message to the student.
     Notified { saga: SagaNo, outcome: Outcome },
-    /// A client was told that this is its saga.
+    /// A client has received its saga.
     Acknowledged { client: ClientNo, saga: SagaNo },
-    /// Watchers of the saga are told this outcome.
+    /// Watchers of the saga receive this outcome.
     Told { saga: SagaNo, outcome: Outcome },
-    /// Somebody was told that the saga is being undone.
+    /// A client has received the confirmation of its cancel.
     CancelConfirmed { saga: SagaNo },
-    /// An operator was told that a command has taken effect.
+    /// An operator has received the confirmation of a command.
     Obeyed { order: Rc<Order> },
 }
 
-/// How a claim of a saga stands to what instances have at work.
+/// The relation of a claim to the bounds of instances.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClaimFront {
-    /// So much later was it accepted than the bound that another instance has kept since its last claim; below 0 it is
-    /// within it.
+    /// How much later the saga was accepted than the bound that another instance has kept since its last claim.
+    /// Negative: it is within the bound.
     pub ahead_ms: i64,
-    /// So much later may others claim, by what the instance notes with the claim.
+    /// How much later than this saga other instances may claim, by the bound that is stored with the claim.
     pub others_ahead_ms: Option<i64>,
 }

@@ -28,29 +28,29 @@ use crate::witness::Witness;
 /// Within so much simulated time after the last fault everything must have finished. The longest wait that a policy
 /// allows is 70 s (a slow retry after a service's wish to be left alone), and a lease of a dead instance is 6 s.
 const FINISH_WITHIN_MS: i64 = 600_000;
-/// When a saga that was decided manually has ended, somebody takes care of what it left. Else others of the student
-/// would wait for it until their deadline.
+/// Time from the end of a manually decided saga until a person repairs its entries. Other sagas of the student wait for
+/// that.
 const MENDED_AFTER_MS: i64 = 1_000;
 /// No history needs more: one that does is stuck in a loop that takes no time.
 const EVENTS_MAX: u64 = 200_000;
 
-/// What must hold and did not.
+/// A violated invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// The invariant.
     pub invariant: &'static str,
-    /// What is wrong.
+    /// How it is violated.
     pub what: String,
 }
 
-/// What became of a history.
+/// The result of a history.
 #[derive(Debug)]
 pub struct Report {
     /// Its seed.
     pub seed: u64,
     /// Name of the sagas' definition.
     pub shape: &'static str,
-    /// What was counted in it.
+    /// The counts of the history.
     pub tally: Tally,
     /// The first violation; the history ends with it.
     pub violation: Option<Violation>,
@@ -58,7 +58,7 @@ pub struct Report {
     pub log: Vec<String>,
 }
 
-/// What is simulated.
+/// Options of a history.
 pub struct Simulation {
     shapes: Vec<Rc<Shape>>,
     broken: Option<Broken>,
@@ -77,7 +77,7 @@ impl Simulation {
         Self { broken: Some(guard), ..Self::default() }
     }
 
-    /// Looks at one invariant only, so that no other can be the first to see what is wrong.
+    /// Checks only one invariant, so that no other one can report the fault first.
     pub fn watching(self, invariant: &'static str) -> Self {
         assert!(Self::invariants().contains(&invariant), "no invariant {invariant:?}");
         Self { only: Some(invariant), ..self }
@@ -93,7 +93,7 @@ impl Simulation {
         self.history(seed, false)
     }
 
-    /// Runs the history of a seed, and writes down all that happens in it.
+    /// Runs the history of a seed, and keeps its whole log.
     pub fn run_with_log(&self, seed: u64) -> Report {
         self.history(seed, true)
     }
@@ -212,7 +212,7 @@ impl History {
             Event::Store(transaction) => {
                 let key = transaction.key;
                 let lives = processes[key.instance.process().get()].instance() == Some(key.instance);
-                // What a process sent before it ended may still arrive, or not.
+                // Transactions that a process sent before its end may still arrive, or not.
                 if lives || env.draw(Purpose::StoreOutlived(key)).chance(512) {
                     store.request(env, transaction);
                 }
@@ -249,7 +249,7 @@ impl History {
         }
     }
 
-    /// A person takes care of what a saga has left.
+    /// A person repairs the entries of a manually decided saga.
     fn mend(&mut self, saga: SagaNo) {
         self.env.say(|| format!("somebody mends what {saga} has left"));
         let Some(seen) = self.witness.saga(saga) else { return };
@@ -296,7 +296,7 @@ impl History {
         }
     }
 
-    /// Shows every invariant what is new.
+    /// Shows the new facts to every invariant.
     fn check(&mut self) -> Result<(), Violation> {
         std::mem::swap(&mut self.facts, &mut self.env.facts);
         for fact in &self.facts {

@@ -1,9 +1,9 @@
-//! What must hold after every event, one invariant a file. The first seven are those that `audit` proves of a real
-//! system; the others are the promises of the engine, the runtime and the barrier.
+//! The invariants, which must hold after every event, one a file. `audit` proves the first seven of a real system. The
+//! other ones are the promises of the engine, the runtime and the barrier.
 //!
-//! Each looks at the facts of the event and at what they touch, not at the whole world, so that a history of hundreds
-//! of events costs little more with them than without. What can only be said of a world at rest is said at the end. A
-//! saga of which an operator decided something is judged apart: see `manual_is_told`.
+//! Each invariant checks only the facts of the event and the state that they touch, so the checks cost little. Some can
+//! only be checked at the end, in a world at rest. For sagas about which an operator decided something manually, other
+//! rules apply: see `manual_is_told`.
 
 use std::rc::Rc;
 
@@ -55,7 +55,7 @@ mod views_are_true;
 
 pub(crate) use nothing_forgotten::{NOTHING_FORGOTTEN, overdue};
 
-/// What an invariant may look at.
+/// The view of an invariant.
 pub(crate) struct View<'a> {
     pub shape: &'a Shape,
     pub witness: &'a Witness,
@@ -81,14 +81,13 @@ impl View<'_> {
         self.witness.saga(saga).is_some_and(|seen| seen.state.outcome() != Outcome::Pending)
     }
 
-    /// Whether an operator decided something of a saga manually. It is judged apart: a person answers for what it
-    /// leaves, and what holds for every other need not hold for it.
+    /// Whether an operator decided something about a saga manually. A person then has to repair its entries, so most
+    /// invariants do not apply to it.
     fn is_decided_manually(&self, saga: SagaNo) -> bool {
         self.witness.saga(saga).is_some_and(Seen::is_decided_manually)
     }
 
-    /// Whether a saga that was decided manually adds or drops a section of a student: then ledgers may differ about it
-    /// for good.
+    /// Whether a manually decided saga adds or drops a section of a student: then the ledgers may differ for ever.
     fn is_left_manually(&self, student: StudentNo, section: SectionNo) -> bool {
         self.witness.sagas().filter(|(_, seen)| seen.is_decided_manually()).any(|(saga, _)| {
             let request = self.request(saga);
@@ -110,13 +109,13 @@ impl View<'_> {
 type Held = Result<(), String>;
 
 pub(crate) trait Invariant {
-    /// As a violation names it.
+    /// The name of the invariant.
     fn name(&self) -> &'static str;
 
-    /// Looks at one fact. The witness has learnt it.
+    /// Checks one fact. The witness has already folded it.
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held;
 
-    /// Looks at the world at rest: everything is finished, and no message is on its way.
+    /// Checks the world at rest: everything is finished, and no message is in transit.
     fn end(&mut self, _world: &View<'_>) -> Held {
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Small numbers for what a history is made of: cheap to copy, and the same in every run of a seed. None depends on the
-//! order in which things happen.
+//! Small numbers as ids of the parts of a history: cheap to copy, and the same in every run of a seed. No id depends on
+//! the order of events.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ macro_rules! number {
 }
 
 number!(
-    /// A saga: what becomes of one copy of one try of one client.
+    /// A saga: it belongs to one copy of one try of one client.
     SagaNo(u16), "saga "
 );
 number!(
@@ -44,7 +44,7 @@ number!(
     ProcessNo(u8), "process "
 );
 number!(
-    /// Somebody who wants one registration.
+    /// A client with one registration.
     ClientNo(u8), "client "
 );
 number!(
@@ -67,7 +67,7 @@ number!(
 );
 
 impl SagaNo {
-    /// Registered what the students have before the history begins.
+    /// The saga of the enrollments that the students have before the history begins.
     pub const BEFORE: Self = Self(u16::MAX);
 
     /// The saga that a try of a client, counted from 1, starts; the network may make a second copy of it.
@@ -82,7 +82,7 @@ impl SagaNo {
 }
 
 impl InstanceNo {
-    /// The owner of what is queued.
+    /// The owner of queued sagas.
     pub(crate) const NOBODY: Self = Self(u16::MAX);
 
     /// The nth instance of a process, counted from 0.

@@ -1,6 +1,6 @@
-//! Operators: now and then one looks at the sagas as their logs stand, and orders something: mostly what the engine
-//! advises, else anything at all. An order may be old when it arrives, come twice, or come to an instance that does not
-//! drive the saga any more.
+//! Operators. Now and then an operator reads the logs of the sagas and gives a command: mostly one that the engine
+//! advises, otherwise any. A command may be out of date when it arrives, arrive twice, or arrive at an instance that
+//! does not drive the saga any more.
 
 use std::rc::Rc;
 
@@ -14,18 +14,18 @@ use crate::names::{InstanceNo, OrderNo, ProcessNo, SagaNo};
 use crate::replica::ProcessEvent;
 use crate::witness::{Seen, Witness};
 
-/// Of 1,024: an order is what the engine advises, as far as it advises anything.
+/// Of 1,024: the command is one that the engine advises, if it advises any.
 const ADVISED: u32 = 900;
 /// Of 1,024: it goes to the owner that the log names.
 const TO_OWNER: u32 = 768;
-/// Of 1,024: what an operator says of a pivot is what came of it.
+/// Of 1,024: an operator resolves a pivot correctly.
 const FOUND_OUT: u32 = 900;
 /// No operator looks at once after so many orders of a history.
 const ORDERS_MAX: usize = 24;
-/// Of 1,024: an operator turns to a pivot that is being withdrawn, if there is one, and says that it never happens.
+/// Of 1,024: an operator picks a pivot that is being withdrawn, if there is one, and resolves it as refused.
 const ASKED: u32 = 512;
 
-/// What somebody orders.
+/// The content of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Cancel,
@@ -41,7 +41,7 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// For the engine. The number tells an order that comes again from another one of the same words.
+    /// The input of the engine. The number distinguishes a repeated order from another order with the same content.
     pub(crate) fn input(&self) -> Input {
         let (by, reason) = ("an operator".to_owned(), self.number.to_string());
         match &self.wanted {
@@ -65,7 +65,7 @@ pub(crate) enum OperatorEvent {
 
 pub(crate) struct Operators {
     processes: u32,
-    /// What came of each look.
+    /// The result of each look.
     orders: Vec<Option<Rc<Order>>>,
 }
 
@@ -99,7 +99,7 @@ impl Operators {
         }
     }
 
-    /// Gives a saga up that nothing else can end.
+    /// Abandons a saga that nothing else can end.
     pub(crate) fn abandon(&mut self, env: &mut Env, saga: SagaNo, owner: InstanceNo) {
         let number = OrderNo(self.orders.len() as u16);
         self.orders.push(None);
@@ -168,7 +168,7 @@ fn wanted(env: &Env, draw: &mut Draw, witness: &Witness, saga: SagaNo, command: 
     })
 }
 
-/// What came of a pivot, by the service's own account; whoever does something else by hand has done it.
+/// How a pivot ended, by the record of its service. For any other step, the operator has done it manually.
 fn found_out(env: &Env, draw: &mut Draw, witness: &Witness, saga: SagaNo, step: &str) -> Resolution {
     let pivot = witness.saga(saga).and_then(|seen| {
         let definition = env.shape.definitions.of(&seen.state);

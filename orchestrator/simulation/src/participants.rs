@@ -34,12 +34,12 @@ pub(crate) struct Rpc {
     pub operations: Vec<Operation>,
 }
 
-/// What a step of a saga asks of a service.
+/// One operation of a call: a step of a saga.
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
     pub of: CallId,
     pub attempt: u32,
-    /// For the notification: what came of the saga.
+    /// For the notification: the outcome of the saga.
     pub outcome: Outcome,
     /// For each drop: the saga whose add it ends, as the first step has answered.
     pub origins: Vec<SagaNo>,
@@ -49,16 +49,16 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    /// What draws for it are keyed by.
+    /// The key of its draws.
     pub(crate) fn key(&self) -> Attempt {
         Attempt { of: self.of, number: self.attempt }
     }
 }
 
-/// An answer an operation, or an error for all.
+/// One answer for each operation, or an error for all of them.
 pub(crate) type RpcAnswer = Rc<Result<Vec<CallAnswer>, CallError>>;
 
-/// What is on record for one (saga, step).
+/// The barrier row of one (saga, step).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Record {
     /// None: the action never came, or could not be decided yet.
@@ -79,7 +79,7 @@ impl Participants {
         Self { ledgers, steps: env.shape.steps_max(), barrier: Vec::new(), away_until_ms }
     }
 
-    /// What is on record for a step of a saga.
+    /// The barrier row of a step of a saga.
     pub(crate) fn record(&self, saga: SagaNo, step: StepIndex) -> Option<&Record> {
         self.barrier.get(saga.get() * self.steps + step.get())
     }
@@ -92,8 +92,8 @@ impl Participants {
         self.away_until_ms.fill(0);
     }
 
-    /// A person makes of what a saga has left what its outcome says, and has the services refuse whatever of it is
-    /// still on its way. The withdrawn pivot is left alone: its service refuses it by its own record.
+    /// A person brings the entries of a saga in line with its outcome, and makes the services refuse its late calls. A
+    /// withdrawn pivot is left alone: the service refuses it by its barrier row.
     pub(crate) fn mend(&mut self, saga: SagaNo, committed: bool, withdrawn: Option<StepIndex>) {
         let place = saga.get() * self.steps;
         if self.barrier.len() < place + self.steps {
@@ -108,8 +108,8 @@ impl Participants {
         }
     }
 
-    /// A person takes back what a pivot has done though it was found not to have happened. Its service keeps its
-    /// record, and refuses to withdraw the pivot each time.
+    /// A person undoes the effect of a pivot that was resolved as refused but had happened. The service keeps its
+    /// barrier row, and refuses each withdrawal of the pivot.
     pub(crate) fn mend_pivot(&mut self, env: &mut Env, saga: SagaNo, pivot: StepIndex) {
         let Ledgers { record, seats, enrollments, fees, .. } = &mut self.ledgers;
         [record, seats, enrollments, fees].into_iter().for_each(|ledger| ledger.undo(saga));

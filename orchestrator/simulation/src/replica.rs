@@ -1,22 +1,22 @@
 //! A replica of the orchestrator: a process in which instances run one after the other, and one such instance.
 //!
-//! An instance is the shipped [`matricula_core::Core`] and a shell around it. The shell does what the core returns: it
-//! sends the commit and the questions to the simulated store, the RPCs over the simulated network, and the replies to
-//! clients and operators. It decides nothing about a saga. A process has a clock of its own, may be stopped and go on
-//! with stale memory, and may crash at any moment.
+//! An instance is the shipped [`matricula_core::Core`] and a shell around it. The shell carries out the outputs of the
+//! core: it sends commits and requests to the simulated store, RPCs over the simulated network, and replies to clients
+//! and operators. It makes no decision about a saga. A process has a clock of its own, may be suspended and go on with
+//! stale memory, and may crash at any moment.
 //!
 //! | module | one job |
 //! |---|---|
-//! | `process` | a place for instances: crashes, stops, its clock |
-//! | `instance` | what reaches an instance |
-//! | `output` | what its core returns |
-//! | `translate` | the words of the core and of the simulation |
-//! | `workflow` | what the sagas do, as the core has to know it |
-//! | `account` | what the shell knows of its core, to compare with what operators see |
+//! | `process` | a process in which instances run: crashes, suspensions, its clock |
+//! | `instance` | the events of an instance, and the inputs of its core |
+//! | `output` | carries out the outputs of the core |
+//! | `translate` | translates between the types of the core and of the simulation |
+//! | `workflow` | the core's `Workflow` for the simulated sagas |
+//! | `account` | the shell's own account of its core, to compare with the views of operators |
 //! | `bounds` | the bounds of an instance |
-//! | `line` | what the shell does for the waiting line |
-//! | `submissions` | which submissions the core has let in |
-//! | `broken_core` | a core from which a guard is taken out |
+//! | `line` | the part of the shell for the waiting line |
+//! | `submissions` | the shell's own account of the accepted submissions |
+//! | `broken_core` | a core from which a guard is removed |
 
 use std::time::Duration;
 
@@ -43,10 +43,10 @@ pub(crate) use process::Process;
 pub(crate) use submissions::{Entry, Submitted};
 pub(crate) use workflow::may_gather;
 
-/// The database's time is read from answers that take at most so long.
+/// Longest round trip of an answer that sets the clock.
 pub(crate) const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
 
-/// Something for one instance.
+/// An event for one instance.
 #[derive(Debug, Clone)]
 pub(crate) enum InstanceInput {
     Stored {
@@ -64,9 +64,9 @@ pub(crate) enum InstanceInput {
         rpc: u64,
         key: RpcKey,
     },
-    /// The moment has come at which the core wants to look at what is due.
+    /// The wake-up time of the core has come.
     Wake,
-    /// The core takes in all that has gathered.
+    /// The core processes the gathered inputs.
     Gathered,
     GraceIsOver,
 }
@@ -84,7 +84,7 @@ impl InstanceInput {
     }
 }
 
-/// Something for the instance that runs in a process, or for the process.
+/// An event for the instance that runs in a process, or for the process.
 #[derive(Debug, Clone)]
 pub(crate) enum ProcessEvent {
     Start,
@@ -92,9 +92,9 @@ pub(crate) enum ProcessEvent {
     Crash {
         starts_after_ms: Option<i64>,
     },
-    /// Is asked to end in order, and starts again.
+    /// Shuts down, and starts again.
     Stop,
-    /// Is stopped for a while, as by SIGSTOP.
+    /// Is suspended for a while, as by SIGSTOP.
     Pause {
         for_ms: i64,
     },
@@ -108,9 +108,9 @@ pub(crate) enum ProcessEvent {
         destination: u8,
         in_flight_max: usize,
     },
-    /// Another instance says that it has ended in order.
+    /// Another instance has reported its shutdown.
     PeerLeft(InstanceNo),
-    /// Another instance says, for the nth time, that it has queued sagas in a line that was empty.
+    /// Another instance has reported, for the nth time, that it has queued sagas in a line that was empty.
     LineBegun(InstanceNo, u32),
     Ask(Ask),
 }

@@ -1,13 +1,13 @@
-//! The sagas that are simulated: tables of steps, each with what it does in the simulated services.
+//! The simulated sagas: tables of steps, each with its effect in the simulated services.
 //!
-//! The first is the registration as it is, in both its versions; a test holds it to the real tables, so that this crate
-//! need not be built with the services' clients. In some histories an earlier release of the orchestrator runs beside
-//! this one: it knows version 1 alone. The others have what the registration has not: no finalizer, many steps in one
-//! stage, a stage a step, nothing but a pivot, a deadline that is short.
+//! The first one is the real registration in both its versions. A test compares it with the real tables, so this crate
+//! does not depend on the clients of the services. In some histories an earlier release of the orchestrator, which has
+//! only version 1, runs beside this one. The other sagas have shapes that the registration does not have: no finalizer,
+//! many steps in one stage, one step in each stage, only a pivot, a short deadline.
 
 use matricula_engine::{Definition, Definitions, Kind, RetryPolicy, SagaState, Step, StepIndex};
 
-/// What a step does in the simulated services.
+/// The effect of a step in the simulated services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Does {
     /// Puts adds on the academic record as pending, marks drops.
@@ -28,9 +28,9 @@ pub enum Does {
     ReleaseDropped,
     /// Gives back the fees of drops.
     Refund,
-    /// Tells the student.
+    /// Sends the notification to the student.
     Notify,
-    /// An effect without meaning, that is counted.
+    /// An effect without meaning, which is only counted.
     Plain,
 }
 
@@ -41,7 +41,7 @@ pub struct Shape {
     pub name: &'static str,
     /// All its definitions.
     pub definitions: Definitions,
-    /// The definitions that the release before this one knows.
+    /// The definitions of the release before this one.
     pub earlier: Option<Definitions>,
     /// The services that it calls, each once.
     pub destinations: Vec<&'static str>,
@@ -49,12 +49,12 @@ pub struct Shape {
     tables: Vec<Table>,
 }
 
-/// One definition, and what its steps do.
+/// One definition, and the effects of its steps.
 #[derive(Debug, Clone)]
 pub struct Table {
     /// The definition.
     pub definition: Definition,
-    /// What each step does.
+    /// The effect of each step.
     pub does: Vec<Does>,
     /// For each step, which service it calls.
     pub destination_of: Vec<u8>,
@@ -127,7 +127,7 @@ impl Shape {
         self.tables.iter().find_map(|table| Some(table.does[table.definition.index(step)?.get()]))
     }
 
-    /// Whether a saga of it can drop sections: then something has to say where they came from.
+    /// Whether a saga of it can drop sections. Then a step must answer which sagas added them.
     pub fn may_drop(&self) -> bool {
         let table = self.current();
         let (definition, settles) = (&table.definition, [Does::Settle, Does::ReleaseDropped, Does::Refund]);
@@ -213,7 +213,7 @@ fn hasty_registration() -> Shape {
     both_versions("hasty", 900, quick())
 }
 
-/// Everything that can be undone at the same time.
+/// All compensatable steps in one stage.
 fn side_by_side() -> Shape {
     #[rustfmt::skip]
     let lines = [
@@ -229,7 +229,7 @@ fn side_by_side() -> Shape {
     Shape::new("side_by_side", 4_000, quick(), &lines)
 }
 
-/// A stage a step, several finalizers, before and after others.
+/// One step in each stage, and several finalizers before and after other steps.
 fn in_a_row() -> Shape {
     #[rustfmt::skip]
     let lines = [
@@ -244,7 +244,7 @@ fn in_a_row() -> Shape {
     Shape::new("in_a_row", 2_500, quick(), &lines)
 }
 
-/// Nothing but the point of no return.
+/// Only a pivot.
 fn pivot_only() -> Shape {
     Shape::new("pivot_only", 1_500, quick(), &[(1, "pivot", "seats", "Pivot", Some("Withdraw"), Pivot, Does::Plain)])
 }

@@ -25,13 +25,13 @@ mod line;
 use line::Front;
 pub(crate) use line::{Door, LineState, Queued};
 
-/// How long an instance counts as living after its last sign.
+/// The duration of a lease.
 pub(crate) const LEASE_TTL_MS: i64 = 6_000;
-/// How long an instance waits for an answer of the store at most.
+/// The longest time that an instance waits for an answer of the store.
 const GIVEN_UP_AFTER_MS: i64 = 10_000;
-/// A renewal is given up when the next one is due.
+/// Timeout of a renewal: the next one is due then.
 const RENEWAL_GIVEN_UP_AFTER_MS: i64 = LEASE_TTL_MS / 3;
-/// How long a row is refused at most.
+/// The longest time that a row is refused.
 const REFUSED_FOR_MS: u32 = 20_000;
 /// Sagas adopted in one transaction: few, so that there is often more than one chunk.
 pub(crate) const ADOPTION_CHUNK: usize = 2;
@@ -45,7 +45,7 @@ pub(crate) struct Batch {
     pub admissions: Vec<Admission>,
     pub claim: Option<Claim>,
     pub appends: Vec<Append>,
-    /// How far other instances may claim.
+    /// The bound on the claims of other instances.
     pub others_claim_to_ms: Option<i64>,
     /// Sagas without an outcome that one student may have.
     pub subject_open_max: usize,
@@ -55,7 +55,7 @@ pub(crate) struct Batch {
 pub(crate) struct Admission {
     pub saga: SagaNo,
     pub request: Rc<Request>,
-    /// Neither the door nor the quota look at it.
+    /// Neither the door nor the quota applies.
     pub is_by_staff: bool,
     /// None: it is to be queued.
     pub first: Option<Rc<Vec<Recorded>>>,
@@ -89,19 +89,19 @@ pub(crate) struct Append {
 pub(crate) enum StoreRequest {
     Register,
     Renew {
-        asked_at: Moment,
+        sent_at: Moment,
     },
     Look {
         may_mark: bool,
     },
     Choose {
         limit: usize,
-        /// The versions of the definition that the instance knows.
+        /// The versions of the definition that the instance has.
         versions: Vec<u32>,
     },
     Adopt(Vec<SagaNo>),
     Flag(Vec<SagaNo>),
-    /// The queued sagas behind a ticket.
+    /// The queued sagas after a ticket.
     ReadLine {
         after: u64,
         limit: usize,
@@ -158,7 +158,7 @@ pub(crate) struct Transaction {
 
 /// How an admission ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admitted {
+pub(crate) enum AdmissionOutcome {
     Begun { ticket: u64 },
     Queued { ticket: u64 },
     OverQuota,
@@ -166,7 +166,7 @@ pub(crate) enum Admitted {
     Existing { saga: SagaNo, same_request: bool },
 }
 
-/// A saga as it is read back.
+/// A saga as it is read.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
     pub saga: SagaNo,
@@ -190,9 +190,9 @@ pub(crate) enum StoreAnswer {
     Fenced,
     /// The transaction lost to another one.
     Conflict,
-    /// A row does not fit, for ever or until somebody mends it.
+    /// The store refuses a row, for ever or until somebody removes the cause.
     Refused,
-    /// Whether it was done is not known.
+    /// The request may or may not have taken effect.
     Failed,
     Chosen(Vec<SagaNo>),
     Adopted(Vec<Stored>),
@@ -202,13 +202,13 @@ pub(crate) enum StoreAnswer {
     Written(Written),
 }
 
-/// What became of the rows of a batch.
+/// The outcomes of the rows of a batch.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
-    pub admitted: Vec<Admitted>,
+    pub admitted: Vec<AdmissionOutcome>,
     /// For each turn, whether the saga is this instance's now.
     pub claimed: Vec<bool>,
-    /// For each append, whether it stands.
+    /// For each append, whether it is written.
     pub appended: Vec<bool>,
     pub line: Option<LineState>,
 }
@@ -254,7 +254,7 @@ pub(crate) struct Store {
     leases: Vec<Option<Lease>>,
     rows: Vec<Option<Row>>,
     line: LineState,
-    /// What each instance has noted of how far others may claim.
+    /// The bound of each instance on the claims of others.
     fronts: Vec<Option<Front>>,
     /// The line before the last write, unless it was read since.
     line_before: LineState,
@@ -289,7 +289,7 @@ impl Store {
         if env.is_broken(Broken::StoreAnswersEarly) {
             answer_to(env, pending, &mut env.draw(Purpose::StoreAnswered(key)));
         } else if !self.flushing && pending.transaction.request.is_read() {
-            // All that it has seen is durable.
+            // It has only seen durable rows.
             answer_durable(env, pending);
             return;
         } else {
@@ -302,7 +302,7 @@ impl Store {
         self.flush_in(env, 1);
     }
 
-    /// What is executed becomes durable then, unless that is on its way.
+    /// Schedules when executed transactions become durable, unless that is already scheduled.
     fn flush_in(&mut self, env: &mut Env, in_ms: i64) {
         if !std::mem::replace(&mut self.flushing, true) {
             env.schedule(in_ms, Event::Flush { epoch: self.epoch });
@@ -352,7 +352,7 @@ impl Store {
         }
     }
 
-    /// Restarts. It keeps or loses the transactions that were executed and not durable, and tells nobody which.
+    /// Restarts. Each executed transaction that is not durable is kept or lost, and no answer says which.
     pub(crate) fn crash(&mut self, env: &mut Env, loses_tail: bool, away_ms: i64, clock_jump_ms: i64) {
         if loses_tail {
             for undo in std::mem::take(&mut self.undo).into_iter().rev() {
@@ -378,7 +378,7 @@ impl Store {
         self.set_door(env, Door::Open);
     }
 
-    /// The owner of a saga, as it stands.
+    /// The current owner of a saga.
     pub(crate) fn owner(&self, saga: SagaNo) -> Option<InstanceNo> {
         self.rows.get(saga.get())?.as_ref().map(|row| row.owner)
     }
@@ -480,11 +480,11 @@ impl Store {
             .map(|claim| self.claim(env, instance, claim, batch.others_claim_to_ms, now_ms))
             .unwrap_or_default();
         let appended = batch.appends.iter().map(|append| self.append(env, instance, append)).collect();
-        // What leaves the line out of order knows nothing of other instances, and holds none back.
+        // A turn out of order neither checks nor sets a bound.
         let turns = batch.claim.iter().flat_map(|claim| &claim.turns).zip(&claimed);
         let in_order: Vec<bool> =
             turns.filter(|(turn, _)| !turn.is_out_of_order).map(|(_, is_mine)| *is_mine).collect();
-        // A claim that has missed may find a saga that this instance has taken out of order before.
+        // A claim that has failed may contain a saga that this instance has claimed out of order before.
         let (claims, has_missed) = (is_next && !in_order.is_empty(), in_order.first() == Some(&false));
         if let Some(claims_to_ms) = batch.others_claim_to_ms.filter(|_| !has_missed) {
             self.note_front(instance, batch.number.number, claims_to_ms, claims, now_ms);

@@ -1,4 +1,4 @@
-//! What is counted over histories: a simulation in which nothing happens would find nothing, and look the same.
+//! Counts over histories. Without them, a simulation in which nothing happens would look like a success.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -47,7 +47,7 @@ tally! {
     cancelled,
     /// Sagas whose deadline passed.
     timed_out,
-    /// Sagas of which something was left undone for good.
+    /// Abandoned sagas.
     abandoned,
     /// Sagas that did not finish.
     open,
@@ -63,13 +63,13 @@ tally! {
     claimed,
     /// Sagas that a cancel or an order took out of the line before their turn.
     out_of_order,
-    /// Sagas taken over from an instance that had ended.
+    /// Sagas that were adopted from a dead instance.
     adopted,
     /// Sagas that started their compensation while their pivot was called and not answered.
     withdrawn,
-    /// Sagas without an adoption that turned back: their pivot had happened.
+    /// Sagas without an adoption that reverted their compensation: their pivot had happened.
     turned_back,
-    /// Sagas that were adopted while it was asked whether their pivot had happened.
+    /// Sagas that were adopted while their pivot was being withdrawn.
     adopted_unsure,
     /// Sagas that an operator gave up while the withdrawal of their pivot was owed.
     given_up,

@@ -1,7 +1,7 @@
-//! How bad things are: the chance of each small fault, and how long messages take.
+//! The weather: the chance of each small fault, and how long messages take.
 //!
-//! Each history draws its own weather, and leaves about half of the faults out of it: a history with every fault at
-//! once hardly gets anywhere, and what breaks under one kind would be hidden behind another.
+//! Each history draws its own weather, and leaves out about half of the faults: a history with all faults at once makes
+//! little progress, and one kind of fault would hide the effects of another.
 
 use crate::draws::Draw;
 
@@ -30,7 +30,7 @@ pub(crate) struct Weather {
     pub store_error_before: u32,
     /// A transaction is committed and reported as failed.
     pub store_error_after: u32,
-    /// A failure of the store shows only when the instance gives up waiting.
+    /// The instance notices a failure of the store only by its timeout.
     pub store_hangs: u32,
     /// A transaction loses to another one.
     pub store_conflicts: u32,
@@ -40,7 +40,7 @@ pub(crate) struct Weather {
     pub store_ms: u32,
     /// A process crashes at one of the places where it matters: after a call has left, an answer or a commit has come.
     pub crash_at_point: u32,
-    /// A client asks again though it has its answer.
+    /// A client submits again although it has its answer.
     pub asked_again: u32,
 }
 

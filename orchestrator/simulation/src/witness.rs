@@ -1,5 +1,5 @@
-//! What is durable and what was done, by an account of its own: the fold of the facts. The invariants compare with it,
-//! and never with what an instance has in memory.
+//! The witness: an independent account of the durable state and of the effects, folded from the facts. The invariants
+//! compare with it, and never with the memory of an instance.
 
 use matricula_engine::{CallStatus, Direction, Event, Intervention, Outcome, Phase, Recorded, SagaState, StepIndex};
 
@@ -21,13 +21,14 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Whether anything of it was decided manually, so that a person answers for what it leaves. A retry decides
-    /// nothing.
+    /// Whether an operator decided something about it manually, so that a person has to repair its entries. A retry
+    /// decides nothing.
     pub(crate) fn is_decided_manually(&self) -> bool {
         self.interventions.iter().any(|intervention| !matches!(intervention, Intervention::Retry { .. }))
     }
 
-    /// The pivot, if all else is undone on an operator's word, and its service has not answered that it never happens.
+    /// The pivot, if an operator has resolved it as refused and its service has not confirmed that it never happens.
+    /// All other steps are undone then.
     pub(crate) fn owes_withdrawal(&self, shape: &Shape) -> Option<StepIndex> {
         let pivot = shape.definitions.of(&self.state).pivot();
         let undo = &self.state.steps()[pivot.get()].undo;

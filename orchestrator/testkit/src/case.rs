@@ -1,4 +1,4 @@
-//! A case: what goes wrong in one saga, in words and for the driver, and the outcome that it must have.
+//! A case: the faults of one saga, in words and for the driver, and the outcome that it must have.
 
 use std::fmt;
 
@@ -9,37 +9,37 @@ use crate::shape::Shape;
 /// Name of the case without any fault.
 const CALM: &str = "nothing goes wrong";
 
-/// What goes wrong with the calls of one direction of a step.
+/// The fault of the calls of one direction of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The participant says no.
+    /// The participant refuses.
     Refused,
-    /// The caller hears of a refusal from a call that may not refuse; nothing has arrived.
+    /// The caller receives a refusal from a call that may not refuse. The call has not arrived.
     Misread,
-    /// Nothing arrives, and the caller hears this code.
+    /// The call does not arrive, and the caller receives this code.
     Failing {
-        /// What it hears.
+        /// The code.
         code: Code,
-        /// How many attempts fail; the next one goes well.
+        /// How many attempts fail; the next one succeeds.
         attempts: u32,
     },
-    /// The call takes effect, and the caller hears an error.
+    /// The call takes effect, and the caller receives an error.
     AnswerLost {
         /// How many attempts end so.
         attempts: u32,
     },
-    /// The network delivers the call so often.
+    /// The network delivers the call several times.
     Repeated {
         /// Deliveries of each attempt.
         times: u32,
     },
-    /// The first attempt is under way for so long that the caller hears `DEADLINE_EXCEEDED`; it arrives when the saga
-    /// has ended.
+    /// The first attempt takes so long that the caller receives `DEADLINE_EXCEEDED`. It arrives after the end of the
+    /// saga.
     Late,
 }
 
 impl Fault {
-    /// Whether an attempt meets it.
+    /// Whether the fault applies to an attempt.
     fn hits(self, attempt: u32) -> bool {
         match self {
             Self::Refused | Self::Repeated { .. } => true,
@@ -48,7 +48,7 @@ impl Fault {
         }
     }
 
-    /// Whether nothing arrives of an attempt that meets it, while the saga goes on.
+    /// Whether an attempt with this fault does not arrive while the saga goes on.
     fn keeps_it_away(self) -> bool {
         matches!(self, Self::Failing { .. } | Self::Late)
     }
@@ -75,34 +75,33 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A crash of the process that drives the saga, or what it takes for one.
+/// A crash of the process that drives the saga, or an error that the process takes for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crash {
-    /// So many events are stored. A decision of several events is cut where it must be.
+    /// How many events are stored. A decision of several events may be cut.
     pub after_event: usize,
-    /// What has happened of what follows from them.
+    /// Which of their effects have happened.
     pub moment: Moment,
 }
 
-/// How much happens after the last stored event.
+/// How much has happened after the last stored event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// Nothing: the calls that follow have not left.
+    /// Nothing: the calls that are due have not left.
     BeforeCalls,
     /// All calls that are due have taken effect, and none is answered.
     BeforeAnswers,
     /// The first of the calls that are due was answered, and the answer is not stored.
     BeforeAppend,
-    /// All calls that are due have taken effect, and what the saga knew without anything waiting for it was never
-    /// stored.
+    /// All calls that are due have taken effect. Events that nothing waited for were never stored.
     LogBehind,
-    /// No crash: the commit of the event reported an error though it had succeeded. The log is read again, while calls
-    /// from before are still under way.
+    /// No crash: the commit of the event succeeded and reported an error. The log is read again, while earlier calls
+    /// are still in flight.
     AppendReported,
 }
 
 impl Moment {
-    /// Every one, as they come in a saga's life.
+    /// All of them.
     pub const ALL: [Self; 5] =
         [Self::BeforeCalls, Self::BeforeAnswers, Self::BeforeAppend, Self::LogBehind, Self::AppendReported];
 }
@@ -119,7 +118,7 @@ impl fmt::Display for Moment {
     }
 }
 
-/// What an operator decides about a call that needs attention.
+/// The decision of an operator about a call that needs attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperatorDecision {
     /// It is called at once.
@@ -130,7 +129,7 @@ pub enum OperatorDecision {
     ResolvedAsDone,
     /// It counts as refused: for a pivot.
     ResolvedAsRefused,
-    /// Nothing more of the saga is done.
+    /// The saga is abandoned.
     Abandoned,
 }
 
@@ -146,16 +145,16 @@ impl fmt::Display for OperatorDecision {
     }
 }
 
-/// Somebody cancels.
+/// A client cancels the saga.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cancel {
-    /// At this step; none: at whoever adopts the saga.
+    /// At this step; none: at the instance that adopts the saga.
     pub step: Option<StepIndex>,
-    /// The pivot may have been called: it is too late, whether that is the answer or has to be found out.
+    /// The pivot may have been called, so the cancel is too late. The saga may have to find this out from the service.
     pub is_late: bool,
 }
 
-/// The network delivers once more all that ever arrived, when the saga has ended.
+/// After the end of the saga, the network delivers all calls once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
     /// In the order of the first time.
@@ -164,10 +163,10 @@ pub enum Again {
     Reversed,
 }
 
-/// What goes wrong in one saga.
+/// The faults of one saga.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
-    /// What goes wrong, in words; unique in a matrix.
+    /// The faults in words; unique in a matrix.
     pub name: String,
     pub(crate) faults: Vec<(StepIndex, Direction, Fault)>,
     pub(crate) cancel: Option<Cancel>,
@@ -177,7 +176,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// Nothing goes wrong.
+    /// The case without a fault.
     pub fn calm() -> Self {
         Self { name: CALM.to_owned(), faults: Vec::new(), cancel: None, crash: None, again: None, decided: None }
     }
@@ -189,8 +188,8 @@ impl Case {
         self.and(&format!("{} {fault}", shape.title(step, direction)))
     }
 
-    /// Somebody cancels when the first attempt of this step's action has ended, before its answer is known. From the
-    /// pivot on that is too late, unless the pivot can be withdrawn and has not arrived.
+    /// A client cancels when the first attempt of this step's action has taken effect, before its answer arrives. From
+    /// the pivot on this is too late, unless the pivot can be withdrawn and has not arrived.
     #[must_use]
     pub fn cancelled_at(mut self, shape: &Shape, step: StepIndex) -> Self {
         let has_arrived = !self.fault(step, Direction::Forward, 1).is_some_and(Fault::keeps_it_away);
@@ -218,8 +217,8 @@ impl Case {
         self.and(&format!("crash after event {} ({event}), {}", crash.after_event, crash.moment))
     }
 
-    /// With a crash of a process whose log is behind, after which whoever adopts the saga is asked to cancel it;
-    /// `is_late` when the pivot had been called by then.
+    /// With a crash of a process whose log is incomplete, and a cancel at the instance that adopts the saga. `is_late`:
+    /// the pivot had been called before the crash.
     #[must_use]
     pub fn cancelled_behind(self, after_event: usize, event: &str, is_late: bool) -> Self {
         let mut case = self.with_crash(Crash { after_event, moment: Moment::LogBehind }, event);
@@ -227,7 +226,7 @@ impl Case {
         case.and(if is_late { "cancelled too late, once adopted" } else { "cancelled once adopted" })
     }
 
-    /// With all that arrived arriving once more at the end.
+    /// With all calls delivered once more after the end.
     #[must_use]
     pub fn with_again(mut self, again: Again) -> Self {
         self.again = Some(again);
@@ -242,13 +241,13 @@ impl Case {
         self.faults.iter().filter(|(.., fault)| *fault == Fault::Refused).map(|(step, ..)| *step)
     }
 
-    /// What an operator decides in it.
+    /// The decision of the operator, if there is one.
     pub(crate) fn operator_decision(&self) -> Option<OperatorDecision> {
         self.decided.map(|(.., decision)| decision)
     }
 
-    /// What must come of it. Only three things start a compensation: a refusal, which an operator may find out, a
-    /// cancel, its deadline.
+    /// The outcome that it must have. Only three things start a compensation: a refusal (which an operator may find
+    /// out), a cancel, or the deadline.
     pub fn outcome(&self) -> Outcome {
         let is_left_alone = self.decided.is_none();
         let for_ever =
@@ -266,7 +265,7 @@ impl Case {
         }
     }
 
-    /// What an attempt meets.
+    /// The fault that applies to an attempt.
     pub(crate) fn fault(&self, step: StepIndex, direction: Direction, attempt: u32) -> Option<Fault> {
         let of_direction = self.faults.iter().filter(|(of, on, _)| (*of, *on) == (step, direction));
         of_direction.map(|(.., fault)| *fault).find(|fault| fault.hits(attempt))

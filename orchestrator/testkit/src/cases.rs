@@ -17,13 +17,13 @@ const FAILING: Fault = Fault::Failing { code: Code::Unavailable, attempts: 1 };
 const LOST_FOR_EVER: Fault = Fault::AnswerLost { attempts: u32::MAX };
 const FAILING_FOR_EVER: Fault = Fault::Failing { code: Code::Unavailable, attempts: u32::MAX };
 
-/// Every case but those with a crash.
+/// Every case except those with a crash.
 pub fn without_crash(shape: &Shape) -> Vec<Case> {
     let families = [basic, failures, lost_answers, repeats, late, withdrawn, pairs, everything_again, codes, operators];
     families.into_iter().flat_map(|family| family(shape)).collect()
 }
 
-/// Nothing, each refusal, a cancel at each step, and each refusal heard where none may be.
+/// No fault, each refusal, a cancel at each step, and each refusal of a call that may not refuse.
 pub fn basic(shape: &Shape) -> Vec<Case> {
     let refused = actions(shape).filter(|step| may_refuse(shape, *step));
     let refused = refused.map(|step| Case::calm().with(shape, step, Direction::Forward, Fault::Refused));
@@ -39,9 +39,9 @@ pub fn basic(shape: &Shape) -> Vec<Case> {
         .collect()
 }
 
-/// Each call failing until a person must look, then well; each action that can be undone failing for ever; the pivot
-/// failing, or done and its answer lost, until long after the deadline. That starts a compensation only of a pivot that
-/// can be withdrawn, and withdraws only one that never arrived.
+/// Each call fails until it needs attention, then succeeds. Each action that can be undone fails for ever. The pivot
+/// fails, or its answers are lost, until long after the deadline: this starts a compensation only if the pivot can be
+/// withdrawn, and the withdrawal succeeds only if the pivot never arrived.
 pub fn failures(shape: &Shape) -> Vec<Case> {
     let directions = directions(shape);
     let directions = directions
@@ -57,20 +57,21 @@ pub fn failures(shape: &Shape) -> Vec<Case> {
     directions.chain(of_compensatable(shape, FAILING_FOR_EVER)).chain(late_pivot).collect()
 }
 
-/// Each call takes effect while its caller hears an error, once; each action that can be undone, for ever.
+/// Each call takes effect while its caller receives an error, once. The same for each action that can be undone, for
+/// ever.
 pub fn lost_answers(shape: &Shape) -> Vec<Case> {
     let directions =
         directions(shape).map(|(step, direction)| case_for(shape, direction).with(shape, step, direction, LOST));
     directions.chain(of_compensatable(shape, LOST_FOR_EVER)).collect()
 }
 
-/// Each call delivered three times.
+/// Each call is delivered three times.
 pub fn repeats(shape: &Shape) -> Vec<Case> {
     let thrice = Fault::Repeated { times: 3 };
     directions(shape).map(|(step, direction)| case_for(shape, direction).with(shape, step, direction, thrice)).collect()
 }
 
-/// The first attempt of each call arriving when all is over: after a second attempt, and, of an action that was
+/// The first attempt of each call arrives after the end of the saga: after a second attempt, or, if the action was
 /// cancelled meanwhile, after its undo.
 pub fn late(shape: &Shape) -> Vec<Case> {
     let directions =
@@ -78,9 +79,9 @@ pub fn late(shape: &Shape) -> Vec<Case> {
     directions.chain(cancelled_while_late(shape)).collect()
 }
 
-/// A cancel while the pivot is called and not answered, where that can be withdrawn: in time, because the pivot arrives
-/// after the end or never, and too late, because it has arrived. The withdrawal goes well, is repeated, fails, loses
-/// its answer, or comes again when all is over.
+/// A cancel while a withdrawable pivot is called and not answered. The cancel is in time if the pivot arrives after the
+/// end or never, and too late if it has arrived. The withdrawal succeeds, is repeated, fails, loses its answer, or
+/// arrives again after the end.
 pub fn withdrawn(shape: &Shape) -> Vec<Case> {
     let pivot = shape.definition().pivot();
     if !shape.definition().is_pivot_withdrawable() {
@@ -99,7 +100,8 @@ pub fn withdrawn(shape: &Shape) -> Vec<Case> {
     cases
 }
 
-/// Each pair of steps of one stage, each of the two refused, failing or with its answer lost; their undos likewise.
+/// For each pair of steps of one stage: each of the two is refused, fails or loses its answer. The same for their
+/// undos.
 pub fn pairs(shape: &Shape) -> Vec<Case> {
     let mut cases = Vec::new();
     for direction in [Direction::Forward, Direction::Compensation] {
@@ -123,7 +125,7 @@ pub fn pairs(shape: &Shape) -> Vec<Case> {
     cases
 }
 
-/// Everything that arrived arriving once more after the end, in order and reversed.
+/// All calls are delivered once more after the end, in order or reversed.
 pub fn everything_again(shape: &Shape) -> Vec<Case> {
     let bases = basic(shape).into_iter().chain(cancelled_while_late(shape));
     bases.flat_map(|base| [Again::InOrder, Again::Reversed].map(|again| base.clone().with_again(again))).collect()
@@ -139,8 +141,8 @@ pub fn codes(shape: &Shape) -> Vec<Case> {
         .collect()
 }
 
-/// An operator's commands about each call that needs attention, where they are allowed: after the pivot and on undos
-/// all, about the pivot only to find out what came of it.
+/// An operator's allowed commands about each call that needs attention: all of them after the pivot and for undos, and
+/// only a resolve for the pivot.
 pub fn operators(shape: &Shape) -> Vec<Case> {
     use OperatorDecision::{Abandoned, ResolvedAsDone, ResolvedAsRefused, Retried, Skipped};
     let mut cases = Vec::new();
@@ -170,9 +172,9 @@ pub fn operators(shape: &Shape) -> Vec<Case> {
     cases
 }
 
-/// A process dies whose log is behind, after each event up to the pivot's, and whoever adopts the saga is asked to
-/// cancel it. That is too late where the pivot had been called. The question whether it had may be repeated, fail or
-/// lose its answer.
+/// A process with an incomplete log dies after each event up to that of the pivot, and a client cancels the saga at the
+/// instance that adopts it. This is too late if the pivot had been called. The withdrawal, which finds this out, may be
+/// repeated, fail or lose its answer.
 pub fn cancelled_behind(shape: &Shape) -> Vec<Case> {
     let pivot = shape.definition().pivot();
     let name = shape.definition().step(pivot).name;
@@ -191,8 +193,8 @@ pub fn cancelled_behind(shape: &Shape) -> Vec<Case> {
     plain.chain(asked.map(|(case, known)| behind(case, known))).collect()
 }
 
-/// What is worth a crash everywhere: every case but those that repeat an ending or wait for a deadline, whose logs are
-/// those of another case, only longer.
+/// The cases that are combined with crashes. Cases that repeat an ending or wait for a deadline are left out, because
+/// their logs only extend those of other cases.
 pub fn for_crashes(shape: &Shape) -> Vec<Case> {
     let families = [basic, lost_answers, late, withdrawn, pairs];
     let cases = families.into_iter().flat_map(|family| family(shape));
@@ -212,7 +214,7 @@ pub fn crashes(shape: &Shape, of: impl IntoIterator<Item = Case>) -> Vec<Case> {
     cases
 }
 
-/// The log of a case that simulated participants are part of.
+/// The log of a case with simulated participants.
 fn simulate(shape: &Shape, case: &Case) -> Vec<Recorded> {
     let world = Simulated::new(shape.clone());
     let running = async {
@@ -231,7 +233,7 @@ fn directions(shape: &Shape) -> impl Iterator<Item = (StepIndex, Direction)> {
     actions(shape).map(|step| (step, Direction::Forward)).chain(undos)
 }
 
-/// Failing until a person must look.
+/// Fails until the call needs attention.
 fn until_attention(shape: &Shape, step: StepIndex) -> Fault {
     let policy = shape.definition().step(step).retry;
     let attempts = (1..).find(|attempts| policy.is_exhausted(*attempts)).unwrap_or(1);
@@ -254,7 +256,7 @@ fn may_refuse(shape: &Shape, step: StepIndex) -> bool {
     shape.definition().step(step).kind.may_refuse()
 }
 
-/// Where a fault of this direction can show: an undo runs in a saga that was cancelled as late as it could be.
+/// A case in which a fault of this direction can appear. For an undo, the saga is cancelled as late as possible.
 fn case_for(shape: &Shape, direction: Direction) -> Case {
     match (direction, shape.compensatable().last()) {
         (Direction::Compensation, Some(last)) => Case::calm().cancelled_at(shape, last),
@@ -276,7 +278,7 @@ fn cancelled_while_late(shape: &Shape) -> impl Iterator<Item = Case> {
     of_compensatable(shape, Fault::Late).zip(shape.compensatable()).map(|(case, step)| case.cancelled_at(shape, step))
 }
 
-/// What goes wrong with one of a pair.
+/// The faults of one step of a pair.
 fn faults(shape: &Shape, step: StepIndex, direction: Direction) -> impl Iterator<Item = Fault> {
     let refused = (direction == Direction::Forward && may_refuse(shape, step)).then_some(Fault::Refused);
     [FAILING, LOST].into_iter().chain(refused)

@@ -1,4 +1,5 @@
-//! Runs a matrix and says what broke: outcome, reasons, order, verdicts on errors, and the exact count of every effect.
+//! Runs a matrix and reports broken promises: outcome, reasons, order, verdicts on errors, and the exact count of every
+//! effect.
 
 use std::fmt::Write as _;
 
@@ -12,28 +13,28 @@ use crate::driver::{JITTER, Run, run};
 use crate::shape::Shape;
 use crate::world::{Effects, World};
 
-/// Environment variable that picks cases: those whose name contains its value are run, and no others.
+/// Environment variable that selects cases: only those whose name contains its value are run.
 pub const CASE: &str = "MATRICULA_CASE";
 
-/// As many broken cases are shown whole: a guard that is missing breaks hundreds in the same way.
+/// The most broken cases that are shown completely: a missing guard breaks hundreds of cases in the same way.
 const SHOWN_MAX: usize = 5;
 
-/// The design's verdict table, written down a second time: these codes no retry can mend.
+/// The design's verdict table, written down a second time: for these codes no retry is likely to succeed.
 const SLOW_CODES: [Code; 4] =
     [Code::InvalidArgument, Code::Unimplemented, Code::Unauthenticated, Code::PermissionDenied];
 
-/// What a case broke.
+/// The promises that a case broke.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
     /// The case.
     pub case: String,
     /// Each promise that was broken.
     pub promises: Vec<String>,
-    /// The saga's log, a line an event.
+    /// The saga's log, one line for each event.
     pub history: String,
 }
 
-/// What came of a matrix.
+/// The result of a matrix.
 #[derive(Debug)]
 pub struct Report<S> {
     /// Every run, in the order of the cases.
@@ -42,10 +43,10 @@ pub struct Report<S> {
     pub broken: Vec<Broken>,
 }
 
-/// Runs every case that [`CASE`] does not leave out, so many at a time, and checks each.
+/// Runs every case that [`CASE`] selects, several at a time, and checks each.
 ///
 /// # Panics
-/// When [`CASE`] leaves out all.
+/// When [`CASE`] selects no case.
 pub async fn run_matrix<W: World>(world: &W, cases: Vec<Case>, at_a_time: usize) -> Report<W::Subject> {
     let cases = picked(cases);
     let subjects = world.prepare(&cases).await;
@@ -71,7 +72,7 @@ fn picked(cases: Vec<Case>) -> Vec<Case> {
 }
 
 impl<S> Report<S> {
-    /// The broken cases in words, with how to run one alone; none when nothing broke. `command` runs the test.
+    /// The broken cases in words, and how to run one of them alone; none if nothing broke. `command` runs the test.
     pub fn complaint(&self, command: &str) -> Option<String> {
         let first = self.broken.first()?;
         let mut text = format!("{} of {} cases broke a promise:\n", self.broken.len(), self.runs.len());
@@ -88,7 +89,7 @@ impl<S> Report<S> {
     /// Panics with [`Report::complaint`] when a case broke a promise.
     ///
     /// # Panics
-    /// As said.
+    /// When a case broke a promise.
     #[track_caller]
     pub fn assert_holds(&self, command: &str) {
         if let Some(complaint) = self.complaint(command) {
@@ -154,8 +155,8 @@ fn broken<S>(shape: &Shape, run: &Run<S>, effects: &Effects) -> Option<Broken> {
     (!promises.is_empty()).then(|| Broken { case: case.name.clone(), promises, history: history.join("\n") })
 }
 
-/// Whether a step's effect stands in a saga in which an operator has decided something and may have ended it anywhere:
-/// what the log has as done, and what the case let happen without an answer.
+/// Whether a step's effect stands in a saga that an operator's decision may have ended at any point: it stands if the
+/// log has it as done, or if the case let it happen without an answer.
 fn stands(case: &Case, log: &[Recorded], index: StepIndex, name: &str) -> bool {
     let is_done = |direction: Direction| {
         let is_success = |event: &Event| match event {
@@ -183,7 +184,7 @@ fn in_order(shape: &Shape, log: &[Recorded], direction: Direction) -> bool {
     stages.is_sorted()
 }
 
-/// What is wrong with how a failure was taken, by the design's table.
+/// The deviation of a recorded failure from the design's table, if there is one.
 fn wrong_verdict(shape: &Shape, case: &Case, recorded: &Recorded) -> Option<String> {
     let Event::Failed { step, direction, attempt, error, next_attempt_at_ms, needs_attention, .. } = &recorded.event
     else {

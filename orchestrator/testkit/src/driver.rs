@@ -1,8 +1,8 @@
-//! Runs one saga by one case: the engine's `decide` over a log in memory, with the case between it and the
-//! participants.
+//! Runs one saga with the faults of one case: the engine's `decide` over a log in memory, with the case between the
+//! engine and the participants.
 //!
-//! What a runtime does with threads and timers happens here one after the other: calls are answered in the order in
-//! which they became due, and when none is under way the clock jumps to the next timer.
+//! There are no threads and timers: calls are answered in the order in which they became due, and when no call is in
+//! flight, the clock jumps to the next timer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,18 +21,18 @@ const INPUTS_MAX: usize = 2_000;
 /// Every delay is the longest of its policy.
 pub(crate) const JITTER: Jitter = Jitter(u32::MAX);
 
-/// A saga that was run by a case.
+/// The result of one run.
 #[derive(Debug)]
 pub struct Run<S> {
     /// The case.
     pub case: Case,
-    /// What belonged to it in the world.
+    /// Its subject in the world.
     pub subject: S,
-    /// What was stored.
+    /// The stored log.
     pub log: Vec<Recorded>,
-    /// What was known of it at last.
+    /// The last state.
     pub state: SagaState,
-    /// Promises of the participants that were broken on the way.
+    /// Promises of the participants that were broken during the run.
     pub broken: Vec<String>,
 }
 
@@ -74,27 +74,27 @@ struct Driver<'a, W: World> {
     shape: &'a Shape,
     case: &'a Case,
     subject: &'a W::Subject,
-    /// What is stored.
+    /// The stored events.
     log: Vec<Recorded>,
-    /// How much of it something has waited for.
+    /// How many of the events had effects that waited for them.
     durable: usize,
-    /// What the process has in memory.
+    /// The state in the memory of the process.
     state: Arc<SagaState>,
     now_ms: i64,
     wake_at_ms: Option<i64>,
     in_flight: VecDeque<Call>,
     /// The crash that is still to come.
     crash: Option<Crash>,
-    /// Calls that the network holds back.
+    /// Calls that the network delays.
     late: Vec<Call>,
     /// All calls that reached the world, in order.
     arrived: Vec<Call>,
-    /// What is on record for each step: the first answer of its action, and whether its undo came.
+    /// The barrier row of each step: the first answer of its action, and whether its undo came.
     answers: HashMap<StepIndex, (Option<CallAnswer>, bool)>,
     broken: Vec<String>,
 }
 
-/// Whether the process still has what it had in memory.
+/// Whether the process still has its memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Process {
     GoesOn,
@@ -133,7 +133,7 @@ impl<W: World> Driver<'_, W> {
         self.input(Input::Answered { step, direction, attempt, started_at_ms, answer }).await;
     }
 
-    /// What the operator of the case wants now.
+    /// The command that the operator of the case gives now.
     fn operator_command(&self) -> Option<OperatorCommand> {
         let (step, direction, decision) = self.case.decided?;
         if !self.state.steps()[step.get()].call(direction).needs_attention {
@@ -211,13 +211,13 @@ impl<W: World> Driver<'_, W> {
                         self.in_flight.push_back(Call { step, name, direction, attempt, state: self.state.clone() });
                     }
                 }
-                // A saga of an admission that was just stored is resumed too: it may be told twice.
+                // A saga whose admission was just stored is resumed too, so a resume may come twice.
                 Effect::Decided(_) | Effect::Finished => {}
             }
         }
     }
 
-    /// Everything in memory is gone. What is stored is read back, and the saga is resumed.
+    /// The memory is lost. The stored log is read, and the saga is resumed.
     async fn crash_at(&mut self, moment: Moment) {
         let in_flight = std::mem::take(&mut self.in_flight);
         let take_effect = match moment {
@@ -242,12 +242,12 @@ impl<W: World> Driver<'_, W> {
             Box::pin(self.input(cancel)).await;
         }
         if moment == Moment::AppendReported {
-            // Beside the calls of the resumed saga, whose answers come second.
+            // These calls stay in flight beside those of the resumed saga, whose answers come second.
             self.in_flight = in_flight.into_iter().chain(std::mem::take(&mut self.in_flight)).collect();
         }
     }
 
-    /// Sends a call through the network of the case; what the caller hears.
+    /// Sends a call through the network of the case; returns the answer that the caller receives.
     async fn deliver(&mut self, call: &Call) -> CallAnswer {
         let unknown = |code| CallAnswer::Unknown(CallError::new(code, "made up by the case", None));
         match self.case.fault(call.step, call.direction, call.attempt) {
@@ -280,7 +280,7 @@ impl<W: World> Driver<'_, W> {
         answer
     }
 
-    /// Puts an answer on record, and says how it breaks what a participant promises.
+    /// Records an answer, and reports how it breaks a promise of the participants.
     fn note(&mut self, call: &Call, answer: &CallAnswer) -> Option<String> {
         let is_pivot = call.step == self.shape.definition().pivot();
         let (first, undone) = self.answers.entry(call.step).or_default();
@@ -309,7 +309,7 @@ impl<W: World> Driver<'_, W> {
         }
     }
 
-    /// What the network still holds, and what it delivers once more.
+    /// Delivers the delayed calls, and the repeats of the case.
     async fn deliver_the_rest(&mut self) {
         for call in std::mem::take(&mut self.late) {
             self.arrive(&call).await;

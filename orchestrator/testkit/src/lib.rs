@@ -1,7 +1,7 @@
-//! The fault matrix: what every saga must survive, for any definition and any participants.
+//! The fault matrix: the faults that every saga must survive, for any definition and any participants.
 //!
 //! ```text
-//! Shape (definition, steps that apply) --cases::*--> Case, Case, Case ...      what goes wrong, and what must come of it
+//! Shape (definition, steps that apply) --cases::*--> Case, Case, Case ...      faults, and the outcome that must follow
 //!                                                        |
 //! World (participants) <---- calls ---- driver <---------+     engine's decide over a log in memory, one saga a case
 //!    |                                    |
@@ -12,11 +12,11 @@
 //! |---|---|
 //! | [`cases`] | makes the cases of a shape |
 //! | `case` | a case: its faults, its name, the outcome that it must have |
-//! | `world` | what the participants of a test must offer |
-//! | [`mutants`] | worlds in which a guard is missing, to see a matrix fail |
+//! | `world` | the interface of the participants of a test |
+//! | [`mutants`] | worlds without a guard, to show that a matrix fails |
 //! | [`simulated`] | participants in memory that keep the contract |
-//! | `driver` | runs one saga by one case |
-//! | `check` | says what broke |
+//! | `driver` | runs one saga with the faults of one case |
+//! | `check` | reports broken promises |
 //!
 //! Promises: the same shape makes the same cases in the same order; a case has no randomness and no clock of its own; a
 //! failure names its case, and the case can be run alone ([`CASE`]).

@@ -1,5 +1,5 @@
-//! Worlds in which a guard of the orchestrator is missing, made from outside: a matrix over one of them must fail, or
-//! it proves nothing.
+//! Worlds without a guard of the orchestrator, which is removed from outside. A matrix over such a world must fail;
+//! otherwise the matrix proves nothing.
 
 use async_trait::async_trait;
 use matricula_engine::{CallAnswer, CallStatus, Direction};
@@ -8,8 +8,8 @@ use crate::case::Case;
 use crate::shape::Shape;
 use crate::world::{Call, Effects, World};
 
-/// An orchestrator that undoes only what has answered: the undo of a step without a recorded answer never arrives, and
-/// is taken for done.
+/// An orchestrator that undoes only answered steps: the undo of a step without a recorded answer never arrives, and
+/// counts as done.
 pub struct UndoesOnlyAnswered<W>(pub W);
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! What the cases are made from: a definition, and which of its steps have something to do.
+//! The input of the cases: a definition, and which of its steps apply.
 
 use matricula_engine::{Definition, Direction, Kind, Step, StepIndex};
 
@@ -10,10 +10,10 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Takes the names of the steps that have something to do.
+    /// Takes the names of the steps that apply.
     ///
     /// # Panics
-    /// When the definition has no step of a name: a fault of the test.
+    /// When the definition has no step of a name, which is a fault of the test.
     pub fn new<'a>(definition: Definition, applies: impl IntoIterator<Item = &'a str>) -> Self {
         let index = |name: &str| definition.index(name).unwrap_or_else(|| panic!("there is no step {name}"));
         let mut applies: Vec<StepIndex> = applies.into_iter().map(index).collect();
@@ -46,7 +46,7 @@ impl Shape {
         self.applies.contains(&index)
     }
 
-    /// The steps that something undoes.
+    /// The steps with a compensation.
     pub(crate) fn compensatable(&self) -> impl Iterator<Item = StepIndex> {
         self.steps().filter(|(_, step)| step.kind == Kind::Compensatable).map(|(index, _)| index)
     }

@@ -1,5 +1,5 @@
-//! Participants in memory that keep the contract: for every (saga, step) one effect at most, the recorded answer to a
-//! repeat, a tombstone for an undo whose action never came.
+//! Participants in memory that keep the contract: for every (saga, step) at most one effect, the recorded answer to a
+//! repeat, and a tombstone for an undo whose action never came.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ pub struct Subject {
     refusing: Vec<&'static str>,
 }
 
-/// What is on record for a (saga, step).
+/// The barrier row of a (saga, step).
 #[derive(Debug, Clone, Default)]
 struct Record {
     answer: Option<CallAnswer>,
@@ -40,7 +40,7 @@ impl Simulated {
         Self { shape, subjects: AtomicU64::new(1), barriers: Mutex::default(), effects: Mutex::default() }
     }
 
-    /// As if somebody deleted what is on record of a saga: its effects stay.
+    /// Deletes the barrier rows of a saga. Its effects stay.
     pub fn forget(&self, subject: &Subject) {
         lock(&self.barriers).retain(|(saga, _), _| *saga != subject.id);
     }
@@ -104,7 +104,7 @@ impl World for Simulated {
     }
 }
 
-/// What a test that failed left is still to be seen.
+/// The state stays visible after a test that failed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

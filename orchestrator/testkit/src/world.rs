@@ -1,4 +1,4 @@
-//! What the participants of a test must offer to the matrix.
+//! The interface of the participants of a test.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct Call {
     pub step: StepIndex,
     /// Its name.
     pub name: &'static str,
-    /// Which direction.
+    /// Whether the call does the step or undoes it.
     pub direction: Direction,
     /// Counted from 1 in its direction.
     pub attempt: u32,
@@ -27,21 +27,21 @@ pub struct Call {
     pub state: Arc<SagaState>,
 }
 
-/// Participants, and what can be seen of them. They work well: what goes wrong, goes wrong on the way to them.
+/// Participants, and a view of their effects. They work without faults: all faults happen between the driver and them.
 #[async_trait]
 pub trait World: Send + Sync {
-    /// What belongs to one case alone (a saga's id, a student, sections), so that cases don't meet.
+    /// The data of one case alone (a saga's id, a student, sections), so that cases do not affect each other.
     type Subject: Send + Sync;
 
     /// The saga that they take part in.
     fn shape(&self) -> &Shape;
 
-    /// Makes a subject for each case, such that the steps that the case has refused ([`Case::refuses`]) will refuse.
+    /// Makes a subject for each case, with which the steps in [`Case::refuses`] refuse.
     async fn prepare(&self, cases: &[Case]) -> Vec<Self::Subject>;
 
-    /// Makes a call arrive.
+    /// Delivers a call.
     async fn call(&self, subject: &Self::Subject, call: &Call) -> CallAnswer;
 
-    /// What stands of each of these, when nothing is under way any more.
+    /// The effects that stand for each of these subjects, when no call is in flight.
     async fn effects(&self, subjects: &[&Self::Subject]) -> Vec<Effects>;
 }

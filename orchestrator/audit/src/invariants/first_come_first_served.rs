@@ -1,10 +1,10 @@
-//! 8: first come, first served. No registration that was refused because a section was full was overtaken by a later one
-//! that got a seat of the section.
+//! 8: first come, first served. No registration that was refused because a section was full was overtaken by a later
+//! one that got a seat of the section.
 //!
-//! Tickets tell the order of acceptance, and versions of the section tell which decision came first: no clock decides.
-//! Excused is a registration that waited for a service that had to be asked again or was away for half a second, for the
-//! instance that took it over or was stopped, or for an earlier registration of its student. A seat by an override
-//! overtakes nobody.
+//! Tickets give the order of acceptance, and versions of the section give the order of the decisions: no clock is used.
+//! A registration may be overtaken while it waits for a service that was away for half a second or got a call again,
+//! for an instance that adopted it or was suspended, or for an earlier registration of its student. A seat by an
+//! override does not count as overtaking.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use prost_types::Timestamp;
 use crate::report::Verdict;
 use crate::world::World;
 
-/// Two registrations that were accepted within this time may be decided in either order: the later one may have been sent
-/// before the earlier one was acknowledged, which takes up to 250 ms, and 250 ms more are granted.
+/// Two registrations that were accepted within this time may be decided in either order: the later one may have been
+/// sent before the earlier one was acknowledged, which takes up to 250 ms, and 250 ms more are granted.
 const TOGETHER: Duration = Duration::from_millis(500);
 
 /// A grant of a seat.
@@ -54,8 +54,8 @@ pub fn prove(world: &World<'_>) -> Verdict {
     verdict
 }
 
-/// The grants of each section in the order of their versions; each with the registration that has the largest ticket of
-/// all up to it. Grants whose version or ticket is not known are left out.
+/// The grants of each section in the order of their versions. Each has the registration with the largest ticket among
+/// the grants up to it. Grants without a known version or ticket are left out.
 fn latest_up_to_each_version<'a>(world: &World<'a>) -> HashMap<&'a str, Vec<Grant<'a>>> {
     let mut sections: HashMap<&str, Vec<Grant<'_>>> = HashMap::new();
     for hold in world.ledgers.holds.iter().filter(|hold| hold.override_id.is_empty() && hold.section_version > 0) {
@@ -93,7 +93,7 @@ fn waited_for_its_own(registration: &Registration, of_students: &HashMap<&str, V
     })
 }
 
-/// How long after another registration this one was accepted; none when it was before, or that is not known.
+/// How long after another registration this one was accepted; none if it was accepted before, or a time is unknown.
 fn after(later: &Registration, earlier: &Registration) -> Option<Duration> {
     let [later, earlier] = [later, earlier].map(|registration| registration.submitted_at.as_ref().map(time));
     later?.checked_sub(earlier?)

@@ -10,7 +10,7 @@ use matricula_proto::seats::v1::SeatHold;
 use crate::report::Verdict;
 use crate::world::World;
 
-/// What the ledgers say of the seats of one section.
+/// The seats of one section according to the ledgers.
 #[derive(Default)]
 struct Seats {
     is_known: bool,

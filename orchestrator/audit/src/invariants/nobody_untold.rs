@@ -1,5 +1,5 @@
-//! 6: every finished registration has exactly one notification, which tells its outcome to its student; nobody is told
-//! what is not decided.
+//! 6: every finished registration has exactly one notification, which has its outcome and goes to its student. No
+//! notification has an outcome that is not decided.
 
 use std::collections::HashMap;
 
@@ -47,7 +47,7 @@ fn says(outcome: Outcome, told: NotifiedOutcome) -> bool {
         (Outcome::Enrolled, NotifiedOutcome::Enrolled)
             | (Outcome::Refused, NotifiedOutcome::Refused)
             | (Outcome::Cancelled, NotifiedOutcome::Cancelled)
-            // A record that the asked replica can't read: invariant 7 has a human look at it.
+            // The instance that exported the record can't read it. Invariant 7 lists it for a human.
             | (Outcome::Unspecified, _)
     )
 }

@@ -1,5 +1,5 @@
-//! 7: every accepted registration is finished, in progress with an owner that lives, in line, or waits for a human. What
-//! was finished stays so, and what was accepted stays known.
+//! 7: every accepted registration is finished, in progress at a living instance, in line, or waits for a human. A
+//! finished registration stays finished, and an accepted one never disappears.
 
 use matricula_proto::ops::v1::{ExportLedgerResponse, SagaPhase};
 use matricula_proto::registration::v1::{Outcome, Registration};
@@ -34,7 +34,7 @@ pub fn prove(world: &World<'_>) -> Verdict {
 }
 
 fn is_cared_for(registration: &Registration, entry: &ExportLedgerResponse) -> bool {
-    // Any instance takes it out of the line, and the one that has answered lives.
+    // Any instance can claim it, and at least the instance that has answered lives.
     let is_in_line = entry.phase() == SagaPhase::Queued;
     is_finished(entry) || entry.owner_alive || is_in_line || registration.needs_attention
 }

@@ -1,5 +1,5 @@
-//! 5: a finished saga holds no seat, pending enrollment, fee or course that its outcome does not explain, and has what
-//! its outcome promises. Nothing in a service names a registration that was never accepted.
+//! 5: a finished saga holds no seat, pending enrollment, fee or course that its outcome does not explain, and
+//! everything that its outcome promises is there. No entry of a service has a registration that was never accepted.
 
 use std::collections::HashMap;
 
@@ -59,7 +59,7 @@ fn prove_courses(world: &World<'_>, verdict: &mut Verdict) {
     }
 }
 
-/// What holds for an enrollment and for a course on the record alike.
+/// The common part of an enrollment and a course on the record.
 fn prove_status(world: &World<'_>, verdict: &mut Verdict, trace: &Trace<'_>, status: EnrollmentStatus, dropper: &str) {
     trace.require_known(world, verdict);
     if let Some(registration) = world.settled(trace.registration) {
@@ -117,7 +117,7 @@ fn explains(registration: &Registration, section: &str) -> bool {
     is_enrolled(registration) && registration.adds.iter().any(|add| add == section)
 }
 
-/// Something that a registration left in a service.
+/// An entry that a registration left in a service.
 #[derive(Clone, Copy)]
 struct Trace<'a> {
     what: &'static str,

@@ -1,4 +1,4 @@
-//! A small clean world: registrations of every kind, with what each leaves in every service.
+//! A small clean world: registrations of every kind, with their entries in every service.
 
 use matricula_proto::academics::v1::{Override, RecordedCourse};
 use matricula_proto::common::v1::{EnrollmentStatus, Money, Reason, Refusal};
@@ -63,7 +63,7 @@ fn in_motion(world: &mut Ledgers) {
     accept(world, "running", "fay", &["LEC"], &[], (SagaPhase::Running, Outcome::Pending));
     add(world, "running", "fay", &["LEC"], EnrollmentStatus::Pending);
     world.holds.last_mut().unwrap().override_id = "o2".to_owned();
-    // Past the pivot of a drop: seats, fees and academics don't know yet.
+    // Past the pivot of a drop: seats, fees and academics have not done it yet.
     accept(world, "fourth", "bob", &["LAB2"], &[], (SagaPhase::Completed, Outcome::Enrolled));
     add(world, "fourth", "bob", &["LAB2"], EnrollmentStatus::Enrolled);
     accept(world, "dropping", "bob", &[], &["LAB2"], (SagaPhase::Completing, Outcome::Enrolled));
@@ -108,7 +108,7 @@ fn accept(world: &mut Ledgers, id: &str, student: &str, adds: &[&str], drops: &[
     }
 }
 
-/// What adds leave in every service: with everything undone when they are `CANCELLED`.
+/// The entries of adds in every service; everything is undone when they are `CANCELLED`.
 fn add(world: &mut Ledgers, id: &str, student: &str, sections: &[&str], status: EnrollmentStatus) {
     for section in sections {
         let is_undone = status == EnrollmentStatus::Cancelled;
@@ -196,7 +196,7 @@ pub fn money(minor_units: i64) -> Option<Money> {
     Some(Money { currency: "USD".to_owned(), minor_units })
 }
 
-/// Some moment: the audit asks only whether there is one.
+/// Any time: the audit only checks that there is one.
 pub fn moment() -> Timestamp {
     Timestamp { seconds: 1_700_000_000, nanos: 0 }
 }

@@ -9,14 +9,14 @@ fn ms(ms: u64) -> Moment {
     Moment::from_millis(ms)
 }
 
-/// Any moment will do.
+/// Any moment.
 const NOW: Moment = Moment::from_secs(1_000);
 
-/// So many wait, at a bound of ten.
+/// A line of this many sagas, at a bound of ten.
 fn line(waiting: u64) -> Line<()> {
     let config = CoreConfig { admission_queue_max: 10, ..CoreConfig::default() };
     let mut line = Line::new(&config, NOW);
-    line.seen(LineState { last: Ticket(waiting), ..LineState::default() }, NOW);
+    line.update(LineState { last: Ticket(waiting), ..LineState::default() }, NOW);
     line
 }
 
@@ -26,57 +26,57 @@ fn bounds(change: impl FnOnce(&mut CoreConfig)) -> Bounds {
     Bounds::new(&config, 7)
 }
 
-fn room(line: &Line<()>) -> Room<'_, ()> {
-    Room { line, coming: 0, in_memory: 0, unwritten_since: None }
+fn load(line: &Line<()>) -> Load<'_, ()> {
+    Load { line, coming: 0, in_memory: 0, unwritten_since: None }
 }
 
 #[test]
-fn a_submission_that_finds_no_room_costs_no_token() {
+fn a_submission_that_is_rejected_for_lack_of_room_takes_no_token() {
     let (full, free) = (line(10), line(9));
     let mut bounds = bounds(|config| config.sagas_in_memory_max = 5);
     let since = NOW - Duration::from_secs(1);
     let no_room =
-        [room(&full), Room { in_memory: 5, ..room(&free) }, Room { unwritten_since: Some(since), ..room(&free) }];
-    for room in no_room {
+        [load(&full), Load { in_memory: 5, ..load(&free) }, Load { unwritten_since: Some(since), ..load(&free) }];
+    for load in no_room {
         for _ in 0..20 {
-            let rejected = bounds.enter(Some("eager"), &room, NOW);
+            let rejected = bounds.check(Some("eager"), &load, NOW);
             assert!(matches!(rejected, Err(Rejection::QueueFull { .. })), "{rejected:?}");
         }
     }
     let is_nearly_stuck = Some(since + ms(1));
     for _ in 0..2 {
-        let room = Room { in_memory: 4, unwritten_since: is_nearly_stuck, ..room(&free) };
-        assert_eq!(bounds.enter(Some("eager"), &room, NOW), Ok(()), "the burst is whole");
+        let load = Load { in_memory: 4, unwritten_since: is_nearly_stuck, ..load(&free) };
+        assert_eq!(bounds.check(Some("eager"), &load, NOW), Ok(()), "the burst is whole");
     }
-    let too_fast = bounds.enter(Some("eager"), &room(&free), NOW);
+    let too_fast = bounds.check(Some("eager"), &load(&free), NOW);
     assert!(matches!(too_fast, Err(Rejection::OverQuota { .. })), "{too_fast:?}");
-    assert_eq!(bounds.enter(Some("another"), &room(&free), NOW), Ok(()));
-    assert_eq!(bounds.enter(None, &room(&free), NOW), Ok(()), "staff submit as fast as they like");
+    assert_eq!(bounds.check(Some("another"), &load(&free), NOW), Ok(()));
+    assert_eq!(bounds.check(None, &load(&free), NOW), Ok(()), "staff submit as fast as they like");
 }
 
-/// Only the length of the line says how long it takes until there is room.
+/// Only the length of the line says how long it takes until there is load.
 #[test]
-fn a_standstill_for_another_reason_has_no_rate() {
+fn a_full_memory_or_a_slow_log_gives_hints_without_a_rate() {
     let mut full = line(9);
     let turns = |served| LineState { served: Ticket(served), last: Ticket(served + 9), ..LineState::default() };
     for tick in 0..100 {
-        full.seen(turns(tick * 10), NOW + ms(tick * 100));
+        full.update(turns(tick * 10), NOW + ms(tick * 100));
     }
     let now = NOW + ms(9_900);
     assert!(full.rate(now).is_some_and(|rate| (95.0..105.0).contains(&rate)), "{:?}", full.rate(now));
     let mut bounds = bounds(|config| config.sagas_in_memory_max = 5);
-    let hint = |bounds: &mut Bounds, room: &Room<'_, ()>| match bounds.enter(Some("ada"), room, now) {
+    let hint = |bounds: &mut Bounds, load: &Load<'_, ()>| match bounds.check(Some("ada"), load, now) {
         Err(Rejection::QueueFull { retry_after }) => retry_after,
         other => panic!("{other:?}"),
     };
-    let of_memory = hint(&mut bounds, &Room { in_memory: 5, ..room(&full) });
+    let of_memory = hint(&mut bounds, &Load { in_memory: 5, ..load(&full) });
     assert!(of_memory >= ms(500), "{of_memory:?}");
-    full.seen(LineState { served: Ticket(990), last: Ticket(1_000), ..LineState::default() }, now);
-    let of_line = hint(&mut bounds, &room(&full));
+    full.update(LineState { served: Ticket(990), last: Ticket(1_000), ..LineState::default() }, now);
+    let of_line = hint(&mut bounds, &load(&full));
     assert!(of_line < ms(150), "{of_line:?}");
 }
 
-/// Hints to so many clients that are rejected at one moment.
+/// The hints for several clients that are rejected at one moment.
 fn hints(count: usize, waiting: u64, rate: Option<f64>) -> Vec<Duration> {
     let mut retries = RetryAfterScheduler::new(7);
     (0..count).map(|_| retries.next(NOW, waiting, rate)).collect()
@@ -97,7 +97,7 @@ fn clients_come_back_when_there_is_room_at_the_rate_of_turns() {
 }
 
 #[test]
-fn more_than_can_come_in_time_are_spread() {
+fn hints_beyond_the_longest_are_spread() {
     let hints = hints(30_000, 1_500, Some(1_000.0));
     assert_eq!(within(&hints, 0.0, RETRY_MAX.as_secs_f64() * (1.0 + RETRY_JITTER)), hints.len());
     for second in (2..9).step_by(2) {
@@ -107,7 +107,7 @@ fn more_than_can_come_in_time_are_spread() {
 }
 
 #[test]
-fn hints_of_long_ago_hold_no_client_up() {
+fn earlier_hints_do_not_delay_later_clients() {
     let mut retries = RetryAfterScheduler::new(7);
     for _ in 0..5_000 {
         retries.next(NOW, 100, Some(1_000.0));
@@ -144,7 +144,7 @@ fn limiter(per_second: u32, burst: u32) -> RateLimiter {
 }
 
 #[test]
-fn so_many_a_second_after_a_burst() {
+fn a_subject_has_a_burst_and_then_a_rate() {
     let mut rate = limiter(10, 30);
     let tries =
         |rate: &mut RateLimiter, count: usize, now| (0..count).filter(|_| rate.take("bot", now).is_ok()).count();
@@ -167,31 +167,31 @@ fn a_burst_at_the_start_is_no_larger() {
 }
 
 #[test]
-fn made_up_names_cost_no_memory() {
+fn subjects_with_a_whole_burst_are_swept() {
     let (mut rate, mut now) = (limiter(10, 30), NOW);
     for number in 0..200_000 {
         let subject = format!("nobody-{number}");
         rate.take(&subject, now).expect("a new one is let in");
         now += Duration::from_micros(100);
     }
-    let kept = rate.paid_at.len();
+    let kept = rate.arrival_at.len();
     // A thousand are not whole again yet, and as many more may come before the next look.
     assert!(kept <= 3 * SUBJECTS_KEPT, "{kept} are remembered");
 }
 
 /// Beyond the bound a new name passes unchecked, and one that is remembered does not.
 #[test]
-fn no_more_names_than_the_bound_are_remembered() {
+fn no_more_subjects_than_the_bound_are_kept() {
     let mut rate = limiter(1, 1);
     for number in 0..SUBJECTS_MAX + 5 {
         rate.take(&format!("nobody-{number}"), NOW).expect("a new one is let in");
     }
-    assert_eq!(rate.paid_at.len(), SUBJECTS_MAX);
+    assert_eq!(rate.arrival_at.len(), SUBJECTS_MAX);
     assert!(rate.take("nobody-7", NOW).is_err());
 }
 
 #[test]
-fn the_latest_keys_are_known() {
+fn the_latest_keys_are_answered_from_memory() {
     let mut repeats = Repeats::default();
     let id = SagaId::from_u128;
     repeats.accepted("ada", "k", "A", id(1));

@@ -39,7 +39,7 @@ fn id(number: u128) -> SagaId {
     SagaId::from_u128(number)
 }
 
-/// The destinations, and what they have said.
+/// The destinations, and their notices.
 struct World {
     destinations: Destinations<&'static str>,
     state: Arc<SagaState>,
@@ -93,7 +93,7 @@ impl World {
         rpcs.iter().map(|rpc| Sent { number: rpc.number, name: rpc.name, sagas: sagas(rpc) }).collect()
     }
 
-    /// Sends, and there is one RPC.
+    /// Sends, and returns the only RPC.
     #[track_caller]
     fn send_one(&mut self, now: Moment) -> Sent {
         let mut sent = self.send(now);
@@ -106,7 +106,7 @@ impl World {
         self.destinations.ended(sent.number, answer, now, &mut self.notices)
     }
 
-    /// The service does what is asked.
+    /// The service does all calls of an RPC.
     fn succeeded(&mut self, sent: &Sent, now: Moment) -> Vec<Answered> {
         self.ended(sent, Ok(sent.sagas.iter().map(|saga| done(*saga)).collect()), now)
     }
@@ -200,7 +200,7 @@ fn the_rpc_whose_first_call_has_waited_longest_goes_next() {
 }
 
 #[test]
-fn a_call_that_nobody_waits_for_gathers_with_others() {
+fn a_call_that_no_client_waits_for_gathers() {
     let mut world = World::new(|_| {});
     world.queue(1, NOTIFY, Direction::Forward, NOW);
     assert_eq!((world.send(NOW), world.destinations.wake_at(NOW)), (vec![], Some(NOW + GATHER_MAX)));
@@ -212,7 +212,7 @@ fn a_call_that_nobody_waits_for_gathers_with_others() {
 }
 
 #[test]
-fn calls_gather_until_somebody_waits_for_one() {
+fn gathered_calls_leave_with_an_urgent_one() {
     let world = World::new(|_| {});
     let call = |number| world.call(number, NOTIFY, Direction::Forward);
     let taken = |calls: Arc<[Call<_>]>| calls.iter().map(|call| call.saga.as_u128()).collect::<Vec<_>>();
@@ -232,7 +232,7 @@ fn calls_gather_until_somebody_waits_for_one() {
     assert_eq!(taken(queue.take(10)), [3, 4]);
 }
 
-/// What fails is called again at any time, and keeps its turn.
+/// A call that failed is made again at any time, and keeps its turn.
 #[test]
 fn calls_leave_in_the_order_of_turns() {
     let mut world = World::with_one_at_a_time();
@@ -240,28 +240,28 @@ fn calls_leave_in_the_order_of_turns() {
     assert_eq!(world.send_one(NOW).sagas, [2, 2, 5, 7, 9, 11]);
 }
 
-/// A service that answers nothing, and one whose calls an operator has parked.
+/// A service that does not answer, and one whose calls an operator has parked.
 #[test]
-fn sagas_that_wait_for_a_service_that_is_away_are_told_once() {
+fn sagas_of_a_service_that_becomes_away_are_returned_once() {
     let mut world = World::with_one_at_a_time();
     let numbers = |sagas: Vec<SagaId>| sagas.into_iter().map(|saga| saga.as_u128()).collect::<Vec<_>>();
     world.reserve([1], NOW);
     let sent = world.send_one(NOW);
     world.reserve([2, 3], NOW);
     let away = NOW + AWAY_AFTER;
-    assert_eq!(numbers(world.destinations.left_waiting(away - MS)), []);
-    assert_eq!(numbers(world.destinations.left_waiting(away)), [1, 2, 3]);
+    assert_eq!(numbers(world.destinations.sagas_of_newly_away(away - MS)), []);
+    assert_eq!(numbers(world.destinations.sagas_of_newly_away(away)), [1, 2, 3]);
     assert!(world.destinations.is_away("alpha"));
-    assert_eq!(numbers(world.destinations.left_waiting(away + MS)), []);
+    assert_eq!(numbers(world.destinations.sagas_of_newly_away(away + MS)), []);
     world.succeeded(&sent, away + 2 * MS);
-    assert_eq!(numbers(world.destinations.left_waiting(away + 2 * MS)), []);
+    assert_eq!(numbers(world.destinations.sagas_of_newly_away(away + 2 * MS)), []);
     assert!(!world.destinations.is_away("alpha"));
     world.destinations.set_limit("alpha", 0);
-    assert_eq!(numbers(world.destinations.left_waiting(away + 3 * MS)), [2, 3]);
+    assert_eq!(numbers(world.destinations.sagas_of_newly_away(away + 3 * MS)), [2, 3]);
 }
 
 #[test]
-fn a_batch_that_is_found_invalid_is_sent_again_in_halves() {
+fn an_invalid_batch_is_sent_again_in_halves() {
     let mut world = World::with_one_at_a_time();
     world.reserve(1..=5, NOW);
     let whole = world.send_one(NOW);
@@ -485,7 +485,7 @@ fn a_probe_may_be_halved_no_further_and_its_answer_closes_the_breaker() {
 
 /// Its calls hang for longer than a service may be silent.
 #[test]
-fn a_silent_service_fails_though_no_call_has() {
+fn a_silent_service_counts_as_failing() {
     let mut world = World::new(|config| {
         (config.call_timeout_ms, config.destination_attention_after_ms) = (60_000, 1_000);
     });
@@ -508,7 +508,7 @@ fn a_silent_service_fails_though_no_call_has() {
     assert_eq!((world.send(NOW + 3_000 * MS), world.notices()), (vec![], changed.map(str::to_owned).to_vec()));
 }
 
-/// A call that is given up before the service counts as silent needs no timer for that.
+/// A call that times out before the service counts as silent needs no timer.
 #[test]
 fn a_short_timeout_needs_no_look_at_silence() {
     let mut world = World::new(|_| {});
@@ -517,9 +517,9 @@ fn a_short_timeout_needs_no_look_at_silence() {
     assert_eq!(world.destinations.wake_at(NOW), None);
 }
 
-/// A batch that left before the last success says nothing about the time before that.
+/// A batch that left before the last success does not count for the time before that success.
 #[test]
-fn it_fails_since_the_last_success_at_the_earliest() {
+fn a_service_fails_since_its_last_success_at_the_earliest() {
     let mut world = World::new(|_| {});
     world.reserve([1], NOW);
     let slow = world.send_one(NOW);
@@ -532,7 +532,7 @@ fn it_fails_since_the_last_success_at_the_earliest() {
 }
 
 #[test]
-fn nothing_leaves_after_the_close_and_what_is_in_flight_may_end() {
+fn after_the_close_no_call_leaves_and_rpcs_in_flight_may_end() {
     let mut world = World::new(|_| {});
     world.reserve([1, 2], NOW);
     let first = world.send_one(NOW);
@@ -547,7 +547,7 @@ fn nothing_leaves_after_the_close_and_what_is_in_flight_may_end() {
     world.reserve([8], NOW);
     assert_eq!((world.send(NOW), world.destinations.in_flight(), world.destinations.wake_at(NOW)), (vec![], 2, None));
     assert_eq!(world.succeeded(&first, NOW).len(), 2);
-    // Its sagas are called again by their next owner.
+    // The next owners of the sagas make the calls again.
     assert_eq!(world.failed(&second, Code::InvalidArgument, NOW), []);
     assert_eq!((world.send(NOW), world.destinations.in_flight()), (vec![], 0));
 }

@@ -9,8 +9,8 @@ fn id(number: u128) -> SagaId {
     SagaId::from_u128(number)
 }
 
-fn slots(most: usize) -> Slots {
-    Slots::new(&CoreConfig { in_flight_max: most, ..CoreConfig::default() })
+fn slots(slots_max: usize) -> Slots {
+    Slots::new(&CoreConfig { in_flight_max: slots_max, ..CoreConfig::default() })
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_cancel_needs_no_turn() {
     assert_eq!(slots.next_turn(START), None, "it has a slot beyond the limit, and the limit holds");
     slots.decided(id(2), START + 900 * MS);
     assert_eq!(slots.next_turn(START), Some(id(3)));
-    assert_eq!(slots.work(), Some(300 * MS), "how long it took says nothing about the others");
+    assert_eq!(slots.mean_work(), Some(300 * MS), "how long it took says nothing about the others");
 }
 
 #[test]
@@ -60,9 +60,9 @@ fn a_slot_is_kept_until_the_first_event_is_persisted() {
     assert_eq!((slots.free(START), slots.reserved()), (1, 0));
 }
 
-/// Another instance was first, and has ended.
+/// Another instance had claimed it, and has ended.
 #[test]
-fn an_adopted_saga_waits_for_its_turn_though_a_slot_was_kept_for_it() {
+fn an_adopted_saga_loses_its_reserved_slot_and_waits() {
     let mut slots = slots(2);
     slots.reserve(id(1));
     slots.adopted(id(1));
@@ -74,12 +74,12 @@ fn an_adopted_saga_waits_for_its_turn_though_a_slot_was_kept_for_it() {
 
 /// Acceptances of this latency, one each 100 ms.
 fn accept(slots: &mut Slots, from: Moment, latency: Duration, count: u32) -> Moment {
-    (0..count).for_each(|number| slots.accepted(latency, from + CHANGE * number));
-    from + CHANGE * count.saturating_sub(1)
+    (0..count).for_each(|number| slots.accepted(latency, from + ADJUST_EVERY * number));
+    from + ADJUST_EVERY * count.saturating_sub(1)
 }
 
 #[test]
-fn slow_acceptance_holds_back_the_start_of_sagas() {
+fn slow_acceptance_reduces_the_slots() {
     let mut slots = slots(64);
     let (slow, fast) = (ACCEPTANCE_AIM + MS, ACCEPTANCE_AIM);
     let now = accept(&mut slots, START, slow, 1);
@@ -88,26 +88,26 @@ fn slow_acceptance_holds_back_the_start_of_sagas() {
         slots.accepted(slow, now + MS);
     }
     assert_eq!(slots.free(now), 32, "one batch counts once");
-    let now = accept(&mut slots, now + CHANGE, slow, 20);
+    let now = accept(&mut slots, now + ADJUST_EVERY, slow, 20);
     assert_eq!(slots.free(now), 16, "a quarter is always in use");
-    let now = accept(&mut slots, now + CHANGE, fast, 4);
+    let now = accept(&mut slots, now + ADJUST_EVERY, fast, 4);
     assert_eq!(slots.free(now), 32);
-    let now = accept(&mut slots, now + CHANGE, fast, 20);
+    let now = accept(&mut slots, now + ADJUST_EVERY, fast, 20);
     assert_eq!(slots.free(now), 64);
-    let now = accept(&mut slots, now + CHANGE, slow, 20);
-    assert_eq!(slots.free(now + VOID - MS), 16);
-    assert_eq!(slots.free(now + VOID), 64, "what it was long ago says nothing");
-    slots.accepted(slow, now + VOID);
-    assert_eq!(slots.free(now + VOID), 32);
+    let now = accept(&mut slots, now + ADJUST_EVERY, slow, 20);
+    assert_eq!(slots.free(now + STALE_AFTER - MS), 16);
+    assert_eq!(slots.free(now + STALE_AFTER), 64, "what it was long ago says nothing");
+    slots.accepted(slow, now + STALE_AFTER);
+    assert_eq!(slots.free(now + STALE_AFTER), 32);
 }
 
 #[test]
-fn submissions_that_wait_hold_back_the_start_of_sagas_too() {
+fn unwritten_submissions_reduce_the_slots() {
     let mut slots = slots(64);
-    slots.unwritten(ACCEPTANCE_AIM, START + VOID);
-    assert_eq!(slots.free(START + VOID), 64);
-    slots.unwritten(ACCEPTANCE_AIM + MS, START + VOID);
-    assert_eq!(slots.free(START + VOID), 32);
+    slots.unwritten(ACCEPTANCE_AIM, START + STALE_AFTER);
+    assert_eq!(slots.free(START + STALE_AFTER), 64);
+    slots.unwritten(ACCEPTANCE_AIM + MS, START + STALE_AFTER);
+    assert_eq!(slots.free(START + STALE_AFTER), 32);
 }
 
 #[test]

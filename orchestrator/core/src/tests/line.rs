@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// One slot, and it is taken.
+/// A core with one slot, which is taken.
 fn busy() -> Shell {
     let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
     shell.submit(1);
@@ -22,7 +22,7 @@ fn turns(commit: &Commit<&'static str>) -> Option<(u64, Vec<u64>)> {
     Some((claim.after.0, claim.turns.iter().map(|turn| turn.ticket.0).collect()))
 }
 
-/// The saga at work comes to its outcome and to its end.
+/// Runs the saga at work to its outcome and its end.
 fn finish(shell: &mut Shell) {
     for name in ["Reserve", "Hold", "Commit"] {
         shell.write_all();
@@ -31,14 +31,17 @@ fn finish(shell: &mut Shell) {
 }
 
 #[test]
-fn a_submission_that_comes_behind_one_that_is_to_be_queued_never_begins_before_it() {
+fn a_submission_never_begins_before_an_earlier_one_that_is_to_be_queued() {
     let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
     shell.step([submitted(1), submitted(2)]);
     let first = shell.commit();
     assert_eq!(firsts(&first), [(1, true), (2, false)]);
     // The slot is free again before the database has answered about the second one.
     shell.submit(3);
-    let admissions = vec![Admitted::Existing { id: id(9), same_request: true }, Admitted::Queued { ticket: Ticket(2) }];
+    let admissions = vec![
+        AdmissionOutcome::Existing { id: id(9), same_request: true },
+        AdmissionOutcome::Queued { ticket: Ticket(2) },
+    ];
     shell.line.last = Ticket(2);
     let line = Some(shell.line.clone());
     let (claimed, appends) = (Vec::new(), Vec::new());
@@ -52,7 +55,7 @@ fn a_submission_that_comes_behind_one_that_is_to_be_queued_never_begins_before_i
 #[test]
 fn a_saga_that_the_database_queues_does_not_begin_and_gives_its_slot_back() {
     let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
-    // Another instance has a line, which is not known here.
+    // Another instance has queued sagas, and this one has not read the line.
     shell.line.last = Ticket(5);
     shell.submit(6);
     let commit = shell.commit();
@@ -114,7 +117,7 @@ fn a_missed_claim_gives_its_slot_back() {
     shell.step([Input::LineBegun]);
     shell.read(1..=3);
     let claim = shell.commit();
-    // Another instance was first.
+    // Another instance has claimed it.
     shell.line.served = Ticket(1);
     let (admissions, appends, line) = (Vec::new(), Vec::new(), Some(shell.line.clone()));
     shell.answer_commit(&claim, CommitAnswer::Written { admissions, claimed: vec![false], appends, line });
@@ -144,7 +147,7 @@ fn a_saga_that_is_adopted_while_it_is_claimed_here_goes_on() {
 /// The saga was queued, and the answer was lost. Another instance claims it, and ends.
 #[test]
 fn a_saga_that_is_adopted_while_it_is_admitted_here_goes_on() {
-    for outcome in [Admitted::Queued { ticket: Ticket(1) }, Admitted::Begun { ticket: Ticket(1) }] {
+    for outcome in [AdmissionOutcome::Queued { ticket: Ticket(1) }, AdmissionOutcome::Begun { ticket: Ticket(1) }] {
         let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
         shell.submit(1);
         let admission = shell.commit();
@@ -242,7 +245,7 @@ fn a_closed_door_is_answered_by_the_database() {
     let commit = shell.commit();
     let door = Door { state: DoorState::Closed, sentence: "next week".to_owned() };
     shell.line.door = door.clone();
-    let admissions = vec![Admitted::Closed { sentence: door.sentence }];
+    let admissions = vec![AdmissionOutcome::Closed { sentence: door.sentence }];
     let (claimed, appends, line) = (Vec::new(), Vec::new(), Some(shell.line.clone()));
     shell.answer_commit(&commit, CommitAnswer::Written { admissions, claimed, appends, line });
     assert_eq!(shell.replies, [(1, Reply::Closed { sentence: "next week".to_owned() })]);
@@ -263,12 +266,12 @@ fn staff_submit_past_the_door() {
         shell.line.door.state = state;
         shell.submit(1);
         let commit = shell.commit();
-        let (admissions, line) = (vec![Admitted::OverQuota], Some(shell.line.clone()));
+        let (admissions, line) = (vec![AdmissionOutcome::OverQuota], Some(shell.line.clone()));
         let (claimed, appends) = (Vec::new(), Vec::new());
         shell.answer_commit(&commit, CommitAnswer::Written { admissions, claimed, appends, line });
         shell.step([by_staff(2), submitted(3), by_staff(4)]);
         let commit = shell.commit();
-        // Behind one that waits in line, it waits, too.
+        // It has to wait too, because another saga is in line.
         assert_eq!(firsts(&commit), [(2, true), (3, false), (4, false)], "{state:?}");
         let by_staff: Vec<bool> = commit.admissions.iter().map(|admission| admission.is_by_staff).collect();
         assert_eq!(by_staff, [true, false, true], "the database has to know");
@@ -276,12 +279,12 @@ fn staff_submit_past_the_door() {
 }
 
 #[test]
-fn a_subject_over_its_quota_is_told_when_to_come_back() {
+fn a_subject_over_its_quota_gets_a_retry_hint() {
     let mut shell = Shell::new();
     shell.submit(1);
     let commit = shell.commit();
     let (claimed, appends, line) = (Vec::new(), Vec::new(), Some(shell.line.clone()));
-    let admissions = vec![Admitted::OverQuota];
+    let admissions = vec![AdmissionOutcome::OverQuota];
     shell.answer_commit(&commit, CommitAnswer::Written { admissions, claimed, appends, line });
     assert_eq!(kinds(&shell.replies), [(1, "quota")]);
     assert_eq!((shell.core.in_memory(), shell.core.writes_waiting()), (0, 0));
@@ -324,9 +327,9 @@ fn a_stop_waits_for_both_lanes_and_claims_nothing() {
     assert!(kinds(&shell.replies).contains(&(3, "queued")));
 }
 
-/// The service of the next step answers nothing. Others need it as little as a drop needs fees.
+/// The service of the next step does not answer. Other sagas do not need it.
 #[test]
-fn a_saga_whose_service_is_away_gives_its_slot_to_others_and_takes_it_again() {
+fn a_saga_gives_up_its_slot_while_its_service_is_away() {
     let mut shell = busy();
     let reserve = shell.rpc("Reserve");
     shell.submit(2);
@@ -339,15 +342,16 @@ fn a_saga_whose_service_is_away_gives_its_slot_to_others_and_takes_it_again() {
     shell.read([2]);
     let claim = shell.commit();
     assert_eq!(turns(&claim), Some((1, vec![2])), "the slot is free");
-    // An answer comes after all: the first is at work again, and both are, until one is decided.
+    // An answer comes late: the first saga is at work again beside the second one.
     shell.step([Input::RpcEnded { number: reserve.number, answer: Ok(vec![CallAnswer::Done(String::new())]) }]);
     assert_eq!(shell.core.parked(), 0);
     assert!(shell.names().contains(&"Hold"));
 }
 
-/// Of two steps that are called together, one waits for a service that is away. The other goes its way, and takes no slot.
+/// Of two steps that are called together, one waits for a service that is away. The other goes its way, and takes no
+/// slot.
 #[test]
-fn a_saga_that_waits_on_keeps_its_slot_free_though_another_call_of_it_is_answered() {
+fn a_parked_saga_stays_parked_when_another_call_of_it_is_answered() {
     let mut shell = Shell::of(Table::with_check(), &CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
     shell.submit(1);
     shell.write_all();
@@ -363,9 +367,9 @@ fn a_saga_that_waits_on_keeps_its_slot_free_though_another_call_of_it_is_answere
     assert!(shell.names().contains(&"Hold"));
 }
 
-/// The database refuses to have the second of three taken out of the line.
+/// The database refuses the claim of the second of three sagas.
 #[test]
-fn only_the_saga_that_the_database_refuses_waits_on() {
+fn a_refused_claim_delays_only_its_own_saga() {
     let mut shell = Shell::with(&CoreConfig { in_flight_max: 3, ..CoreConfig::default() });
     shell.line.last = Ticket(3);
     shell.step([Input::LineBegun]);

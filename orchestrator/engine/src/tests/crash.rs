@@ -69,7 +69,7 @@ fn an_ended_saga_resumes_to_its_end() {
     }
 }
 
-/// A wake repeats the calls in flight. An answer does not, because its stage is under way.
+/// A wake repeats the calls in flight. An answer does not, because its stage has already begun.
 #[test]
 fn calls_are_repeated_by_resume_and_wake_only() {
     let def = sample();
@@ -94,7 +94,7 @@ fn calls_are_repeated_by_resume_and_wake_only() {
 /// Calls of actions that can be undone go ahead of the log. Compensations, the steps after the pivot, and a pivot
 /// without a compensation wait for the log.
 #[test]
-fn only_what_can_be_undone_goes_ahead() {
+fn only_compensatable_calls_go_ahead_of_the_log() {
     #[track_caller]
     fn check(script: &str, ahead: &[&str], waiting: &[&str]) {
         let def = sample();
@@ -128,7 +128,7 @@ fn only_what_can_be_undone_goes_ahead() {
 
 /// A process dies whose calls went ahead of its log. An adopter that starts the compensation undoes them all.
 #[test]
-fn what_may_have_gone_ahead_is_undone() {
+fn calls_that_may_have_gone_ahead_are_undone() {
     let def = sample();
     let names = ["reserve_courses", "hold_seats", "create_enrollments", "commit_enrollments", "notify"];
     let mut adopted = World::replay(&def, vec![Recorded::first(0, def.admit(names, 0))]);
@@ -160,7 +160,7 @@ fn cancelled_behind(def: &Definition) -> World<'_> {
 }
 
 #[test]
-fn a_pivot_that_can_be_asked_about_goes_ahead() {
+fn a_pivot_with_a_compensation_goes_ahead() {
     let def = asked();
     let mut world = World::admit(&def, NAMES);
     for _ in 0..4 {
@@ -215,7 +215,7 @@ fn a_reverted_compensation_is_not_started_again() {
 /// A call of the pivot may be under way, or wait for its service, when an operator finds that the pivot has not
 /// happened. So the pivot is undone before any other step.
 #[test]
-fn what_was_found_of_the_pivot_is_asked_about_first() {
+fn the_pivot_is_withdrawn_first_after_a_resolution() {
     let def = asked();
     let found = |script: &str| {
         let mut world = World::admit(&def, NAMES);
@@ -248,7 +248,7 @@ fn what_was_found_of_the_pivot_is_asked_about_first() {
 
 /// No operator may leave open whether the pivot has happened.
 #[test]
-fn the_question_is_not_skipped_nor_given_up() {
+fn the_compensation_of_the_pivot_is_not_skipped_nor_abandoned() {
     let def = asked();
     let mut world = cancelled_behind(&def);
     let pivot = || "commit_enrollments".to_owned();
@@ -308,7 +308,8 @@ fn a_withdrawal_on_an_operators_word_is_called_until_it_is_answered() {
     ];
     assert!(undone.iter().all(|part| history.contains(part)), "{history}");
     assert_eq!(history.matches("undo commit_enrollments unavailable!").count(), 7, "a person still has to look");
-    // It has happened after all, when the rest was undone already: that is for a person, and no end.
+    // The pivot has happened after all, when the other steps are already undone: the saga needs attention and does not
+    // end.
     let mut world = cancelled_behind(&def);
     let ask = |world: &World<'_>| {
         let is_it = |(step, direction, _): &(StepIndex, Direction, u32)| {
@@ -341,7 +342,7 @@ fn a_withdrawal_on_an_operators_word_is_called_until_it_is_answered() {
 
 /// In logs from before, the finding was kept as done, and nothing was called any more.
 #[test]
-fn an_old_finding_about_a_question_still_folds() {
+fn an_old_resolution_of_a_withdrawal_still_folds() {
     let def = asked();
     let mut world = cancelled_behind(&def);
     let ask = world.in_flight.iter().position(|(_, direction, _)| *direction == Direction::Compensation).unwrap();

@@ -1,4 +1,4 @@
-//! A set of definitions: each log with its own, and none that is not there.
+//! A set of definitions: each log folds with its own definition, and an unknown definition is an error.
 
 use super::{sample, step};
 use crate::*;
@@ -32,7 +32,7 @@ fn a_log_is_folded_with_the_definition_that_it_names() {
 }
 
 #[test]
-fn what_is_not_in_the_set_is_named() {
+fn a_definition_that_is_not_in_the_set_is_named() {
     let set = set();
     let mut log = vec![Recorded::first(0, sample().admit(["commit_enrollments"], 0))];
     let Event::Admitted { version, .. } = &mut log[0].event else { panic!("it was admitted") };

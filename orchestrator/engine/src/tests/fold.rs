@@ -1,4 +1,4 @@
-//! The table of the events that may follow each other, and the tables that are no definition.
+//! The table of the events that may follow each other, and invalid definitions.
 
 use super::world::run;
 use super::{sample, step, table};
@@ -122,7 +122,7 @@ fn every_pair_of_moment_and_event() {
 }
 
 #[test]
-fn logs_that_are_none() {
+fn invalid_logs_are_rejected() {
     #[track_caller]
     fn check(change: impl FnOnce(&mut Vec<Recorded>), expect: FoldError) {
         let def = sample();
@@ -181,7 +181,7 @@ fn a_state_of_another_definition_is_refused() {
 }
 
 #[test]
-fn tables_that_are_no_saga() {
+fn invalid_tables_are_rejected() {
     #[track_caller]
     fn check(change: impl FnOnce(&mut Vec<Step>), expect: DefinitionError) {
         let mut steps = table();

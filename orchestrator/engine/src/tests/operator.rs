@@ -131,7 +131,7 @@ fn before_the_pivot_a_cancel_is_the_safe_way() {
 }
 
 #[test]
-fn what_came_of_the_pivot_is_found_out_and_not_skipped() {
+fn the_pivot_is_resolved_and_not_skipped() {
     let def = sample();
     let mut world = World::admit(&def, ["commit_enrollments", "notify"]);
     world.answer(0, unavailable());
@@ -150,7 +150,7 @@ fn what_came_of_the_pivot_is_found_out_and_not_skipped() {
 }
 
 #[test]
-fn a_command_that_comes_again_changes_nothing_and_is_no_error() {
+fn a_repeated_command_changes_nothing_and_is_not_an_error() {
     let def = sample();
     let mut world = World::admit(&def, ["commit_enrollments", "notify"]);
     world.answer(0, CallAnswer::Done(String::new()));

@@ -41,7 +41,7 @@ fn definitions() -> impl Strategy<Value = Definition> {
     })
 }
 
-/// One thing that happens to the saga.
+/// An event of a random run.
 #[derive(Debug, Clone)]
 enum Happening {
     Done(usize),
@@ -148,7 +148,7 @@ fn intervene(world: &mut World<'_>, command: usize, step: usize) {
 fn crash(world: &mut World<'_>, lost: usize) {
     let mut log = std::mem::take(&mut world.log);
     log.truncate(log.len().saturating_sub(lost).max(world.durable));
-    // The end of a saga has one effect: its process forgets it.
+    // The end of a saga has one effect: the saga leaves memory.
     if lost > 0 && log.last().is_some_and(|last| last.event == Event::Finished) {
         log.pop();
     }

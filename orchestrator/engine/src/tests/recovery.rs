@@ -5,7 +5,7 @@ use super::world::run;
 use crate::*;
 
 #[test]
-fn what_can_be_read_is_resumed_and_the_rest_is_left() {
+fn readable_sagas_are_resumed_and_unreadable_ones_left_alone() {
     let def = sample();
     let log = run(&def, "notify=never").log;
     let row = |id: u32, definition: &str, version, log| Row { id, definition: definition.to_owned(), version, log };

@@ -106,7 +106,7 @@ fn attention_comes_with_failures_and_goes_with_success() {
 }
 
 #[test]
-fn a_turn_takes_attention_off_the_actions_it_gives_over() {
+fn a_compensation_clears_the_attention_of_its_actions() {
     let def = sample();
     let world = run(&def, "hold_seats=unimplemented,never undo:hold_seats=never");
     assert_eq!(world.state.cause(), Some(&Cause::DeadlinePassed));

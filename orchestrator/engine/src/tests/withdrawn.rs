@@ -128,7 +128,7 @@ fn an_adopter_may_withdraw_the_pivot() {
 }
 
 /// The withdrawal has failed once, and its service is not called any more. The operator's word undoes all else, and
-/// then nobody but an operator can end the saga.
+/// then only an operator can end the saga.
 #[test]
 fn a_saga_that_owes_only_its_withdrawal_can_be_abandoned() {
     let def = withdrawable();

@@ -154,7 +154,7 @@ fn a_saga_explained() {
 
 /// The text distinguishes a turn, a queue, a call, a pause and a breaker, where the owner of the saga has answered.
 #[test]
-fn what_a_saga_waits_for_is_told_apart() {
+fn the_waits_of_a_saga_are_distinguished() {
     let def = sample();
     let world = World::admit(&def, ["reserve_courses", "commit_enrollments"]);
     let explained = |wait: Wait, last_error: &str| {

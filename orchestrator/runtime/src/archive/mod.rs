@@ -1,16 +1,16 @@
-//! The archive: sagas whose log has left the database, in files that need no database to be read.
+//! The archive: sagas whose log has left the database, in files that can be read without a database.
 //!
 //! ```text
 //! DIR/2026-11-25/01a20394-7ebb-7176-8acb-23285aac80e3.jsonl      the day and the order in which they were written
-//!     one JSON object a line: a saga with its request and its whole log
+//!     one JSON object in each line: a saga with its request and its whole log
 //! ```
 //!
 //! | module | one job |
 //! |---|---|
-//! | `write` | a file that is there whole or not at all |
-//! | `read` | sagas of many files, each once; what is damaged is named and spoils nothing else |
+//! | `write` | writes a file completely or not at all |
+//! | `read` | reads the sagas of many files, each once; reports damaged lines and reads on |
 //!
-//! Promises: field names never change; a file never changes once it has its name. After a crash a saga can be in two
+//! Promises: field names never change. A file never changes after it has its name. After a crash a saga can be in two
 //! files, with the same log in both: readers take either.
 
 mod read;
@@ -30,10 +30,10 @@ use crate::store::SagaRow;
 pub use read::{Archive, Found, Problem};
 pub(crate) use write::write;
 
-/// How the names of files end.
+/// The extension of the files.
 const EXTENSION: &str = "jsonl";
 
-/// One line of a file. A field that this version does not know is passed over.
+/// One line of a file. Unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Line {
     saga_id: SagaId,

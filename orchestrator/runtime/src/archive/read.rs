@@ -1,6 +1,6 @@
 //! Reads the archive: the newest files first, each saga once.
 //!
-//! Blocking, for commands; one line at a time, so that the largest archive needs little memory.
+//! It blocks, because only commands use it. It reads one line at a time, so that a large archive needs little memory.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use matricula_core::SagaId;
 use super::{EXTENSION, Line};
 use crate::store::SagaRow;
 
-/// Longest line that is read: a saga that was retried for weeks is far below it.
+/// The longest line that is read. Even a saga that was retried for weeks is far below it.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
 /// The files of some folders.
@@ -23,7 +23,7 @@ pub struct Archive {
     files: Vec<PathBuf>,
     open: Option<Lines>,
     seen: HashSet<SagaId>,
-    /// Only lines with this text are looked at.
+    /// Only lines with this text are parsed.
     only: Option<String>,
 }
 
@@ -36,14 +36,14 @@ pub struct Found {
     pub file: PathBuf,
 }
 
-/// What can't be read.
+/// A file or a line that can't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The file, or the folder.
     pub file: PathBuf,
     /// The line, counted from 1; `None`: the file itself.
     pub line: Option<u64>,
-    /// What is wrong with it.
+    /// Why it can't be read.
     pub problem: String,
 }
 
@@ -64,18 +64,18 @@ impl Archive {
         for dir in dirs {
             collect(dir, &mut files).map_err(|error| Problem::of_file(dir, &error))?;
         }
-        // Their names grow with time, whichever folder they are in.
+        // Names are ordered by time, also across folders.
         files.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
         Ok(Self { files, open: None, seen: HashSet::new(), only: None })
     }
 
-    /// Looks for one saga alone, which is quicker: lines that don't name it are not even parsed.
+    /// Reads only this saga. This is quicker, because lines without its id are not parsed.
     pub fn only(mut self, saga: SagaId) -> Self {
         self.only = Some(format!("\"{saga}\""));
         self
     }
 
-    /// Looks for sagas whose ids begin so, which is as quick.
+    /// Reads only the sagas whose ids begin with `prefix`, which is as quick.
     pub fn only_beginning_with(mut self, prefix: &str) -> Self {
         self.only = Some(format!("\"{prefix}"));
         self
@@ -87,7 +87,7 @@ impl Archive {
     }
 }
 
-/// Sagas, those of the newest file first, and what can't be read in between.
+/// The sagas, those of the newest file first, and the problems in between.
 impl Iterator for Archive {
     type Item = Result<Found, Problem>;
 
@@ -106,7 +106,7 @@ impl Iterator for Archive {
                 None => self.open = None,
                 Some(Ok(found)) if !self.seen.insert(found.saga.id) => {}
                 Some(read) => {
-                    // A file that can't be read any further is left.
+                    // The rest of a file that can't be read any further is skipped.
                     if read.as_ref().is_err_and(|problem| problem.line.is_none()) {
                         self.open = None;
                     }

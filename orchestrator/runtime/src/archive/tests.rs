@@ -1,4 +1,4 @@
-//! Files of the archive: whole or not there, each saga once, and what is damaged spoils nothing else.
+//! Files of the archive: complete or not there, each saga once, and damage affects no other line.
 
 use std::fs;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ fn lines(count: usize) -> Vec<Line> {
     (0..count).map(|number| line(crate::new_saga_id(), &format!("k{number}"))).collect()
 }
 
-/// What an archive has: the keys of its sagas, in the order in which they are read, and what can't be read.
+/// The content of an archive: the keys of its sagas, in the order in which they are read, and the problems.
 fn read(archive: Archive) -> (Vec<String>, Vec<Problem>) {
     let (mut keys, mut problems) = (Vec::new(), Vec::new());
     for read in archive {
@@ -47,7 +47,7 @@ fn read(archive: Archive) -> (Vec<String>, Vec<Problem>) {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn written_sagas_are_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("new");
     let written = lines(3);
@@ -84,7 +84,7 @@ fn a_saga_of_two_files_is_read_once_and_the_newest_file_first() {
 }
 
 #[test]
-fn damage_is_named_and_spoils_nothing_else() {
+fn damage_is_reported_and_other_lines_are_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join(write(folder.path(), NOON, &lines(6)).expect("written"));
     let text = fs::read_to_string(&file).expect("text");
@@ -94,7 +94,7 @@ fn damage_is_named_and_spoils_nothing_else() {
     damaged[3][20] = 0xff;
     damaged[4].clear();
     fs::write(&file, damaged.join(&b'\n')).expect("written");
-    // What a crash has left, and what is none of ours.
+    // The temporary file of a crash, and a foreign file.
     fs::write(file.with_extension("tmp"), "{").expect("written");
     let (keys, problems) = read(Archive::open(&[folder.path().to_owned()]).expect("it opens"));
     assert_eq!(keys, ["k0", "k5"]);
@@ -108,7 +108,7 @@ fn damage_is_named_and_spoils_nothing_else() {
 }
 
 #[test]
-fn what_can_not_be_written_leaves_nothing() {
+fn a_failed_write_leaves_no_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let in_the_way = folder.path().join("file");
     fs::write(&in_the_way, "").expect("written");

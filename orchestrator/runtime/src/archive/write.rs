@@ -1,4 +1,4 @@
-//! Writes a file of the archive: under another name first, so that a crash leaves no half of one.
+//! Writes a file of the archive: under another name first, so that a crash leaves no incomplete file.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
@@ -8,7 +8,7 @@ use matricula_kit::time::UnixMs;
 
 use super::{EXTENSION, Line};
 
-/// Characters of a moment that are its day.
+/// The length of the day at the begin of a formatted time.
 const DAY_CHARS: usize = "2026-11-25".len();
 
 /// Writes lines to a new file below `dir` and returns its path from there. When it returns, the file is durable with
@@ -19,16 +19,17 @@ pub(crate) fn write(dir: &Path, now: UnixMs, lines: &[Line]) -> io::Result<Strin
     let folder = dir.join(day);
     let is_first = !dir.exists();
     std::fs::create_dir_all(&folder)?;
-    // A name of its own for every attempt: two instances that write the same sagas overwrite nothing of each other.
+    // Every attempt has its own name, so that two instances that write the same sagas do not overwrite each other's
+    // files.
     let id = uuid::Uuid::now_v7();
     let (temporary, name) = (folder.join(format!("{id}.tmp")), format!("{id}.{EXTENSION}"));
     let written = write_whole(&temporary, lines).and_then(|()| std::fs::rename(&temporary, folder.join(&name)));
     if let Err(error) = written {
-        // A full disk should not be fuller for it.
+        // After a failed write no file stays on the disk, which may be full.
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
     }
-    // The names, too: of the file in its folder, of the folder, and of what it is in.
+    // The names must be durable too: of the file, of its folder, and of the folder's parent.
     File::open(&folder)?.sync_all()?;
     File::open(dir)?.sync_all()?;
     if let Some(above) = dir.parent().filter(|above| is_first && !above.as_os_str().is_empty()) {

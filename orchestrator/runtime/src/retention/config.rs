@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// How late a call of a finished saga may take effect, in seconds: four hours. Services decide no call that is older
-/// than two, the clocks of two machines may differ by one, and one is left for what was being committed. See ADR 0010.
+/// than two hours, the clocks of two machines may differ by one hour, and a commit in progress may take one hour. See
+/// ADR 0010.
 const MARGIN_S: u64 = 4 * 60 * 60;
 const KEEP_S_MAX: u64 = 100 * 365 * 24 * 60 * 60;
 
@@ -15,17 +16,17 @@ const KEEP_S_MAX: u64 = 100 * 365 * 24 * 60 * 60;
 pub struct RetentionConfig {
     /// Whether finished sagas leave the database at all.
     pub enabled: bool,
-    /// How long a saga stays after its end, in seconds. Thirty days: as long as anybody asks how a registration went,
-    /// with every attempt at hand. Its answer stays for ever.
+    /// How long a saga stays after its end, in seconds. During thirty days people may want to see every attempt of a
+    /// registration. Its answer stays for ever.
     pub keep_finished_s: u64,
-    /// Shortest time that may be set there, in seconds: four hours, after which no call of a finished saga can take
-    /// effect any more, and its barrier rows are not needed. Less is for tests, in which no call is late.
+    /// The minimum of `keep_finished_s`, in seconds. After four hours no call of a finished saga can take effect any
+    /// more, so its barrier rows are not needed. Less is for tests, in which no call is late.
     pub margin_s: u64,
     /// Folder of the archive's files; empty: `archive` in the data folder.
     pub archive_dir: PathBuf,
-    /// Sagas in a file, and taken out at a time: a file of some megabytes, and work of a tenth of a second.
+    /// Sagas that are archived together, in one file: a file of a few megabytes, and 0.1 s of work.
     pub chunk: usize,
-    /// Time between two looks for what is old enough, in milliseconds.
+    /// Time between two searches for old sagas, in milliseconds.
     pub look_ms: u64,
 }
 
@@ -43,7 +44,7 @@ impl Default for RetentionConfig {
 }
 
 impl RetentionConfig {
-    /// What is out of bounds, as (setting, problem).
+    /// The settings that are out of bounds, as (setting, problem).
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let mut check = |good: bool, setting, bound: String| {
@@ -53,7 +54,7 @@ impl RetentionConfig {
         };
         let keep = format!("margin_s ({}) to {KEEP_S_MAX}", self.margin_s);
         check((self.margin_s..=KEEP_S_MAX).contains(&self.keep_finished_s), "keep_finished_s", keep);
-        // What one request to a service may name.
+        // The most sagas in one request to a service.
         check((1..=1_000).contains(&self.chunk), "chunk", "1 to 1000".to_owned());
         check((100..=86_400_000).contains(&self.look_ms), "look_ms", "100 to 86400000".to_owned());
         problems

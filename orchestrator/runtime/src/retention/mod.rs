@@ -1,14 +1,17 @@
-//! Takes sagas that ended long ago out of the hot tables, beside the work and never in its way.
+//! Moves sagas that ended long ago from the hot tables to the archive, in the background.
 //!
 //! ```text
-//! eldest instance, a chunk at a time, the oldest first:
-//!   what ended long ago ─► services forget its barrier rows ─► file: written, synced, named
-//!       ─► receipts: committed ─► every write under way has passed ─► rows and logs: removed
+//! eldest instance, one chunk after the other, the oldest sagas first:
+//!   sagas that ended long ago ─► services delete their barrier rows ─► file: written, synced, named
+//!       ─► receipts: committed ─► all writes in progress have ended ─► rows and logs: removed
 //! ```
 //!
-//! Promises: a crash between any two of these can archive a saga twice, and never lose one; services forget a saga only
-//! when no call of it can be decided any more; a saga that can't be read stays where it is and holds up no other; no
-//! more than a fifth of the time is worked. Why it is right is in ADR 0010.
+//! Promises (ADR 0010 has the proof):
+//!
+//! - A crash between two of these steps can archive a saga twice, but never lose one.
+//! - Services delete barrier rows only when no call of the saga can be decided any more.
+//! - An unreadable saga stays in the database, and delays no other saga.
+//! - The retention works at most a fifth of the time.
 
 mod config;
 #[cfg(test)]
@@ -33,41 +36,42 @@ use crate::store::{SagaRow, StoreError};
 
 pub use config::RetentionConfig;
 
-/// Sagas whose rows go in one transaction: some milliseconds, for which a writer on SQLite waits.
+/// The most sagas whose rows are removed in one transaction. It takes a few milliseconds, in which a writer on SQLite
+/// waits.
 const REMOVED_IN_COMMIT_MAX: usize = 200;
-/// Time to rest after a chunk, for each second of work: so at most a fifth of the time is worked.
+/// The rest after a chunk is this many times its duration, so that the retention works at most a fifth of the time.
 const REST_FACTOR: u32 = 4;
-/// Shortest rest, so that others get a turn however quick a chunk is.
+/// Shortest rest, so that other writers get their turn even after a quick chunk.
 const REST_MIN: Duration = Duration::from_millis(20);
-/// How long a service may take to forget sagas: that is quicker than a step's call, and nobody waits for it.
+/// Timeout of a service that deletes barrier rows.
 const FORGET_MAX: Duration = Duration::from_secs(5);
-/// Time between two counts of the hot rows: a count reads a whole index.
+/// Time between two counts of the hot rows, because a count scans a whole index.
 const COUNT_EVERY: Duration = Duration::from_secs(600);
 
-/// Takes finished sagas to the archive, for one instance.
+/// Moves finished sagas to the archive, for one instance.
 pub struct Retention<W: Workload> {
     runtime: Arc<Runtime<W>>,
     config: RetentionConfig,
     dir: PathBuf,
 }
 
-/// What one look came to.
+/// The result of one search for old sagas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Swept {
     /// Sagas that left the hot tables.
     archived: u64,
-    /// Old enough, but they can't be read here: they stay.
+    /// Sagas that are old enough but can't be read by this build: they stay.
     left: u64,
 }
 
-/// Why a look ended early. The next one begins again.
+/// Why a search ended early. The next one begins again.
 #[derive(Debug, thiserror::Error)]
 enum RetentionError {
-    #[error("{destination} does not forget the sagas: {error}")]
+    #[error("{destination} does not delete its barrier rows: {error}")]
     NotForgotten { destination: &'static str, error: CallError },
     #[error("the archive can't be written")]
     File(#[source] io::Error),
-    #[error("the writing of the archive has ended badly")]
+    #[error("the task that writes the archive has panicked")]
     Ended(#[from] tokio::task::JoinError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -79,7 +83,7 @@ impl From<DbError> for RetentionError {
     }
 }
 
-/// A chunk as it was read: what can leave, and how many must stay.
+/// A chunk as it was read: the sagas that can leave, and how many must stay.
 #[derive(Default)]
 struct Chunk {
     lines: Vec<Line>,
@@ -88,12 +92,12 @@ struct Chunk {
 }
 
 impl<W: Workload> Retention<W> {
-    /// Of a running orchestrator; `config` is checked, and `dir` is where files go.
+    /// For a running orchestrator. `config` is already checked, and `dir` is the folder of the archive.
     pub fn new(runtime: Arc<Runtime<W>>, config: RetentionConfig, dir: PathBuf) -> Self {
         Self { runtime, config, dir }
     }
 
-    /// Looks again and again until the shutdown. Where it is cut off nothing is lost.
+    /// Searches at intervals until the shutdown, which may interrupt it anywhere without a loss.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         if !self.config.enabled {
             tracing::info!("finished sagas stay in the database: the retention is switched off");
@@ -106,13 +110,13 @@ impl<W: Workload> Retention<W> {
                 match self.run_once(self.runtime.now()).await {
                     Ok(None) => continue,
                     Ok(Some(swept)) => metrics::gauge!("matricula_retention_unreadable").set(swept.left as f64),
-                    // The lease says so, too, and ends the process.
+                    // The renewal of the lease detects this too, and ends the process.
                     Err(RetentionError::Store(StoreError::Fenced)) => std::future::pending::<()>().await,
                     Err(error) => {
                         metrics::counter!("matricula_retention_failures_total").increment(1);
                         tracing::warn!(
                             error = telemetry::chain(&error),
-                            "finished sagas could not leave; trying again"
+                            "finished sagas could not be archived; trying again"
                         );
                     }
                 }
@@ -127,7 +131,7 @@ impl<W: Workload> Retention<W> {
         shutdown.run_until_cancelled(looking).await;
     }
 
-    /// Takes out all that ended long enough before `now`; `None` where another instance does it.
+    /// Archives all sagas that ended long enough before `now`; `None` if another instance does it.
     async fn run_once(&self, now: UnixMs) -> Result<Option<Swept>, RetentionError> {
         let (store, instance) = (self.runtime.store(), self.runtime.instance());
         if !store.is_eldest(instance).await? {
@@ -149,7 +153,7 @@ impl<W: Workload> Retention<W> {
             tokio::time::sleep((started.elapsed() * REST_FACTOR).max(REST_MIN)).await;
         }
         if swept.archived > 0 {
-            tracing::info!(sagas = swept.archived, "finished sagas have gone to the archive");
+            tracing::info!(sagas = swept.archived, "finished sagas were moved to the archive");
         }
         if swept.left > 0 {
             tracing::warn!(sagas = swept.left, "finished sagas can't be read here, and stay in the database");
@@ -178,7 +182,7 @@ impl<W: Workload> Retention<W> {
         let state = self.runtime.replayed(row)?;
         let log: &[Recorded] = row.log.as_ref().map_err(Clone::clone)?;
         if !state.phase().is_finished() {
-            return Err("its row says that it is finished, and its log does not".to_owned());
+            return Err("its row is finished, but its log is not".to_owned());
         }
         let request: W::Request = serde_json::from_str(&row.request).map_err(|error| error.to_string())?;
         let receipt = self.runtime.workload().receipt(&request, &state, log)?;
@@ -186,7 +190,7 @@ impl<W: Workload> Retention<W> {
         Ok((line, receipt))
     }
 
-    /// Takes a chunk out, step by step; returns how many sagas have left.
+    /// Archives a chunk, step by step; returns how many sagas have left the database.
     async fn take_out(&self, chunk: Chunk, now: UnixMs) -> Result<u64, RetentionError> {
         let Chunk { lines, receipts, .. } = chunk;
         if lines.is_empty() {
@@ -208,7 +212,8 @@ impl<W: Workload> Retention<W> {
         Ok(removed)
     }
 
-    /// Has every service forget sagas. A service that is away keeps them in the database until it is back.
+    /// Makes every service delete its barrier rows of these sagas. While a service is away, the sagas stay in the
+    /// database.
     async fn forget(&self, sagas: &[SagaId]) -> Result<(), RetentionError> {
         for destination in self.runtime.workload().definitions().destinations() {
             let forgetting = self.runtime.workload().forget(destination, sagas);

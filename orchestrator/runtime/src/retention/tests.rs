@@ -1,4 +1,5 @@
-//! The way of sagas to the archive, on both databases: where it is cut off, where two do it, where something is away.
+//! The retention on both databases: when it is interrupted, when two instances do it, when a service or the disk is
+//! away.
 
 mod world;
 
@@ -13,7 +14,7 @@ use crate::archive::Archive;
 use crate::{SagaFilter, SubmitError, Submitted};
 use world::{DAY_MS, PATIENCE, Services, System};
 
-/// The first instance counts as ended. `MIN` of bytes came with PostgreSQL 18.
+/// Marks the first instance as dead. PostgreSQL has `MIN` of bytes since version 18.
 const END_FIRST: &str = "UPDATE instances SET dead = 1 \
      WHERE instance_id = (SELECT instance_id FROM instances ORDER BY instance_id LIMIT 1)";
 
@@ -29,7 +30,7 @@ fn swept(archived: u64, left: u64) -> Option<Swept> {
 }
 
 #[tokio::test]
-async fn what_ended_long_ago_leaves_and_its_key_stays_taken() {
+async fn old_finished_sagas_leave_and_their_keys_stay_taken() {
     for backend in BACKENDS {
         let system = System::new(backend).await;
         let mut ids = system.finish_all(0..30).await;
@@ -63,7 +64,7 @@ async fn what_ended_long_ago_leaves_and_its_key_stays_taken() {
         let other = system.submit(key, "another").await;
         assert_eq!(other, Err(SubmitError::KeyReused { existing: ids[3] }), "{backend:?}");
 
-        // A page of both, newest first; each page goes on where the one before has ended.
+        // Pages with sagas of both kinds, the newest first; each page begins where the one before has ended.
         let mut listed = Vec::new();
         let mut filter = SagaFilter { archived: true, limit: 4, ..SagaFilter::default() };
         loop {
@@ -90,7 +91,7 @@ fn hot() -> SagaFilter {
 
 /// Cut off after the file, and after the receipts: what comes next is done again, and nothing is lost or doubled.
 #[tokio::test]
-async fn where_it_is_cut_off_it_goes_on() {
+async fn an_interrupted_retention_goes_on() {
     for backend in BACKENDS {
         let system = System::new(backend).await;
         let mut ids = system.finish_all(0..10).await;
@@ -109,7 +110,7 @@ async fn where_it_is_cut_off_it_goes_on() {
         store.keep_receipts(system.runtime.instance(), &file, &after_receipts.receipts).await.unwrap();
         store.keep_receipts(system.runtime.instance(), "another", &after_receipts.receipts).await.unwrap();
         assert_eq!(system.rows().await, (10, 10, 6), "{backend:?}");
-        // In both places: shown once, with its log; its key is taken once.
+        // The saga is in both places: it is shown once, with its log, and its key has one saga.
         let listed = store.list(SagaFilter { archived: true, limit: 100, ..hot() }).await.unwrap();
         assert_eq!(listed.len(), 10, "{backend:?}");
         assert!(listed.iter().all(|row| row.log.is_ok()), "{backend:?}");
@@ -160,7 +161,7 @@ async fn nothing_leaves_while_a_service_or_the_disk_is_away() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_read_stays_and_holds_up_no_other() {
+async fn an_unreadable_saga_stays_and_delays_no_other() {
     for backend in BACKENDS {
         let system = System::new(backend).await;
         system.finish_all(0..9).await;
@@ -179,7 +180,7 @@ async fn what_can_not_be_read_stays_and_holds_up_no_other() {
     }
 }
 
-/// After an upgrade the sagas of both versions leave, and every service of either version forgets them.
+/// After an upgrade the sagas of both versions leave, and all services of both versions delete their barrier rows.
 #[tokio::test]
 async fn sagas_of_an_earlier_version_leave_too() {
     for backend in BACKENDS {
@@ -202,9 +203,9 @@ async fn sagas_of_an_earlier_version_leave_too() {
     }
 }
 
-/// The eldest does it; when it has died, the next.
+/// The eldest instance does it; after its death the next one.
 #[tokio::test]
-async fn one_of_two_replicas_does_it() {
+async fn only_the_eldest_instance_archives() {
     let first = System::new(Backend::Postgres).await;
     let url = first.test.as_ref().unwrap().url.clone();
     let database = Database::open(&url).await.unwrap();
@@ -218,7 +219,7 @@ async fn one_of_two_replicas_does_it() {
     assert_eq!(archived(second.dir.path()).len(), 12);
     let fenced = first.runtime.store().remove(first.runtime.instance(), &[]).await;
     assert!(matches!(fenced, Err(StoreError::Fenced)), "one that was given up removes nothing: {fenced:?}");
-    // Two do it at the same time when each believes itself the eldest.
+    // Two instances may do it at the same time.
     let third =
         System::on(Database::open(&url).await.unwrap(), first.services.clone(), tempfile::tempdir().unwrap()).await;
     let ids = second.finish_all(20..40).await;
@@ -232,7 +233,7 @@ async fn one_of_two_replicas_does_it() {
     drop(first.crash().await);
 }
 
-/// A key that comes back at the very moment at which its saga leaves is the same saga, at every replica.
+/// A key that is submitted again while its saga leaves gets the same saga, at every instance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_comes_back_while_its_saga_leaves_has_one_saga() {
     for backend in BACKENDS {
@@ -263,9 +264,9 @@ async fn a_key_that_comes_back_while_its_saga_leaves_has_one_saga() {
     }
 }
 
-/// Receipts are seen by whoever writes after them: a write that began before is waited for.
+/// Later writes see the receipts; the retention waits for earlier ones.
 #[tokio::test]
-async fn a_write_under_way_is_waited_for_before_rows_go() {
+async fn rows_are_removed_only_after_the_writes_in_progress() {
     const WAITING: &str = "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE datname = current_database() \
                            AND wait_event_type = 'Lock'";
     let system = System::new(Backend::Postgres).await;
@@ -285,13 +286,13 @@ async fn a_write_under_way_is_waited_for_before_rows_go() {
 }
 
 #[tokio::test]
-async fn instances_that_nothing_refers_to_are_taken_away() {
+async fn dead_instances_without_sagas_are_deleted() {
     for backend in BACKENDS {
         let system = System::new(backend).await;
         system.run("INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ('0', 0, 5, 1), ('1', 0, 5, 1), ('2', 0, 50, 1)").await;
         system.services.is_held.send_replace(true);
         system.submit("k", "deed").await.unwrap();
-        // Nobody knows how to drive it, so nobody takes it over.
+        // No instance has its definition, so no instance adopts it.
         system.run("UPDATE sagas SET owner = '1', version = 9").await;
         assert_eq!(system.runtime.store().sweep_instances(UnixMs(10)).await.unwrap(), 1, "{backend:?}");
         assert_eq!(system.number("SELECT COUNT(*) AS n FROM instances").await, 3, "{backend:?}");

@@ -1,7 +1,7 @@
-//! The way of finished sagas out of the hot tables: which are old enough, their receipts, their removal.
+//! The move of finished sagas out of the hot tables: which are old enough, their receipts, their removal.
 //!
-//! A saga's receipt is committed before its row is removed, and between the two every write passes that had begun
-//! before: so an admission always sees the key in one of the two places, and a key never has a second saga. See ADR
+//! The receipt of a saga is committed before its row is removed, and between the two, all writes that had begun earlier
+//! end. So an admission always finds the key in one of the two tables, and a key never gets a second saga. See ADR
 //! 0010.
 
 use matricula_core::SagaId;
@@ -10,8 +10,8 @@ use matricula_kit::time::UnixMs;
 
 use super::{InstanceId, SagaStore, StoreError, id_rows, readable_ids};
 
-/// By id, so that it goes along the primary key from its old end, where nothing else is left: a saga that has ended
-/// long ago was made long ago, and its id begins with the time at which it was made.
+/// Along the primary key, from the oldest id: a saga that ended long ago was created long ago, and its id begins with
+/// the time of its creation. Few other sagas are that old.
 const DUE: &str = "SELECT s.saga_id FROM sagas s WHERE s.saga_id > $1 AND s.saga_id < $2 AND s.finished = 1 \
      AND s.updated_at <= $3 ORDER BY s.saga_id LIMIT $4";
 const KEEP: &str = "INSERT INTO receipts (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
@@ -28,7 +28,7 @@ const LIVING: &str = "SELECT instance_id FROM instances WHERE dead = 0 ORDER BY 
 const ELDEST: &str =
     "SELECT instance_id FROM instances WHERE dead = 0 AND lease_until > {now_ms} ORDER BY instance_id LIMIT 1";
 const PASS: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 {for_update}";
-/// Of dead instances, those that no saga waits to be taken over from.
+/// Dead instances without sagas to adopt.
 const SWEEP_INSTANCES: &str = "DELETE FROM instances WHERE dead = 1 AND lease_until < $1 AND NOT EXISTS \
      (SELECT 1 FROM sagas s WHERE s.finished = 0 AND s.queued = 0 AND s.owner = instances.instance_id)";
 
@@ -39,23 +39,23 @@ const COUNT: &str = "SELECT count(*) AS sagas FROM sagas";
 /// Finished sagas that are old enough for the archive.
 #[derive(Debug)]
 pub(crate) struct Due {
-    /// Those whose id can be read, oldest first.
+    /// The sagas with a readable id, the oldest first.
     pub sagas: Vec<SagaId>,
-    /// How many have an id that is no UUID: they stay.
+    /// How many have an id that is not a UUID: they stay.
     pub without_id: u64,
-    /// The id of the last one, as it is stored; `None` when there is none.
+    /// The id of the last saga, as it is stored; `None` without a saga.
     pub last: Option<String>,
 }
 
 impl SagaStore {
-    /// Whether this is the longest-living instance of those that live: it does what one does for all. Two may think so
-    /// for a moment; what they do is right then, too, and only done twice.
+    /// Whether this is the eldest living instance, which does the work that only one instance has to do. For a moment
+    /// two instances may do it. The result is still right.
     pub(crate) async fn is_eldest(&self, instance: &InstanceId) -> Result<bool, DbError> {
         let rows = self.database.fetch(ELDEST, Args::new()).await?;
         Ok(rows.first().map(|row| row.id("instance_id")).transpose()?.is_some_and(|id| id == instance.as_str()))
     }
 
-    /// At most `limit` sagas that had ended by `ended_by`, oldest first; only those after this one.
+    /// At most `limit` sagas with a later id than `after` that had ended by `ended_by`, the oldest first.
     pub(crate) async fn due(&self, after: &str, ended_by: UnixMs, limit: i64) -> Result<Due, DbError> {
         let args = Args::new().id(after).id(first_id_after(ended_by)).int(ended_by.0).int(limit);
         let rows = self.database.fetch(DUE, args).await?;
@@ -79,8 +79,8 @@ impl SagaStore {
         Ok(tx.commit().await?)
     }
 
-    /// Waits until every write of a living instance that is under way now has ended. Each is waited for by itself, so
-    /// that none is held up by another. Where one process has the file, writes come one after the other anyway.
+    /// Waits until every write in progress of every living instance has ended. It locks one instance after the other,
+    /// so that no instance waits for another one. On SQLite writes are sequential anyway.
     pub(crate) async fn pass_writes(&self) -> Result<(), DbError> {
         if !self.database.is_shared() {
             return Ok(());
@@ -101,7 +101,7 @@ impl SagaStore {
         Ok(removed)
     }
 
-    /// Takes away instances that ended before this moment and that nothing refers to; returns how many.
+    /// Deletes dead instances without unfinished sagas whose lease ended before this time; returns how many.
     pub(crate) async fn sweep_instances(&self, ended_by: UnixMs) -> Result<u64, DbError> {
         self.execute(SWEEP_INSTANCES, Args::new().int(ended_by.0)).await
     }
@@ -112,14 +112,14 @@ impl SagaStore {
         Ok(rows.first().map(|row| row.int("updated_at")).transpose()?.map(UnixMs))
     }
 
-    /// Sagas in the hot tables. Reads one index from end to end: not often.
+    /// The number of sagas in the hot tables. It scans a whole index, so it must not run often.
     pub(crate) async fn count(&self) -> Result<i64, DbError> {
         let rows = self.database.fetch(COUNT, Args::new()).await?;
         rows.first().map_or(Ok(0), |row| row.int("sagas"))
     }
 }
 
-/// The lowest id that a saga made after this moment can have: UUIDv7 begin with their time.
+/// The lowest id of a saga that is created after this time: a UUIDv7 begins with its time.
 fn first_id_after(moment: UnixMs) -> String {
     let ms = u64::try_from(moment.0.saturating_add(1)).unwrap_or_default() & 0xffff_ffff_ffff;
     format!("{:08x}-{:04x}-0000-0000-000000000000", ms >> 16, ms & 0xffff)
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_told_apart_by_their_time() {
+    fn the_first_id_after_a_time_separates_older_and_newer_ids() {
         let before = matricula_kit::time::now();
         let saga = crate::new_saga_id();
         let after = matricula_kit::time::now();

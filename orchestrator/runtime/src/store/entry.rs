@@ -1,15 +1,16 @@
 //! An entry of the log: the events of one append.
 //!
-//! | where it is | of | form |
+//! | where it is stored | events | form |
 //! |---|---|---|
-//! | in the row of its saga, in the column `log` | the first events of a saga | its sequence and its JSON, packed, behind the entries before it |
-//! | in a row of `saga_events` | later events | its JSON, packed |
-//! | in a row of `saga_events` | all events, as long as a replica of an earlier build may read them | its JSON |
+//! | in the row of its saga, in the column `log` | the first ones of a saga | its sequence and its packed JSON, after the earlier entries |
+//! | in a row of `saga_events` | later ones | its packed JSON |
+//! | in a row of `saga_events` | all, as long as an instance of an earlier build may read them | its JSON |
 //!
-//! There is an entry for each append, and not for each event, because entries are what it costs; and one in the row of
-//! its saga, which an append changes anyway, costs least. A row of `saga_events` has the sequence and the time of its
-//! first event. In JSON, several events are an array of (time, event) pairs, with sequences that follow the first
-//! without a gap. One event is an object in `saga_events`, where its time has a column, and an array elsewhere.
+//! There is one entry for each append, not for each event, because the cost depends on the number of entries. An entry
+//! in the row of its saga costs least, because an append changes that row anyway. A row of `saga_events` has the
+//! sequence and the time of its first event. In JSON, several events are an array of (time, event) pairs, with
+//! sequences that follow the first one without a gap. A single event is an object in `saga_events`, where its time has
+//! a column, and such an array in the row of its saga.
 
 use matricula_core::SagaId;
 use matricula_engine::{Event, Recorded};
@@ -17,8 +18,8 @@ use matricula_kit::database::{DbError, Row};
 
 use super::packed::{PACKED, number, pack, push_number, unpack};
 
-/// Events up to this one are in the row of their saga. Most sagas have fewer than 12. A saga that retries for hours has hundreds, and
-/// each append would write all of them again.
+/// Events up to this sequence are in the row of their saga. Most sagas have fewer than 12 events. A saga that retries
+/// for hours has hundreds, and each append would write all of them again.
 const IN_ROW_MAX: u64 = 16;
 
 /// Whether these events belong into the row of their saga.
@@ -26,7 +27,7 @@ pub(super) fn is_in_row(events: &[Recorded]) -> bool {
     events.last().is_some_and(|last| last.sequence <= IN_ROW_MAX)
 }
 
-/// These events as an entry in the row of their saga.
+/// Writes these events as an entry in the row of their saga.
 pub(super) fn entry_in_row(saga: SagaId, events: &[Recorded]) -> Result<String, DbError> {
     let json = pairs(events).map_err(|error| unwritable(saga, &error))?;
     let mut entry = String::with_capacity(json.len() / 4 + 16);
@@ -36,7 +37,7 @@ pub(super) fn entry_in_row(saga: SagaId, events: &[Recorded]) -> Result<String, 
     Ok(entry)
 }
 
-/// The text of these events as a row of `saga_events`.
+/// Writes these events as the text of a row of `saga_events`.
 pub(super) fn entry_text(saga: SagaId, events: &[Recorded], is_packed: bool) -> Result<String, DbError> {
     let json = match events {
         [one] => serde_json::to_string(&one.event),
@@ -61,7 +62,7 @@ fn unwritable(saga: SagaId, error: &serde_json::Error) -> DbError {
     DbError::corrupt(format!("events of saga {saga}: {error}"))
 }
 
-/// When a saga was made, by its id: UUIDv7 begin with their time. Of another id it is any number.
+/// When a saga was created, by its id: a UUIDv7 begins with its time. For another kind of id the number means nothing.
 fn made_at_ms(saga: SagaId) -> i64 {
     (saga.as_u128() >> 80) as i64
 }
@@ -81,7 +82,7 @@ pub(super) fn events_in_row(saga: SagaId, log: &str) -> Result<Vec<Recorded>, St
     Ok(events)
 }
 
-/// The events of a row of `saga_events`; what can't be read is told, not thrown: one bad saga must not hide the others.
+/// The events of a row of `saga_events`; or why they can't be read, so that one bad saga does not hide the others.
 pub(super) fn entries(row: &Row) -> Result<Vec<Recorded>, String> {
     let first = row.int("sequence").map_err(|error| error.to_string())?;
     let first = u64::try_from(first).map_err(|_| format!("event {first}"))?;
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_events_are_read() {
         let adopted = |by: &str| Event::Adopted { by: by.to_owned() };
         let events = [recorded(4, adopted("a")), recorded(5, adopted("b")), recorded(6, adopted("c"))];
         for count in 1..=events.len() {

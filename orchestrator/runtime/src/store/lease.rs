@@ -1,9 +1,9 @@
-//! Instances and their leases, by the database's clock: who lives, and whose sagas are to be adopted.
+//! Instances and their leases, by the database's clock: which instances live, and which sagas can be adopted.
 //!
-//! A lease that has lapsed is not yet an end: the end is the mark `dead`, set in a transaction of its own by whoever
-//! sees the lapse. Every commit of an instance reads its own row with a lock that the mark has to wait for, so after
-//! the mark nothing of it can be committed any more, and its sagas can be given away. An instance that comes back
-//! before anybody has marked it goes on: a database that was away, or a machine that slept, ends nobody.
+//! A lapsed lease alone does not end an instance. An instance ends when another one, which has seen the lapse, marks it
+//! `dead` in a transaction of its own. Every commit of an instance locks its row in `instances`, and the mark has to
+//! wait for that lock. So after the mark the instance can commit nothing, and its sagas can be adopted. An instance
+//! that renews before it is marked goes on: an outage of the database, or a machine that slept, ends no instance.
 
 use matricula_core::SagaId;
 use matricula_kit::database::{Args, DbError, Rows};
@@ -15,8 +15,8 @@ const REGISTER: &str = "INSERT INTO instances (instance_id, started_at, lease_un
 const RENEW: &str = "UPDATE instances SET lease_until = {now_ms} + $2 WHERE instance_id = $1 AND dead = 0 \
      RETURNING lease_until - $2 AS now_ms";
 const RELEASE: &str = "UPDATE instances SET dead = 1 WHERE instance_id = $1";
-/// Only by an instance that holds a lease: a machine that was asleep finds all others lapsed when it wakes, though it
-/// was away and not they.
+/// Only an instance with a valid lease may mark others. A machine that wakes after a sleep sees all other leases as
+/// lapsed, although only its own process was away.
 const MARK_LAPSED: &str = "UPDATE instances SET dead = 1 \
      WHERE dead = 0 AND lease_until < {now_ms} AND instance_id <> $1 AND EXISTS \
      (SELECT 1 FROM instances me WHERE me.instance_id = $1 AND me.dead = 0 AND me.lease_until >= {now_ms})";
@@ -36,8 +36,8 @@ macro_rules! is_known {
     };
 }
 
-/// Found first and ordered then: a server that wants the first few in order would else go through all sagas that there
-/// ever were, oldest first, to find none.
+/// The sagas are found first and sorted then. Otherwise PostgreSQL might scan all sagas in the order of their ids, to
+/// find the first few, or none.
 const ADOPTABLE: &str = concat!(
     "WITH ownerless AS MATERIALIZED (SELECT s.saga_id FROM sagas s WHERE ",
     is_known!(),
@@ -45,9 +45,8 @@ const ADOPTABLE: &str = concat!(
     ownerless!(),
     ") SELECT saga_id FROM ownerless ORDER BY saga_id LIMIT $1"
 );
-/// In the order of ids: two instances that adopt the same sagas wait for each other, and never in a circle. A cross
-/// join, because SQLite keeps its order: it would else go through all that the dead instance has left, for each chunk,
-/// and read the list of the chunk anew for every one.
+/// The sagas are locked in the order of their ids, so that two instances that adopt the same sagas do not deadlock.
+/// SQLite keeps the order of a cross join. Otherwise it would scan all sagas of the dead instance for each chunk.
 const ADOPT: &str = concat!(
     "UPDATE sagas SET owner = $1 WHERE saga_id IN (SELECT s.saga_id FROM {rows} \
      CROSS JOIN sagas s WHERE s.saga_id = r.saga_id AND ",
@@ -66,20 +65,20 @@ const FLAG_UNKNOWN: &str = concat!(
 );
 
 impl SagaStore {
-    /// Enters a new instance; returns the time by the database's clock.
+    /// Registers a new instance; returns the time by the database's clock.
     pub async fn register(&self, instance: &InstanceId, lease_ttl_ms: i64) -> Result<i64, DbError> {
         let mut tx = self.database.write().await?;
         let rows = tx.fetch(REGISTER, Args::new().id(instance.as_str()).int(lease_ttl_ms)).await?;
-        let now_ms = rows.first().ok_or_else(|| DbError::corrupt("no instance was entered"))?.int("now_ms")?;
+        let now_ms = rows.first().ok_or_else(|| DbError::corrupt("no instance was registered"))?.int("now_ms")?;
         if !self.database.is_shared() {
-            // This process holds the file's lock, so whoever had it before is gone.
+            // This process holds the lock of the SQLite file, so all earlier instances have ended.
             tx.execute(MARK_OTHERS, Args::new().id(instance.as_str())).await?;
         }
         tx.commit().await?;
         Ok(now_ms)
     }
 
-    /// Prolongs the lease from now on; returns the time by the database's clock.
+    /// Renews the lease from now on; returns the time by the database's clock.
     pub async fn renew(&self, instance: &InstanceId, lease_ttl_ms: i64) -> Result<i64, StoreError> {
         let mut tx = self.database.write().await?;
         let renewed = tx.queue(RENEW, Args::new().id(instance.as_str()).int(lease_ttl_ms));
@@ -87,8 +86,8 @@ impl SagaStore {
         Ok(rows.first().ok_or(StoreError::Fenced)?.int("now_ms")?)
     }
 
-    /// Marks the other instances whose lease has lapsed, and returns whether any other is left. May wait for one that
-    /// is in the middle of a commit.
+    /// Marks the other instances whose lease has lapsed, and returns whether other instances live. May wait for a
+    /// commit of a lapsed instance.
     pub async fn mark_lapsed(&self, instance: &InstanceId) -> Result<bool, DbError> {
         let mut tx = self.database.write().await?;
         tx.send(MARK_LAPSED, Args::new().id(instance.as_str()));
@@ -101,7 +100,7 @@ impl SagaStore {
         Ok(!answers.rows(others).is_empty())
     }
 
-    /// Ends the instance of its own accord, so that others need not wait for its lease.
+    /// Marks this instance as dead at its shutdown, so that others can adopt its sagas before the lease lapses.
     pub async fn release(&self, instance: &InstanceId) -> Result<(), DbError> {
         self.execute(RELEASE, Args::new().id(instance.as_str())).await.map(drop)
     }
@@ -112,8 +111,8 @@ impl SagaStore {
         readable_ids(&self.database.fetch(ADOPTABLE, args).await?)
     }
 
-    /// Takes over those of these sagas whose instance is dead, and returns them. Sagas that another instance took in
-    /// between are left out. After an error, the same call again returns what the first one took.
+    /// Adopts those of these sagas whose instance is dead, and returns them. Sagas that another instance has adopted
+    /// meanwhile are left out. After an error, a repeated call returns the sagas that the first one has adopted.
     pub async fn adopt(&self, instance: &InstanceId, ids: &[SagaId]) -> Result<Vec<SagaRow>, StoreError> {
         let mut tx = self.begin_fenced(instance).await?;
         tx.execute(ADOPT, Args::new().id(instance.as_str()).rows(id_rows(ids))).await?;
@@ -123,20 +122,20 @@ impl SagaStore {
         Ok(sagas)
     }
 
-    /// Marks sagas of this instance that it can't drive: a person must look.
+    /// Marks sagas of this instance that it can't drive as needing attention.
     pub async fn flag(&self, instance: &InstanceId, ids: &[SagaId]) -> Result<(), DbError> {
         self.execute(FLAG, Args::new().id(instance.as_str()).rows(id_rows(ids))).await.map(drop)
     }
 
-    /// Marks the unfinished sagas of dead instances that are of none of these definitions, and returns how many there
-    /// are that were not marked before. An instance that knows their definition adopts them, and its next event takes
-    /// the mark away.
+    /// Marks the unfinished sagas of dead instances that have none of these definitions as needing attention. Returns
+    /// how many were not marked before. An instance that has their definition adopts them, and their next event removes
+    /// the mark.
     pub async fn flag_unknown(&self, definitions: &[(&str, u32)]) -> Result<u64, DbError> {
         self.execute(FLAG_UNKNOWN, Args::from(definition_rows(definitions))).await
     }
 }
 
-/// Definitions by name and version.
+/// The definitions as rows of a statement.
 fn definition_rows(definitions: &[(&str, u32)]) -> Rows {
     Rows::new()
         .text("definition", definitions.iter().map(|(name, _)| name))

@@ -1,8 +1,8 @@
 //! The waiting line: its state, the sagas in it, and the door.
 //!
-//! Promises: the state is read before the sagas, so that all that were queued by then are among them. Of the tables that
-//! only grow, all rows but the last are swept; every change of the door stays. A row that no instance can drive is taken
-//! out of the line by the first that reads it.
+//! Promises: the state is read before the sagas, so all sagas that were queued at that time are read. The tables of
+//! tickets, turns and bounds only need their last rows; earlier ones are swept. All changes of the door are kept. The
+//! first instance that reads a queued saga without a readable id takes it out of the line.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use super::peer::{CHANNEL, PeerMessage};
 use super::{InstanceId, SagaStore, readable_id};
 use crate::workflow::Carried;
 
-/// The ticket of the first that is queued. It is behind that of the last claim: the database would else go through all
-/// that were queued before.
+/// The ticket of the first queued saga. The search begins after the last stored turn; otherwise the database would scan
+/// the index entries of all earlier sagas.
 macro_rules! first_queued {
     () => {
         "(SELECT q.ticket FROM sagas q WHERE q.queued = 1 AND q.ticket > \
@@ -25,8 +25,8 @@ macro_rules! first_queued {
     };
 }
 
-/// The ticket up to which all have had their turn: all before the first that is queued; when none is queued, all. It
-/// only grows, because new ones are queued behind all that have a ticket.
+/// The served ticket, up to which all sagas have had their turn: the one before the first queued saga, or the last one
+/// if no saga is queued. It only grows, because new sagas get later tickets.
 macro_rules! served {
     () => {
         concat!(
@@ -37,16 +37,15 @@ macro_rules! served {
     };
 }
 
-/// What the door lets through.
+/// The state of the door.
 macro_rules! door_state {
     () => {
         "COALESCE((SELECT d.state FROM door d ORDER BY d.number DESC LIMIT 1), 'open')"
     };
 }
 
-/// The least bound that other instances than `$1` have noted. A bound that was not noted anew for a second is none: its
-/// instance has ended or was stopped, and others do not wait for it. One of the future is none either: the clock was set
-/// back.
+/// The least bound that living instances except `$1` have stored. A bound that is older than a second does not count,
+/// because its instance has ended or is suspended. A bound of the future does not count either: the clock was set back.
 macro_rules! others_claim_to {
     () => {
         "(SELECT MIN((SELECT CASE WHEN {now_ms} BETWEEN f.noted_at AND f.noted_at + 999 THEN f.claims_to END \
@@ -57,7 +56,7 @@ macro_rules! others_claim_to {
 
 pub(super) use {door_state, first_queued, others_claim_to, served};
 
-/// As the instance `$1` has to know it.
+/// The state of the line for the instance `$1`.
 pub(super) const LINE_STATE: &str = concat!(
     "SELECT ",
     served!(),
@@ -69,8 +68,8 @@ pub(super) const LINE_STATE: &str = concat!(
 );
 const QUEUED: &str = "SELECT s.saga_id, s.ticket, s.created_at, s.request, s.traceparent, s.tracestate FROM sagas s \
      WHERE s.queued = 1 AND s.ticket > $1 ORDER BY s.ticket LIMIT $2";
-/// They leave the line without an owner, so that the line does not stand at their tickets. As they were not begun, they have
-/// no event, and lists show them as unreadable.
+/// They leave the line without an owner, so that the line does not stop at their tickets. They have not begun and have
+/// no event, so lists show them as unreadable.
 const SET_ASIDE: &str = "UPDATE sagas SET queued = 0, phase = 'running', sequence = 1, needs_attention = 1, \
      updated_at = {now_ms} WHERE queued = 1 AND ticket IN (SELECT r.ticket FROM {rows})";
 const SWEEP_TICKETS: &str = "DELETE FROM line_tickets WHERE last_ticket < (SELECT MAX(last_ticket) FROM line_tickets)";
@@ -78,7 +77,7 @@ const SWEEP_FRONT: &str = "DELETE FROM line_front WHERE number < (SELECT MAX(f.n
      WHERE f.instance_id = line_front.instance_id) OR instance_id IN (SELECT instance_id FROM instances WHERE dead = 1)";
 const SWEEP_TURNS: &str = "DELETE FROM line_turns WHERE ticket < (SELECT MAX(ticket) FROM line_turns)";
 
-/// The number is a primary key: of two changes at once, the second one fails.
+/// The number is a primary key, so the second of two concurrent changes fails.
 const SET_DOOR: &str = "INSERT INTO door (number, changed_at, state, sentence, set_by, reason) \
      SELECT COALESCE((SELECT MAX(number) FROM door), 0) + 1, {now_ms}, $1, $2, $3, $4";
 const DOOR_CHANGES: &str = "SELECT changed_at, state, sentence, set_by, reason FROM door ORDER BY number DESC LIMIT $1";
@@ -89,18 +88,19 @@ pub(crate) type Queued<R> = QueuedSaga<Arc<Carried<R>>>;
 /// A change of the door.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DoorChange {
-    /// When, by the database's clock.
+    /// The time of the change, by the database's clock.
     pub changed_at: UnixMs,
-    /// The door from then on.
+    /// The door after the change.
     pub door: Door,
     /// The registrar.
     pub set_by: String,
-    /// Why, in their words.
+    /// The registrar's reason.
     pub reason: String,
 }
 
 impl SagaStore {
-    /// The state of the line for an instance, and at most `limit` sagas behind a ticket, in the order of their tickets.
+    /// The state of the line for an instance, and at most `limit` queued sagas after a ticket, in the order of their
+    /// tickets.
     pub(crate) async fn read_line<R: DeserializeOwned>(
         &self,
         instance: &InstanceId,
@@ -119,14 +119,14 @@ impl SagaStore {
                 let queued = rows.iter().filter_map(|row| queued(row).transpose());
                 return Ok((state, queued.collect::<Result<_, _>>()?));
             }
-            // Then they are read again: fewer sagas than the limit mean that no more are in line.
+            // Then the sagas are read again: fewer than the limit would mean that there are no more in line.
             self.set_aside(unreadable).await?;
         }
     }
 
-    /// Takes the sagas with these tickets out of the line: their ids are no UUIDs, so no instance can drive them.
+    /// Takes the sagas with these tickets out of the line: their ids are not UUIDs, so no instance can drive them.
     async fn set_aside(&self, tickets: Vec<i64>) -> Result<(), DbError> {
-        tracing::error!(?tickets, "sagas are taken out of the line: their ids are no UUIDs; they need attention");
+        tracing::error!(?tickets, "sagas are taken out of the line: their ids are not UUIDs; they need attention");
         self.execute(SET_ASIDE, Args::from(Rows::new().int("ticket", tickets))).await.map(drop)
     }
 
@@ -138,13 +138,13 @@ impl SagaStore {
         tx.commit().await
     }
 
-    /// The last changes of the door, the newest first. Without any it is open.
+    /// The last changes of the door, the newest first. Without any change the door is open.
     pub async fn door_changes(&self, limit: i64) -> Result<Vec<DoorChange>, DbError> {
         let rows = self.database.fetch(DOOR_CHANGES, Args::new().int(limit)).await?;
         rows.iter().map(door_change).collect()
     }
 
-    /// Takes away what is known of tickets and turns before the last, and the bounds of instances that have ended.
+    /// Deletes all stored tickets, turns and bounds except the last ones, and the bounds of dead instances.
     pub(crate) async fn sweep_line(&self) -> Result<(), DbError> {
         let mut tx = self.database.write().await?;
         tx.send(SWEEP_TICKETS, Args::new());
@@ -154,7 +154,7 @@ impl SagaStore {
     }
 }
 
-/// The answer of [`LINE_STATE`].
+/// Reads the answer of [`LINE_STATE`].
 pub(super) fn state(row: Option<&Row>) -> Result<LineState, DbError> {
     let row = row.ok_or_else(|| DbError::corrupt("the line has no state"))?;
     let ticket = |column| row.int(column).map(|number| Ticket(u64::try_from(number).unwrap_or_default()));
@@ -163,7 +163,7 @@ pub(super) fn state(row: Option<&Row>) -> Result<LineState, DbError> {
     Ok(LineState { served: ticket("served")?, last: ticket("last")?, door, claims_to_ms })
 }
 
-/// The tickets of the rows whose ids are no UUIDs.
+/// The tickets of the rows whose ids are not UUIDs.
 fn unreadable(rows: &[Row]) -> Result<Vec<i64>, DbError> {
     let mut tickets = Vec::new();
     for row in rows {
@@ -174,7 +174,7 @@ fn unreadable(rows: &[Row]) -> Result<Vec<i64>, DbError> {
     Ok(tickets)
 }
 
-/// None for a row whose id is no UUID.
+/// None for a row whose id is not a UUID.
 fn queued<R: DeserializeOwned>(row: &Row) -> Result<Option<Queued<R>>, DbError> {
     let Some(id) = readable_id(row)? else { return Ok(None) };
     let ticket = Ticket(u64::try_from(row.int("ticket")?).unwrap_or_default());

@@ -4,15 +4,16 @@
 //! |---|---|
 //! | `write` | admissions, a claim and appends in one commit |
 //! | `line` | the waiting line: its state, the sagas in it, the door |
-//! | `entry` | a row of the log: the text of its events |
-//! | `packed` | such a text in less room |
+//! | `entry` | an entry of the log: the text of its events |
+//! | `packed` | the compression of such a text |
 //! | `read` | sagas by id and by key, and lists |
 //! | `lease` | instances, their leases, adoption |
-//! | `peer` | what instances leave for each other |
-//! | `archive` | the way of finished sagas out of the hot tables |
+//! | `peer` | messages, requests and outages that instances exchange |
+//! | `archive` | the move of finished sagas out of the hot tables |
 //!
-//! Promises: what `write` has answered is durable; a write by an instance that has been marked dead is refused whole
-//! (`Fenced`); an append whose expected sequence is not the stored one is refused by itself (`Conflict`).
+//! Promises: a commit that `write` has answered is durable. Every write of an instance that has been marked dead is
+//! refused as a whole (`Fenced`). An append whose expected sequence is not the stored one is refused alone
+//! (`Conflict`).
 
 mod archive;
 mod entry;
@@ -44,11 +45,11 @@ pub use peer::{Outage, StoredRequest};
 pub use read::{Archived, KeyedSaga, SagaFilter, SagaRow};
 pub(crate) use write::{WriteAs, Written};
 
-/// The fence of every commit of an instance: no row when it has been marked dead. The lock keeps the mark from being
-/// set before the commit has ended.
+/// The fence of every commit of an instance: it returns no row if the instance has been marked dead. Its lock delays
+/// the mark until the commit has ended.
 const FENCE: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 AND dead = 0 {for_share}";
 
-/// Of PostgreSQL only.
+/// On PostgreSQL only.
 const HAS_COMPACT_FORM: &str = "SELECT 1 AS one WHERE to_regclass('compact_ids') IS NOT NULL";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -64,7 +65,7 @@ const IDS: &[IdColumns] = &[
     IdColumns { table: "line_front", columns: &["instance_id"] },
 ];
 
-/// A process start of an orchestrator.
+/// The id of one start of an orchestrator.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(String);
 
@@ -80,13 +81,13 @@ impl InstanceId {
     }
 }
 
-/// A saga as it is admitted.
+/// An admission with the data of the runtime.
 pub(crate) type NewSaga<R> = Admission<Arc<Carried<R>>>;
 
-/// Why the store did not do what it was asked.
+/// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// This instance has been marked dead: its sagas belong to others, and it must stop.
+    /// This instance has been marked dead: other instances own its sagas, and it must stop.
     #[error("this instance's lease has lapsed, and its sagas were given to another")]
     Fenced,
     /// The database.
@@ -100,13 +101,13 @@ pub struct SagaStore {
     database: Database,
     /// Where [`SagaStore::list_somewhat_old`] reads first.
     replica: Option<Arc<SagaStore>>,
-    /// How a saga that waits in line is shown.
+    /// Makes the first event of a queued saga, so that it can be shown.
     begin: Option<FirstEvent>,
-    /// Whether no replica of an earlier build can be left on the database.
+    /// Whether the database is converted to the compact form, so that no instance of an earlier build can use it.
     is_compact: Arc<AtomicBool>,
 }
 
-/// The first event of a saga that would begin now, of its request as JSON; or why that can't be read.
+/// Makes the first event of a saga from its request as JSON; or returns why the request can't be read.
 pub(crate) type FirstEvent = Arc<dyn Fn(&str, UnixMs) -> Result<Recorded, String> + Send + Sync>;
 
 impl SagaStore {
@@ -120,22 +121,22 @@ impl SagaStore {
         Ok(store)
     }
 
-    /// Has the lists that may be somewhat old read from a replica of the database, as long as it answers.
+    /// Lists that may be somewhat old are read from this replica of the database, if it answers.
     pub fn with_lists_from(self, replica: Database) -> Self {
         let (begin, is_compact) = (self.begin.clone(), self.is_compact.clone());
         let replica = Self { database: replica, replica: None, begin, is_compact };
         Self { replica: Some(Arc::new(replica)), ..self }
     }
 
-    /// Has sagas that wait in line read as if they had just begun: they are accepted, and have no events yet.
+    /// Queued sagas have no events yet. They are read as if they had just begun, with this first event.
     pub(crate) fn with_first_events(self, begin: FirstEvent) -> Self {
         let replica = self.replica.map(|replica| Arc::new((*replica).clone().with_first_events(begin.clone())));
         Self { replica, begin: Some(begin), ..self }
     }
 
-    /// Looks whether the database has been converted to the compact form, which says that all replicas are of this build
-    /// or a later one. A file has only one process, and an earlier build refuses its migrations. The answer never turns
-    /// back.
+    /// Checks whether the database has been converted to the compact form, which requires that all instances are of
+    /// this build or a later one. A SQLite file is always in this form: it has only one process, and an earlier build
+    /// refuses its migrations. The form never changes back.
     async fn look_at_form(&self) -> Result<(), DbError> {
         if !self.is_compact() && !self.database.fetch(HAS_COMPACT_FORM, Args::new()).await?.is_empty() {
             self.found_compact();
@@ -152,7 +153,7 @@ impl SagaStore {
         self.is_compact.load(Ordering::Relaxed)
     }
 
-    /// The span of a commit with these admissions: appends have none.
+    /// The span of a commit with these admissions. A commit without admissions has no span.
     pub(crate) fn commit_span<R>(&self, admissions: &[NewSaga<R>]) -> Span {
         let traces = admissions.iter().map(|saga| &saga.request.submitted);
         let span = spans::commit(&self.database, traces, admissions.len());
@@ -182,24 +183,24 @@ impl SagaStore {
     }
 }
 
-/// The id of a row that must have one.
+/// The saga id of a row; it must be a UUID.
 fn saga_id(row: &Row) -> Result<SagaId, DbError> {
     let text = row.id("saga_id")?;
     text.parse().map_err(|error| DbError::corrupt(format!("the id {text:?} of a saga {error}")))
 }
 
-/// The id of a row, or `None` for a text that is no UUID: nothing can be done with such a saga, and it must not hide
-/// the others. It is left alone, and the log of this process says so.
+/// The saga id of a row; `None` and an error in the log if it is not a UUID. Such a saga is left alone, and must not
+/// hide the other ones.
 fn readable_id(row: &Row) -> Result<Option<SagaId>, DbError> {
     let text = row.id("saga_id")?;
     let id = text.parse().ok();
     if id.is_none() {
-        tracing::error!(saga_id = text, "the id of a saga in the database is no UUID; the saga is left alone");
+        tracing::error!(saga_id = text, "the id of a saga in the database is not a UUID; the saga is left alone");
     }
     Ok(id)
 }
 
-/// The ids of these rows that can be read.
+/// The readable saga ids of these rows.
 fn readable_ids(rows: &[Row]) -> Result<Vec<SagaId>, DbError> {
     rows.iter().filter_map(|row| readable_id(row).transpose()).collect()
 }

@@ -1,16 +1,16 @@
-//! Texts of the log in a sixth of the room. The log is most of what a registration writes, and its JSON repeats itself:
-//! the words that it is full of take a character or two, and each time is counted from the time before it.
+//! Compresses texts of the log to a sixth of their size. The log is most of what a registration writes, and its JSON is
+//! repetitive. Frequent words take one or two characters, and each time is stored as the difference to the time before.
 //!
 //! | in a packed text | stands for |
 //! |---|---|
-//! | U+0001, its first character | nothing: a packed text begins here |
+//! | U+0001, its first character | the begin of a packed text |
 //! | U+0002 to U+001D | one of the first words of [`WORDS`] |
 //! | U+001E, and digits of base 32 | a number of 13 digits, which is a time in milliseconds |
 //! | U+001F, and a character | one of the other words |
 //! | any other character | itself |
 //!
-//! Promises: JSON is unpacked to the very text that was packed, whatever it says: the words only decide how long the
-//! packed text is. JSON has none of the characters that are used here, because they are escaped in its strings.
+//! Promises: unpacking gives exactly the packed JSON, whatever its content: the words only influence the size. JSON
+//! contains none of the control characters that are used here, because they are escaped in its strings.
 
 use std::sync::LazyLock;
 
@@ -20,16 +20,16 @@ const FIRST_WORD: u8 = 0x02;
 const SHORT_WORDS: usize = 28;
 const TIME: u8 = 0x1e;
 const OTHER_WORD: u8 = 0x1f;
-/// What follows it is a printable character, and so are digits.
+/// The second character of a longer word is printable, and so are digits.
 const FIRST_PRINTABLE: u8 = b' ';
 const DIGITS_OF_TIME: usize = 13;
-/// A digit has five bits, and one that says whether another follows. No number needs more than 13.
+/// A digit has five bits of the number, and one bit for whether another digit follows. No number needs more than 13.
 const DIGIT_BITS: u32 = 5;
 const DIGITS_MAX: usize = 13;
 const MORE_FOLLOW: u8 = 1 << DIGIT_BITS;
 
-/// The words that logs are full of. They are stored by their place here: it never changes, and new words go to the end.
-/// Words for registrations are among them, because most sagas are registrations.
+/// The frequent words of logs. A packed text stores their indexes, so an index never changes, and new words go to the
+/// end. Many are words of registrations, because most sagas are registrations.
 const WORDS: [&str; 71] = [
     // Short, because almost every saga has them.
     r#"{"event":"step_succeeded","step":""#,
@@ -150,7 +150,7 @@ pub(super) fn pack(packed: &mut String, json: &str, time: i64) {
     packed.push_str(&json[copied..]);
 }
 
-/// A number that can be told from its value alone.
+/// Whether a number can be restored from its value alone.
 fn time_of(digits: &str) -> Option<i64> {
     if digits.len() != DIGITS_OF_TIME || digits.starts_with('0') { None } else { digits.parse().ok() }
 }
@@ -209,7 +209,7 @@ pub(super) fn unpack(packed: &str, time: i64) -> Result<String, String> {
     Ok(json)
 }
 
-/// The number that a text begins with, and how many digits it has.
+/// The number at the begin of a text, and how many digits it has.
 pub(super) fn number(text: &str) -> Result<(u64, usize), String> {
     let mut number = 0_u64;
     for (place, byte) in text.bytes().enumerate().take(DIGITS_MAX) {
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_refused() {
+    fn a_damaged_text_is_refused() {
         for text in
             ["\u{1}\u{1}", "\u{1}\u{1f}", "\u{1}\u{1f}ä", "\u{1}\u{1f}~", "\u{1}\u{1e}", "\u{1}\u{1e}@", "\u{1}\u{1e}~"]
         {
@@ -277,9 +277,9 @@ mod tests {
         }
     }
 
-    /// Stored logs depend on them.
+    /// Stored logs depend on the indexes.
     #[test]
-    fn words_keep_their_places() {
+    fn words_keep_their_indexes() {
         assert_eq!(WORDS.iter().collect::<HashSet<_>>().len(), WORDS.len(), "each is there once");
         assert!(WORDS.len() - SHORT_WORDS <= usize::from(b'~' - b' ') + 1, "they have room");
         for word in WORDS {

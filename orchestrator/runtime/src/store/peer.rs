@@ -1,5 +1,5 @@
-//! What instances leave for each other in the database: messages that wake, requests to the owner of a saga with their
-//! answers, and the services that do not answer an instance.
+//! The data that instances exchange through the database: messages that wake, requests to the owner of a saga with
+//! their answers, and the services that do not answer an instance.
 
 use std::fmt::Write as _;
 
@@ -9,33 +9,33 @@ use serde::{Deserialize, Serialize};
 
 use super::{InstanceId, SagaStore, readable_id};
 
-/// The channel of the database that the instances listen to.
+/// The channel of NOTIFY and LISTEN.
 pub(super) const CHANNEL: &str = "matricula_sagas";
 
-/// One payload.
+/// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PeerMessage {
-    /// Sagas of an instance have changed; none named: any may have.
+    /// Sagas of an instance have changed; an empty list: any of its sagas may have changed.
     Changed { instance: String, sagas: Vec<SagaId> },
     /// A request waits for the owner of its saga.
-    Asked,
+    Requested,
     /// A request has been answered.
     Answered,
     /// Sagas wait in a line that was empty, or the door has changed.
     Queued,
-    /// An instance has ended in order: what it drove is to be adopted.
+    /// An instance has shut down: its sagas can be adopted.
     Left,
     /// The outages that an instance has recorded have changed.
     Outages,
 }
 
 impl PeerMessage {
-    /// Ids in one payload: PostgreSQL takes less than 8,000 bytes, an id has 36, and a space.
+    /// The most ids in one payload: PostgreSQL takes less than 8,000 bytes, and an id has 36 and a space.
     pub(crate) const IDS_MAX: usize = 200;
 
     pub(super) fn to_payload(&self) -> String {
         match self {
-            Self::Asked => "asked".to_owned(),
+            Self::Requested => "asked".to_owned(),
             Self::Answered => "answered".to_owned(),
             Self::Queued => "queued".to_owned(),
             Self::Left => "left".to_owned(),
@@ -55,7 +55,7 @@ impl PeerMessage {
     pub(crate) fn parse(payload: &str) -> Option<Self> {
         let mut words = payload.split_whitespace();
         match words.next()? {
-            "asked" => Some(Self::Asked),
+            "asked" => Some(Self::Requested),
             "answered" => Some(Self::Answered),
             "queued" => Some(Self::Queued),
             "left" => Some(Self::Left),
@@ -71,20 +71,21 @@ impl PeerMessage {
 }
 
 impl SagaStore {
-    /// Sends messages to all instances, at once.
+    /// Sends messages to all instances, in one commit.
     pub(crate) async fn send(&self, messages: &[PeerMessage]) -> Result<(), DbError> {
         let mut tx = self.database.write().await?;
         tx.notify(CHANNEL, messages.iter().map(PeerMessage::to_payload).collect());
         tx.commit().await
     }
 
-    /// Begins to listen to the messages of other instances; none where there can't be any.
+    /// Begins to receive the messages of other instances; none on SQLite, which has only one instance.
     pub(crate) async fn listen(&self) -> Result<Option<Notifications>, DbError> {
         self.database.listen(CHANNEL).await
     }
 }
 
-const ASK: &str = "INSERT INTO saga_requests (request_id, saga_id, wanted, created_at) VALUES ($1, $2, $3, {now_ms})";
+const REQUEST: &str =
+    "INSERT INTO saga_requests (request_id, saga_id, wanted, created_at) VALUES ($1, $2, $3, {now_ms})";
 const UNANSWERED: &str = "SELECT r.request_id, r.saga_id, r.wanted FROM saga_requests r \
      JOIN sagas s ON s.saga_id = r.saga_id WHERE r.answer IS NULL AND s.owner = $1 ORDER BY r.created_at LIMIT $2";
 const ANSWER: &str = "UPDATE saga_requests SET answer = r.answer FROM {rows} \
@@ -93,7 +94,7 @@ const TAKE_ANSWER: &str = "DELETE FROM saga_requests WHERE request_id = $1 AND a
 const WITHDRAW: &str = "DELETE FROM saga_requests WHERE request_id = $1";
 const SWEEP_REQUESTS: &str = "DELETE FROM saga_requests WHERE created_at < {now_ms} - $1";
 
-/// Requests older than this have no asker any more that waits for the answer.
+/// No sender waits longer than this for an answer.
 const REQUESTS_AGE_MAX_MS: i64 = 60_000;
 
 /// A request that its owner has not answered.
@@ -103,7 +104,7 @@ pub struct StoredRequest {
     pub id: String,
     /// The saga that it is about.
     pub saga: SagaId,
-    /// What is wanted, as JSON.
+    /// The command or look, as JSON.
     pub wanted: String,
 }
 
@@ -113,11 +114,11 @@ impl SagaStore {
         self.database.is_shared()
     }
 
-    /// Leaves a request for whoever drives the saga, and wakes all instances.
-    pub async fn ask(&self, request: &str, saga: SagaId, wanted: &str) -> Result<(), DbError> {
+    /// Stores a request for the instance that drives the saga, and wakes all instances.
+    pub async fn request(&self, request: &str, saga: SagaId, wanted: &str) -> Result<(), DbError> {
         let mut tx = self.database.write().await?;
-        tx.send(ASK, Args::new().id(request).id(saga.to_string()).text(wanted));
-        tx.notify(CHANNEL, vec![PeerMessage::Asked.to_payload()]);
+        tx.send(REQUEST, Args::new().id(request).id(saga.to_string()).text(wanted));
+        tx.notify(CHANNEL, vec![PeerMessage::Requested.to_payload()]);
         tx.commit().await
     }
 
@@ -131,7 +132,7 @@ impl SagaStore {
         rows.iter().filter_map(|row| request(row).transpose()).collect()
     }
 
-    /// Answers requests, (id, answer), and wakes those who wait.
+    /// Stores answers, as (request id, answer), and wakes the instances that wait for them.
     pub async fn answer(&self, answers: &[(String, String)]) -> Result<(), DbError> {
         let rows = Rows::new()
             .id("request_id", answers.iter().map(|(id, _)| id.as_str()))
@@ -142,7 +143,7 @@ impl SagaStore {
         tx.commit().await
     }
 
-    /// Takes the answer of a request, if it has come.
+    /// Deletes an answered request and returns its answer; none if it is not answered yet.
     pub async fn take_answer(&self, request: &str) -> Result<Option<String>, DbError> {
         let mut tx = self.database.write().await?;
         let taken = tx.queue(TAKE_ANSWER, Args::new().id(request));
@@ -150,18 +151,18 @@ impl SagaStore {
         rows.first().map(|row| row.text("answer")).transpose()
     }
 
-    /// Takes a request away, answered or not.
+    /// Deletes a request, answered or not.
     pub async fn withdraw(&self, request: &str) -> Result<(), DbError> {
         self.execute(WITHDRAW, Args::new().id(request)).await.map(drop)
     }
 
-    /// Removes the requests of processes that crashed while they asked.
+    /// Deletes the requests of processes that crashed while they waited.
     pub(crate) async fn sweep_requests(&self) -> Result<(), DbError> {
         self.execute(SWEEP_REQUESTS, Args::new().int(REQUESTS_AGE_MAX_MS)).await.map(drop)
     }
 }
 
-const FORGET_OUTAGES: &str = "DELETE FROM outages WHERE instance_id = $1";
+const CLEAR_OUTAGES: &str = "DELETE FROM outages WHERE instance_id = $1";
 const PUT_OUTAGES: &str =
     "INSERT INTO outages (instance_id, destination, outage) SELECT $1, destination, outage FROM {rows}";
 const OUTAGES_OF_OTHERS: &str = "SELECT o.outage FROM outages o JOIN instances i ON i.instance_id = o.instance_id \
@@ -169,32 +170,31 @@ const OUTAGES_OF_OTHERS: &str = "SELECT o.outage FROM outages o JOIN instances i
 const SWEEP_OUTAGES: &str =
     "DELETE FROM outages WHERE instance_id IN (SELECT instance_id FROM instances WHERE dead = 1)";
 
-/// A service that does not answer an instance.
+/// A service that does not answer one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outage {
-    /// The instance that sees it.
+    /// The instance that it does not answer.
     pub instance: String,
     /// The service.
     pub destination: String,
-    /// When the first call left that has failed, or has no answer, without a success since.
+    /// When the first call left that has failed or has no answer, without a success since.
     pub since_ms: i64,
-    /// How the last call failed; empty when none has ended.
+    /// The error of the last call; empty if none has ended.
     pub last_error: String,
     /// "closed", "open" or "probing".
     pub breaker: String,
     /// When an open breaker lets the next call through.
     pub probe_at_ms: Option<i64>,
-    /// Sagas whose next call is of this service.
+    /// Sagas whose next call goes to this service.
     pub sagas_waiting: usize,
-    /// Sagas that wait for one of those.
+    /// Sagas that wait for one of these sagas.
     pub sagas_behind: usize,
-    /// The oldest of those whose next call is of this service.
+    /// The oldest saga whose next call goes to this service.
     pub oldest: Option<SagaId>,
 }
 
 impl SagaStore {
-    /// Records which services do not answer an instance, in place of what it recorded before. Wakes the others when
-    /// they are to see it at once.
+    /// Replaces the outages that an instance has recorded. With `is_news` it wakes the other instances.
     pub(crate) async fn put_outages(
         &self,
         instance: &InstanceId,
@@ -209,7 +209,7 @@ impl SagaStore {
             .text("destination", outages.iter().map(|outage| outage.destination.as_str()))
             .text("outage", texts.iter().map(String::as_str));
         let mut tx = self.database.write().await?;
-        tx.send(FORGET_OUTAGES, Args::new().id(instance.as_str()));
+        tx.send(CLEAR_OUTAGES, Args::new().id(instance.as_str()));
         if !outages.is_empty() {
             tx.send(PUT_OUTAGES, Args::new().id(instance.as_str()).rows(rows));
         }
@@ -226,7 +226,7 @@ impl SagaStore {
         Ok(texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
     }
 
-    /// Takes away what instances that have ended have left.
+    /// Deletes the outages that dead instances have recorded.
     pub(crate) async fn sweep_outages(&self) -> Result<(), DbError> {
         self.execute(SWEEP_OUTAGES, Args::new()).await.map(drop)
     }
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn messages_are_read_as_they_are_sent() {
         let instance = crate::new_saga_id().to_string();
-        check(PeerMessage::Asked);
+        check(PeerMessage::Requested);
         check(PeerMessage::Answered);
         check(PeerMessage::Queued);
         check(PeerMessage::Left);
@@ -254,6 +254,6 @@ mod tests {
         check(PeerMessage::Changed { instance: instance.clone(), sagas: Vec::new() });
         let sagas = (0..PeerMessage::IDS_MAX).map(|_| crate::new_saga_id()).collect();
         check(PeerMessage::Changed { instance, sagas });
-        assert_eq!(PeerMessage::parse("sung by the next version"), None);
+        assert_eq!(PeerMessage::parse("a message of a later version"), None);
     }
 }

@@ -1,8 +1,8 @@
-//! Reads of the saga log: by id, by the beginning of an id, by key, and lists; of those too whose log has gone to the
-//! archive, from their receipts. None of them is on the way of a registration that runs.
+//! Reads of the saga log: by id, by the beginning of an id, by key, and lists. Sagas whose log is in the archive are
+//! read from their receipts. No running registration depends on these reads.
 //!
-//! Promises: a row that can't be read hides no other. A saga that is taken to the archive between two statements is in
-//! the answer of one of them.
+//! Promises: an unreadable row hides no other row. A saga that moves to the archive between two statements is in the
+//! answer of at least one of them.
 
 use std::cell::OnceCell;
 use std::cmp::Reverse;
@@ -23,11 +23,11 @@ use super::{SagaStore, id_rows, readable_id, readable_ids, saga_id};
 pub struct SagaRow {
     /// Its id.
     pub id: SagaId,
-    /// Its number in the order of acceptance; 0 of a saga from before there were tickets.
+    /// Its number in the order of acceptance; 0 for a saga of a build without tickets.
     pub ticket: Ticket,
-    /// Whether it waits in line: no instance drives it, and its log is what it would begin with.
+    /// Whether it waits in line. Then no instance drives it, and its log is the event that it would begin with.
     pub is_queued: bool,
-    /// Whom it is about.
+    /// The student.
     pub subject: String,
     /// The caller's key.
     pub idempotency_key: String,
@@ -49,26 +49,26 @@ pub struct SagaRow {
     pub owner_alive: bool,
     /// `Phase::as_str` after its last event.
     pub phase: String,
-    /// Whether a person must look.
+    /// Whether an operator must decide something.
     pub needs_attention: bool,
     /// Sequence of its last event.
     pub sequence: i64,
     /// Its log, or why that can't be read.
     pub log: Result<Vec<Recorded>, String>,
-    /// What is kept of it when its log is in the archive.
+    /// Its receipt, if its log is in the archive.
     pub archived: Option<Archived>,
 }
 
-/// What is kept of a saga whose log is in the archive.
+/// The receipt of a saga whose log is in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archived {
-    /// What `Workload::receipt` made of it.
+    /// The result of `Workload::receipt`.
     pub receipt: String,
     /// The file of the archive that has its log.
     pub file: String,
 }
 
-/// Which sagas a list holds.
+/// Which sagas a list contains.
 #[derive(Debug, Clone, Default)]
 pub struct SagaFilter {
     /// Only of this subject.
@@ -83,7 +83,7 @@ pub struct SagaFilter {
     pub archived: bool,
     /// Only those whose id is lower than this text: the last id of the page before.
     pub before: Option<String>,
-    /// How many.
+    /// The most sagas.
     pub limit: i64,
 }
 
@@ -121,12 +121,12 @@ macro_rules! list {
 }
 
 const LIST: &str = list!("($1 = '' OR s.subject = $1)", "s.saga_id", "sagas");
-/// These go by indexes of their own; the general statement would not. The id as an expression: else the database may go
-/// along the primary key, through all that is of others.
+/// The next statements each use an index of their own, which the general statement would not. The id is an expression,
+/// because otherwise the database may scan the primary key with the sagas of all subjects.
 const LIST_OF_SUBJECT: &str = list!("s.subject = $1", "s.saga_id || ''", "sagas");
 const LIST_NEEDING_ATTENTION: &str =
     list!("s.needs_attention = 1 AND ($1 = '' OR s.subject = $1)", "s.saga_id", "sagas");
-/// The same, through all that is finished. Each half has an index.
+/// The same for unfinished sagas. Each half has an index.
 const LIST_UNFINISHED: &str = list!(
     "($1 = '' OR s.subject = $1)",
     "s.saga_id || ''",
@@ -138,11 +138,11 @@ const UNFINISHED: &str = concat!(
     "FROM sagas s WHERE s.finished = 0 AND s.queued = 0 AND s.saga_id || '' > $1 ORDER BY s.saga_id || '' LIMIT $2"
 );
 
-/// How long a replica may take for a list, before the database itself is asked: a page takes milliseconds.
-const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
-/// Beyond every id: where the first page begins. Ids are UUIDs, in hexadecimal digits.
+/// Timeout of a list at the replica. Then the database itself is queried. A page normally takes milliseconds.
+const REPLICA_TIMEOUT: Duration = Duration::from_secs(1);
+/// The first page begins here: after every id, because ids are hexadecimal.
 const BEYOND_ALL: &str = "zzzz";
-/// Phases of sagas that are not finished, as they are stored.
+/// The stored names of the phases of unfinished sagas.
 const UNFINISHED_PHASES: [&str; 4] = ["queued", "running", "compensating", "completing"];
 
 impl SagaStore {
@@ -151,14 +151,14 @@ impl SagaStore {
         Ok(self.get_many(vec![id]).await?.pop())
     }
 
-    /// The sagas of these ids that exist, by id, with their logs, or with what is kept of them.
+    /// The sagas of these ids that exist, by id, with their logs or with their receipts.
     pub async fn get_many(&self, ids: Vec<SagaId>) -> Result<Vec<SagaRow>, DbError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let rows = self.database.fetch(BY_ID, id_rows(&ids).into()).await?;
         let mut sagas = self.with_logs(rows).await?;
-        // Queried after the others: what is taken to the archive meanwhile is in one of the two answers.
+        // Queried after the sagas: a saga that moves to the archive meanwhile is in one of the two answers.
         let found: HashSet<SagaId> = sagas.iter().map(|saga| saga.id).collect();
         let missing: Vec<SagaId> = ids.into_iter().filter(|id| !found.contains(id)).collect();
         let archived = self.receipts(&missing).await?;
@@ -169,7 +169,7 @@ impl SagaStore {
         Ok(sagas)
     }
 
-    /// Those of these sagas, each with a known sequence, that have more events than that.
+    /// Those of these sagas that have more events than the given sequences.
     pub(crate) async fn changed(&self, known: &[(SagaId, u64)]) -> Result<Vec<SagaRow>, DbError> {
         let rows = Rows::new()
             .id("saga_id", known.iter().map(|(saga, _)| saga.to_string()))
@@ -178,14 +178,14 @@ impl SagaStore {
         self.get_many(readable_ids(&changed)?).await
     }
 
-    /// The same as [`SagaStore::list`] for those who need not see what was just written; from the replica, if there is
-    /// one that answers.
+    /// The same as [`SagaStore::list`] for readers that do not need the latest writes: it reads from the replica, if
+    /// one is set and answers.
     pub async fn list_somewhat_old(&self, filter: SagaFilter) -> Result<Vec<SagaRow>, DbError> {
         if let Some(replica) = &self.replica {
-            match tokio::time::timeout(REPLICA_PATIENCE, replica.list(filter.clone())).await {
+            match tokio::time::timeout(REPLICA_TIMEOUT, replica.list(filter.clone())).await {
                 Ok(Ok(sagas)) => return Ok(sagas),
                 Ok(Err(error)) => tracing::warn!(error = telemetry::chain(&error), "the replica can't be read"),
-                Err(_) => tracing::warn!("the replica did not answer within {REPLICA_PATIENCE:?}"),
+                Err(_) => tracing::warn!("the replica did not answer within {REPLICA_TIMEOUT:?}"),
             }
             metrics::counter!("matricula_replica_failures_total").increment(1);
         }
@@ -225,15 +225,15 @@ impl SagaStore {
         Ok(merged(sagas, receipts, filter.limit))
     }
 
-    /// Sagas that have begun and are not finished, oldest first, with their logs; only those after this one, the end of the page
-    /// before.
+    /// Sagas that have begun and are not finished, the oldest first, with their logs. `after` is the last saga of the
+    /// previous page.
     pub async fn unfinished(&self, after: Option<SagaId>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
         let after = after.map(String::from).unwrap_or_default();
         self.page(UNFINISHED, |after| Args::new().id(after).int(limit), after, limit).await
     }
 
-    /// The next `limit` sagas of a list from this id on. Rows whose id can't be read are left out, and do not make the
-    /// page shorter: to its reader, a short page is the last.
+    /// The next `limit` sagas of a list, from this id on. Rows with an unreadable id are skipped. They do not make the
+    /// page shorter, because a short page means the end of the list.
     async fn page(
         &self,
         sql: &'static str,
@@ -269,7 +269,7 @@ impl SagaStore {
                 log => log.and_then(|log| whole(log, saga.sequence)),
             };
         }
-        // A log that went to the archive between its row and its events is no damage.
+        // The log of a saga may have moved to the archive between the reads of its row and its events.
         let without: Vec<SagaId> = sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id).collect();
         for receipt in self.receipts(&without).await? {
             if let Some(saga) = sagas.iter_mut().find(|saga| saga.id == receipt.id) {
@@ -299,7 +299,7 @@ impl SagaStore {
         for saga in sagas {
             match (logs.remove(&saga.id), &mut saga.log) {
                 (Some(Ok(later)), Ok(log)) => {
-                    // What was appended since the row was read may follow events that were not read.
+                    // Later events were appended after the row was read. They may follow events that were not read.
                     log.extend(later.into_iter().filter(|event| event.sequence as i64 <= saga.sequence));
                     log.sort_by_key(|event| event.sequence);
                 }
@@ -312,8 +312,8 @@ impl SagaStore {
 }
 
 impl SagaStore {
-    /// The log of a saga that waits in line: what it would begin with, if it had begun here when it was accepted. The
-    /// instance that claims it decides with which definition it begins, not the instance that has accepted it.
+    /// The log of a queued saga: the event that it would have begun with at its acceptance. The instance that claims it
+    /// decides the definition, not the instance that has accepted it.
     fn begin_queued(&self, saga: &mut SagaRow) -> Result<Vec<Recorded>, String> {
         let begin = self.begin.as_ref().ok_or("it waits in line, and has no events yet")?;
         let first = begin(&saga.request, saga.created_at)?;
@@ -323,7 +323,7 @@ impl SagaStore {
 }
 
 impl SagaRow {
-    /// Its first event says with which definition it begins; its row may still have that of the instance that accepted it.
+    /// Takes the definition from the first event. The row may still have that of the instance that accepted the saga.
     fn begins_with(&mut self, first: &Recorded) {
         if let Some((definition, version)) = first.event.definition() {
             (self.definition, self.version) = (definition.to_owned(), version);
@@ -331,8 +331,8 @@ impl SagaRow {
     }
 }
 
-/// A log that ends before its row says has lost events that others have acted on. A log that goes on has just been
-/// appended to.
+/// Checks that a log reaches the sequence of its row. A shorter log has lost events whose effects may have run. A
+/// longer one was appended to after the row was read.
 fn whole(log: Vec<Recorded>, sequence: i64) -> Result<Vec<Recorded>, String> {
     match log.last().map_or(0, |last| last.sequence as i64) {
         0 => Err("it has no events".to_owned()),
@@ -341,7 +341,8 @@ fn whole(log: Vec<Recorded>, sequence: i64) -> Result<Vec<Recorded>, String> {
     }
 }
 
-/// A row whose id can be read is told of, whatever else can't be: one bad saga must not hide the others.
+/// A row with a readable id gives a saga, even if other columns can't be read, so that it does not disappear from
+/// lists.
 fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
     let Some(id) = readable_id(row)? else { return Ok(None) };
     // The first problem is the one to report.
@@ -386,12 +387,12 @@ macro_rules! receipts {
 
 const RECEIPTS_BY_ID: &str = receipts!("{rows} JOIN receipts a ON a.saga_id = r.saga_id ORDER BY a.saga_id");
 const LIST_RECEIPTS: &str = receipts!("receipts a WHERE a.saga_id < $1 ORDER BY a.saga_id DESC LIMIT $2");
-/// The id as an expression: else the database may go along the primary key, through all that is of others.
+/// The id is an expression, because otherwise the database may scan the primary key with the receipts of all subjects.
 const LIST_RECEIPTS_OF_SUBJECT: &str =
     receipts!("receipts a WHERE a.saga_id || '' < $1 AND a.subject = $3 ORDER BY a.saga_id || '' DESC LIMIT $2");
 
 impl SagaStore {
-    /// Of these sagas, those that have a receipt, by id.
+    /// Those of these sagas that have a receipt, by id.
     async fn receipts(&self, ids: &[SagaId]) -> Result<Vec<SagaRow>, DbError> {
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -400,7 +401,7 @@ impl SagaStore {
         rows.iter().filter_map(|row| receipt_row(row).transpose()).collect()
     }
 
-    /// Receipts before an id, newest first; of one subject, or of all.
+    /// Receipts before an id, the newest first, of one subject or of all.
     async fn receipts_before(&self, before: &str, subject: Option<&str>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
         let args = Args::new().id(before).int(limit);
         let rows = match subject {
@@ -411,8 +412,8 @@ impl SagaStore {
     }
 }
 
-/// One page of two, newest first. A saga that is in both is between the two commits that take it to the archive: it
-/// still has its log.
+/// Merges two pages, the newest first. A saga in both is between the two commits of its move to the archive, and still
+/// has its log.
 fn merged(mut sagas: Vec<SagaRow>, receipts: Vec<SagaRow>, limit: i64) -> Vec<SagaRow> {
     let known: HashSet<SagaId> = sagas.iter().map(|saga| saga.id).collect();
     sagas.extend(receipts.into_iter().filter(|receipt| !known.contains(&receipt.id)));
@@ -421,7 +422,7 @@ fn merged(mut sagas: Vec<SagaRow>, receipts: Vec<SagaRow>, limit: i64) -> Vec<Sa
     sagas
 }
 
-/// `None` for a row whose id is no UUID.
+/// `None` for a row whose id is not a UUID.
 fn receipt_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
     let Some(id) = readable_id(row)? else { return Ok(None) };
     let file = row.text("archived_in")?;
@@ -453,11 +454,10 @@ const IDS_OF_RECEIPTS: &str =
     "SELECT a.saga_id FROM receipts a WHERE a.saga_id BETWEEN $1 AND $2 ORDER BY a.saga_id LIMIT $3";
 
 impl SagaStore {
-    /// The ids from `first` to `last`, both included, in order: of sagas whose log is here, and of those in the
-    /// archive.
+    /// The ids from `first` to `last`, both included, in order. Includes sagas in the archive.
     pub async fn ids_between(&self, first: &str, last: &str, limit: i64) -> Result<Vec<SagaId>, DbError> {
         let mut ids = BTreeSet::new();
-        // A saga that is taken to the archive between the two statements is in one of the answers.
+        // A saga that moves to the archive between the two statements is in one of the answers.
         for sql in [IDS_OF_SAGAS, IDS_OF_RECEIPTS] {
             let rows = self.database.fetch(sql, Args::new().id(first).id(last).int(limit)).await?;
             ids.extend(readable_ids(&rows)?);
@@ -469,7 +469,7 @@ impl SagaStore {
 const OF_KEY: &str = "SELECT saga_id, fingerprint FROM sagas WHERE subject = $1 AND idempotency_key = $2 \
      UNION ALL SELECT saga_id, fingerprint FROM receipts WHERE subject = $1 AND idempotency_key = $2";
 
-/// The `CROSS JOIN` has SQLite go from the subjects to their sagas. A subject has few, so the prefix needs no index.
+/// The `CROSS JOIN` makes SQLite go from the subjects to their sagas. A subject has few, so the prefix needs no index.
 const OF_PREFIX: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.request, s.outcome \
      FROM {rows} CROSS JOIN sagas s WHERE s.subject = r.subject AND s.idempotency_key LIKE $1";
 const RECEIPTS_OF_PREFIX: &str = "SELECT a.saga_id, a.subject, a.idempotency_key, a.request, a.outcome \
@@ -480,7 +480,7 @@ const RECEIPTS_OF_PREFIX: &str = "SELECT a.saga_id, a.subject, a.idempotency_key
 pub struct KeyedSaga {
     /// Its id.
     pub id: SagaId,
-    /// Whom it is about.
+    /// The student.
     pub subject: String,
     /// The caller's key.
     pub idempotency_key: String,
@@ -491,10 +491,10 @@ pub struct KeyedSaga {
 }
 
 impl SagaStore {
-    /// The sagas of these subjects whose keys begin with `prefix`, those in the archive too, in the order of their ids.
+    /// The sagas of these subjects whose keys begin with `prefix`, by id. Includes sagas in the archive.
     pub async fn of_prefix(&self, subjects: &[&str], prefix: &str) -> Result<Vec<KeyedSaga>, DbError> {
         let mut found = BTreeMap::new();
-        // A saga that is taken to the archive between the two is in one of them.
+        // A saga that moves to the archive between the two statements is in one of the answers.
         for sql in [OF_PREFIX, RECEIPTS_OF_PREFIX] {
             let rows = Rows::new().text("subject", subjects);
             for row in self.database.fetch(sql, Args::new().text(format!("{prefix}%")).rows(rows)).await? {
@@ -512,8 +512,8 @@ impl SagaStore {
         Ok(found.into_values().collect())
     }
 
-    /// The saga that a subject has submitted with a key, one in the archive too, and the fingerprint of what it asked
-    /// for.
+    /// The saga that a subject has submitted with a key, and the fingerprint of its request. Includes sagas in the
+    /// archive.
     pub async fn of_key(&self, subject: &str, key: &str) -> Result<Option<(SagaId, String)>, DbError> {
         let rows = self.database.fetch(OF_KEY, Args::new().text(subject).text(key)).await?;
         rows.first().map(|row| Ok((saga_id(row)?, row.text("fingerprint")?))).transpose()

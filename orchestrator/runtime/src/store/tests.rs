@@ -1,4 +1,4 @@
-//! What every store promises, on both databases.
+//! The promises of the store, on both databases.
 
 mod adopt;
 mod fence;
@@ -7,18 +7,18 @@ mod read;
 mod upgrade;
 mod write;
 
-use matricula_core::{Admitted, AppendOutcome, Commit, CommitNo, Lane, SagaId, Summary, Ticket};
+use matricula_core::{AdmissionOutcome, AppendOutcome, Commit, CommitNo, Lane, SagaId, Summary, Ticket};
 use matricula_engine::{Definition, Direction, Event, Kind, Recorded, RetryPolicy, Step};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{Backend, TestDatabase, empty_database};
 
 use super::*;
 
-/// A lease that does not lapse while a test runs, and one that has when it is given.
+/// A lease that does not lapse during a test, and one that has already lapsed.
 const LONG_MS: i64 = 3_600_000;
 const LAPSED_MS: i64 = -1;
 
-/// A saga as it is admitted.
+/// An admission.
 #[derive(Clone)]
 struct NewSaga {
     id: SagaId,
@@ -39,7 +39,7 @@ struct Append {
 }
 
 /// A new saga, or one that an earlier try has begun; these tests leave the tickets out.
-const NEW: Admitted = Admitted::Begun { ticket: Ticket(0) };
+const NEW: AdmissionOutcome = AdmissionOutcome::Begun { ticket: Ticket(0) };
 
 /// Writes one commit without a claim.
 async fn write(
@@ -47,7 +47,7 @@ async fn write(
     instance: &InstanceId,
     sagas: &[NewSaga],
     appends: &[Append],
-) -> Result<(Vec<Admitted>, Vec<AppendOutcome>), StoreError> {
+) -> Result<(Vec<AdmissionOutcome>, Vec<AppendOutcome>), StoreError> {
     let definition = sagas.first().map_or(("one", 1), |saga| saga.definition);
     assert!(sagas.iter().all(|saga| saga.definition == definition), "a commit is of one definition");
     let admissions = sagas.iter().map(|saga| super::NewSaga {
@@ -68,7 +68,7 @@ async fn write(
     let (admissions, appends) = (admissions.collect(), appends.collect());
     let commit = Commit { number, admissions, claim: None, appends, others_claim_to_ms: None };
     let written = store.write(WriteAs { instance, definition, subject_open_max: 1_000_000 }, &commit).await?;
-    let without_ticket = |outcome| if matches!(outcome, Admitted::Begun { .. }) { NEW } else { outcome };
+    let without_ticket = |outcome| if matches!(outcome, AdmissionOutcome::Begun { .. }) { NEW } else { outcome };
     Ok((written.admissions.into_iter().map(without_ticket).collect(), written.appends))
 }
 
@@ -106,7 +106,7 @@ impl Fixture {
         row.log.unwrap().iter().map(|event| event.sequence).collect()
     }
 
-    /// Runs a statement that no code of ours would.
+    /// Runs a statement of the test.
     async fn sabotage(&self, sql: &'static str) {
         let mut tx = self.test.database.begin().await.unwrap();
         assert!(tx.execute(sql, matricula_kit::database::Args::new()).await.unwrap() > 0, "{sql}");

@@ -1,32 +1,32 @@
 //! Group commit: admissions, a claim and appends of many sagas in one transaction, fenced by the instance's lease.
 //!
-//! It goes to the database in one message, together with its COMMIT: an instance that is stopped in the middle of it
+//! All statements and the COMMIT go to the database in one message. So an instance that is suspended during a commit
 //! holds no lock.
 //!
-//! | statements | of |
+//! | statements | for |
 //! |---|---|
 //! | fence, with the lock of the tickets for admissions | every commit |
 //! | `ADMIT` with the last ticket | admissions |
 //! | lock of the turns, `CLAIM` | a claim |
 //! | `ADVANCE` | appends |
 //! | `LOG` | events that do not belong into the rows of their sagas |
-//! | the turns that are over | a claim |
-//! | how far other instances may claim | every commit of the log while there is a line |
-//! | the state of the line | admissions, a claim |
+//! | `PASS_TURNS` | a claim |
+//! | `NOTE_FRONT` | the bound on claims of other instances, in every commit of the log while there is a line |
+//! | `LINE_STATE` | admissions, a claim |
 //!
-//! Each statement changes nothing when the instance has been marked dead, and nothing that an earlier try of the same
-//! commit has changed: it looks first, because PostgreSQL pays for each row that `ON CONFLICT` watches. Tickets are given
-//! behind one lock that is held to the commit: their order is that of commits.
+//! A statement changes nothing if the instance has been marked dead, and skips rows that an earlier try of the same
+//! commit has written. It checks this first, because `ON CONFLICT` costs PostgreSQL something for each row. Tickets are
+//! given under a lock that is held until the commit, so their order is the order of the commits.
 //!
-//! PostgreSQL changes two tables by one statement: `ADMIT_SHARED` gives the tickets, too, and `ADVANCE_SHARED` writes to
-//! `saga_events`. A statement more costs PostgreSQL about as much as ten rows.
+//! On PostgreSQL one statement can change two tables: `ADMIT_SHARED` also gives the tickets, and `ADVANCE_SHARED` also
+//! writes to `saga_events`. There, a further statement costs about as much as ten rows.
 
 use std::collections::{HashMap, HashSet};
 use std::slice;
 use std::sync::Arc;
 
 use matricula_core::{
-    Admitted, Append, AppendOutcome, Claim, Commit, Door, DoorState, LineState, SagaId, Ticket, Turn,
+    AdmissionOutcome, Append, AppendOutcome, Claim, Commit, Door, DoorState, LineState, SagaId, Ticket, Turn,
 };
 use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
@@ -36,21 +36,21 @@ use super::line::{self, LINE_STATE};
 use super::{FENCE, InstanceId, NewSaga, SagaStore, StoreError, saga_id};
 use crate::workflow::Carried;
 
-/// An instance is not marked dead: the fence has a lock on its row, or has waited for the mark.
+/// The instance is not marked dead. This stays true until the commit, because the fence has locked the row or has
+/// waited for the mark.
 macro_rules! alive {
     () => {
         "EXISTS (SELECT 1 FROM instances WHERE instance_id = $1 AND dead = 0)"
     };
 }
 
-/// On PostgreSQL: the fence, and the lock behind which tickets are given. What follows sees all tickets that were given
-/// before it.
+/// On PostgreSQL: the fence, and the lock of the tickets. The following statements see all earlier tickets.
 const FENCE_AND_LOCK_TICKETS: &str = "SELECT i.instance_id FROM instances i CROSS JOIN line_locks l \
      WHERE i.instance_id = $1 AND i.dead = 0 AND l.name = 'tickets' FOR SHARE OF i FOR UPDATE OF l";
 const LOCK_TURNS: &str = "SELECT name FROM line_locks WHERE name = 'turns' {for_update}";
 
-/// What has a new key. A key of the archive is taken, too. Subqueries and not joins: PostgreSQL would go through all
-/// receipts for a large batch.
+/// The row has a new key, which neither a saga nor a receipt has. These are subqueries, because with joins PostgreSQL
+/// would scan all receipts for a large batch.
 macro_rules! is_new {
     () => {
         "(SELECT s.saga_id FROM sagas s WHERE s.subject = r.subject AND s.idempotency_key = r.idempotency_key) IS NULL \
@@ -58,19 +58,18 @@ macro_rules! is_new {
     };
 }
 
-/// How many sagas of a subject have no outcome.
+/// The number of a subject's sagas without an outcome.
 macro_rules! open_of {
     ($row:literal) => {
         concat!("(SELECT COUNT(o.ticket) FROM sagas o WHERE o.subject = ", $row, ".subject AND o.outcome = 'pending')")
     };
 }
 
-/// Accepts the rows of `n` within the quota of their subjects: `n.open` sagas of the subject have no outcome, and this is
-/// the `n.nth` new one of it.
+/// Accepts the rows of `n` within the quota of their subjects: `n.open` sagas of the subject have no outcome, and the
+/// row is the subject's `n.nth` in this commit.
 ///
-/// A saga begins when its instance keeps a slot for it, none is queued, and the door lets it through; all others are
-/// queued. What staff submit passes the door and the quota. A ticket that is given to no saga is passed over with the
-/// turns.
+/// A saga begins if a slot is reserved for it, no saga is queued, and the door is open. Otherwise it is queued. Neither
+/// door nor quota apply to submissions of staff. Rejected rows leave tickets without a saga, which the turns skip.
 macro_rules! admit {
     ($insert:literal, $new:expr, $then:expr) => {
         concat!(
@@ -99,7 +98,7 @@ macro_rules! admit {
     };
 }
 
-/// On PostgreSQL, with the last ticket that it gives.
+/// On PostgreSQL: also stores the last ticket that was given.
 macro_rules! admit_shared {
     ($new:expr) => {
         admit!(
@@ -111,8 +110,8 @@ macro_rules! admit_shared {
     };
 }
 
-/// Of rows with a subject each: nothing is to be counted among them. Materialized, because PostgreSQL would count the
-/// open sagas once to leave rows out and once to join them.
+/// New rows that all have different subjects, so each is the first of its subject. Materialized, because otherwise
+/// PostgreSQL would count the open sagas twice: to filter the rows and to join them.
 macro_rules! one_each {
     () => {
         concat!(
@@ -125,7 +124,7 @@ macro_rules! one_each {
     };
 }
 
-/// Of rows that may share subjects; those without an outcome are counted once for each.
+/// New rows that may share subjects. The open sagas are counted once for each subject.
 macro_rules! several_each {
     () => {
         concat!(
@@ -144,15 +143,16 @@ const ADMIT_ONE_EACH: &str = admit!("INSERT", one_each!(), "");
 const ADMIT: &str = admit!("INSERT", several_each!(), "");
 const ADMIT_ONE_EACH_SHARED: &str = admit_shared!(one_each!());
 const ADMIT_SHARED: &str = admit_shared!(several_each!());
-/// Each by its primary key, whatever the database thinks of how many there are.
+/// The subquery reads each saga by its primary key, whatever the statistics of the database are.
 const GIVE_TICKETS: &str = concat!(
     "INSERT INTO line_tickets (last_ticket) SELECT t.last_ticket FROM \
      (SELECT MAX((SELECT s.ticket FROM sagas s WHERE s.saga_id = r.saga_id)) AS last_ticket FROM {rows}) t \
      WHERE t.last_ticket > COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AND ",
     alive!()
 );
-/// What the keys belong to that were not accepted now, and whether each has begun as the instance `$1` begins sagas: with
-/// version `$2`, when it was accepted. One that waited, was claimed by another instance and was adopted has not.
+/// The sagas of keys that were not accepted now. `has_begun`: an earlier try of this commit by the instance `$1` has
+/// begun the saga, with version `$2` and at the time of acceptance. This is false for a saga that waited in line, was
+/// claimed by another instance and then adopted.
 const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.fingerprint, s.ticket, \
      CASE WHEN s.owner = $1 AND s.sequence = 1 AND s.version = $2 AND s.updated_at = s.created_at \
      THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS has_begun FROM {rows} \
@@ -160,10 +160,10 @@ const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.finger
      SELECT a.saga_id, a.subject, a.idempotency_key, a.fingerprint, CAST(0 AS BIGINT), CAST(0 AS BIGINT) FROM {rows} \
      JOIN receipts a ON a.subject = r.subject AND a.idempotency_key = r.idempotency_key";
 
-/// It begins by the definition of its instance. What other instances have at work is looked at here again, behind the lock
-/// of all claims: they may have claimed since this one has read the line, and a saga that can't be claimed keeps the served
-/// ticket from saying so. `queued + 0`: the sagas are found by their ids, and not by going through
-/// the line, which the database takes for empty when it was empty last night.
+/// The sagas begin with the definition of the instance that claims them. The bound of other instances is checked again
+/// here, under the lock of all claims: they may have claimed since this instance read the line, and a saga that can't
+/// be claimed keeps the served ticket from showing that. `queued + 0` makes the database find the sagas by their ids
+/// and not by the index of the line, which it takes for empty if the line was empty when the statistics were made.
 const CLAIM: &str = concat!(
     "UPDATE sagas SET owner = $1, queued = 0, phase = 'running', sequence = 1, updated_at = r.at, definition = $3, \
      version = $4, log = r.entry FROM {rows} \
@@ -177,7 +177,7 @@ const CLAIM: &str = concat!(
     alive!(),
     " RETURNING sagas.saga_id"
 );
-/// The next look for the first that is queued begins behind these turns.
+/// Stores the served ticket, at which the next search for the first queued saga begins.
 const PASS_TURNS: &str = concat!(
     "INSERT INTO line_turns (ticket) SELECT t.ticket FROM (SELECT ",
     line::served!(),
@@ -185,7 +185,7 @@ const PASS_TURNS: &str = concat!(
     alive!()
 );
 
-/// An earlier try of the same commit has moved the saga on, and then this changes nothing.
+/// Appends to sagas. If an earlier try of the same commit has done so, the sequence differs and nothing changes.
 macro_rules! advance {
     () => {
         concat!(
@@ -200,7 +200,7 @@ macro_rules! advance {
 }
 
 const ADVANCE: &str = advance!();
-/// On PostgreSQL, with rows of `saga_events` for entries that do not belong into the rows of their sagas.
+/// On PostgreSQL: also writes to `saga_events` the entries that do not belong into the rows of their sagas.
 const ADVANCE_SHARED: &str = concat!(
     "WITH advanced AS (",
     advance!(),
@@ -208,30 +208,31 @@ const ADVANCE_SHARED: &str = concat!(
      SELECT saga_id, sequence, at, event FROM advanced WHERE event <> '') SELECT saga_id FROM advanced"
 );
 
-/// Of sagas that this commit, or an earlier try of it, has brought to the sequence of their last event: only the owner
-/// does that. What an earlier try has written is seen, because the statements before have waited for its end.
+/// Writes events of sagas that this commit or an earlier try of it has advanced: the saga has the sequence of the last
+/// event, and the instance owns it. An earlier try has ended, because the statements before have waited for it.
 const LOG: &str = concat!(
     "INSERT INTO saga_events (saga_id, sequence, at, event) SELECT r.saga_id, r.sequence, r.at, r.event FROM {rows} \
      WHERE (SELECT s.owner FROM sagas s WHERE s.saga_id = r.saga_id AND s.sequence = r.reached) = $1 \
      AND (SELECT e.saga_id FROM saga_events e WHERE e.saga_id = r.saga_id AND e.sequence = r.sequence) IS NULL AND ",
     alive!()
 );
-/// How far other instances may claim. A claim that has missed has nothing at work: `$4` is one of its sagas, or empty.
+/// Stores the bound on the claims of other instances. If the commit has a claim, `$4` is one of its sagas, otherwise it
+/// is empty: a claim that failed has no saga at work, and stores no bound.
 const NOTE_FRONT: &str = concat!(
     "INSERT INTO line_front (instance_id, number, claims_to, noted_at) SELECT $1, $2, $3, {now_ms} WHERE ",
     alive!(),
     " AND ($4 = '' OR (SELECT s.owner FROM sagas s WHERE s.saga_id = $4) = $1) \
      AND NOT EXISTS (SELECT 1 FROM line_front f WHERE f.instance_id = $1 AND f.number = $2)"
 );
-/// What an earlier try has claimed: with the version `$2` and the time of this claim. What another instance had claimed,
-/// and this one has adopted since, began otherwise.
+/// The sagas that an earlier try of this claim has claimed: with the version `$2` and at the time of the claim. A saga
+/// that another instance has claimed, and this one has adopted since, began at another time.
 const CLAIMED_BEFORE: &str = "SELECT r.saga_id FROM {rows} WHERE (SELECT s.owner FROM sagas s \
      WHERE s.saga_id = r.saga_id AND s.sequence = 1 AND s.version = $2 AND s.updated_at = r.at) = $1";
-/// What an earlier try has appended.
+/// The sagas that an earlier try of this commit has advanced.
 const APPENDED_BEFORE: &str = "SELECT r.saga_id FROM {rows} \
      WHERE (SELECT s.owner FROM sagas s WHERE s.saga_id = r.saga_id AND s.sequence = r.reached) = $1";
 
-/// How a commit is written: by whom, and within which bounds.
+/// The context of a commit: the instance that writes, and its bounds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WriteAs<'a> {
     pub instance: &'a InstanceId,
@@ -241,19 +242,19 @@ pub(crate) struct WriteAs<'a> {
     pub subject_open_max: usize,
 }
 
-/// What came of a commit, in the order of its rows.
+/// The outcomes of a commit, in the order of its rows.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Written {
-    pub admissions: Vec<Admitted>,
+    pub admissions: Vec<AdmissionOutcome>,
     pub claimed: Vec<bool>,
     pub appends: Vec<AppendOutcome>,
-    /// The line as it is then, of a commit with admissions or a claim.
+    /// The state of the line after a commit with admissions or a claim.
     pub line: Option<LineState>,
 }
 
 impl SagaStore {
-    /// Writes a commit. After an error it is not known whether it took effect: the same call again is answered rightly
-    /// either way.
+    /// Writes a commit. After an error the commit may or may not have taken effect. A repeated call gives the right
+    /// answer in both cases.
     pub(crate) async fn write<R>(
         &self,
         as_of: WriteAs<'_>,
@@ -261,7 +262,7 @@ impl SagaStore {
     ) -> Result<Written, StoreError> {
         let instance = as_of.instance.as_str();
         let Commit { number, admissions, claim, appends, others_claim_to_ms } = commit;
-        // A repeat of a key within the commit is answered by what became of the first.
+        // A repeat of a key within the commit gets the saga of the first submission.
         let firsts = firsts(admissions);
         let turns = claim.as_ref().map_or(&[][..], |claim| claim.turns.as_slice());
         let form = Form { is_shared: self.database.is_shared(), is_compact: self.is_compact() };
@@ -276,7 +277,7 @@ impl SagaStore {
             let claimed = turns.iter().map(|turn| (turn.saga, slice::from_ref(&turn.first)));
             queue_log(&mut tx, instance, begun.chain(claimed), form)?;
         }
-        // Without other instances nobody would read it.
+        // On SQLite there are no other instances.
         if let Some(claims_to) = others_claim_to_ms.filter(|_| self.database.is_shared()) {
             let claimed = turns.iter().find(|turn| !turn.is_out_of_order).map(|turn| turn.saga.to_string());
             let args = Args::new().id(instance).int(number.number as i64).int(claims_to);
@@ -304,45 +305,50 @@ impl SagaStore {
         Ok(Written { admissions, claimed, appends: appended.iter().map(outcome).collect(), line })
     }
 
-    /// Which turns have come: by this commit, or by an earlier try of it.
+    /// Which sagas of a claim this commit, or an earlier try of it, has claimed.
     async fn claimed(&self, as_of: WriteAs<'_>, turns: &[Turn], returned: &[Row]) -> Result<Vec<bool>, DbError> {
-        let mut claimed = returned.iter().map(saga_id).collect::<Result<HashSet<_>, _>>()?;
-        let others: Vec<&Turn> = turns.iter().filter(|turn| !claimed.contains(&turn.saga)).collect();
-        if !others.is_empty() {
-            let rows = Rows::new()
-                .id("saga_id", others.iter().map(|turn| turn.saga.to_string()))
-                .int("at", others.iter().map(|turn| turn.first.at_ms));
-            let args = Args::new().id(as_of.instance.as_str()).int(i64::from(as_of.definition.1));
-            for row in self.database.fetch(CLAIMED_BEFORE, args.rows(rows)).await? {
-                claimed.insert(saga_id(&row)?);
-            }
-        }
-        Ok(turns.iter().map(|turn| claimed.contains(&turn.saga)).collect())
+        let args = Args::new().id(as_of.instance.as_str()).int(i64::from(as_of.definition.1));
+        let numbers = turns.iter().map(|turn| (turn.saga, turn.first.at_ms)).collect();
+        self.are_written(returned, numbers, CLAIMED_BEFORE, args, "at").await
     }
 
-    /// Which appends stand: by this commit, or by an earlier try of it.
+    /// Which appends this commit, or an earlier try of it, has written.
     async fn appended(&self, instance: &str, appends: &[Append], returned: &[Row]) -> Result<Vec<bool>, DbError> {
-        let mut appended = returned.iter().map(saga_id).collect::<Result<HashSet<_>, _>>()?;
-        let others: Vec<&Append> = appends.iter().filter(|append| !appended.contains(&append.saga)).collect();
-        if !others.is_empty() {
-            let rows = Rows::new()
-                .id("saga_id", others.iter().map(|append| append.saga.to_string()))
-                .int("reached", others.iter().map(|append| last(append)));
-            for row in self.database.fetch(APPENDED_BEFORE, Args::new().id(instance).rows(rows)).await? {
-                appended.insert(saga_id(&row)?);
-            }
-        }
-        Ok(appends.iter().map(|append| appended.contains(&append.saga)).collect())
+        let numbers = appends.iter().map(|append| (append.saga, last(append))).collect();
+        self.are_written(returned, numbers, APPENDED_BEFORE, Args::new().id(instance), "reached").await
     }
 
-    /// How each admission has ended. Those that were not inserted are looked for by their keys.
+    /// For each saga, whether it is among the returned rows. The other ones are looked up by the statement `before`,
+    /// which gets their numbers in `column`: it finds those that an earlier try has written.
+    async fn are_written(
+        &self,
+        returned: &[Row],
+        sagas: Vec<(SagaId, i64)>,
+        before: &'static str,
+        args: Args,
+        column: &'static str,
+    ) -> Result<Vec<bool>, DbError> {
+        let mut written = returned.iter().map(saga_id).collect::<Result<HashSet<_>, _>>()?;
+        let others: Vec<_> = sagas.iter().filter(|(saga, _)| !written.contains(saga)).collect();
+        if !others.is_empty() {
+            let rows = Rows::new()
+                .id("saga_id", others.iter().map(|(saga, _)| saga.to_string()))
+                .int(column, others.iter().map(|(_, number)| *number));
+            for row in self.database.fetch(before, args.rows(rows)).await? {
+                written.insert(saga_id(&row)?);
+            }
+        }
+        Ok(sagas.iter().map(|(saga, _)| written.contains(saga)).collect())
+    }
+
+    /// The outcome of each admission. Admissions that were not inserted are looked up by their keys.
     async fn admitted<R>(
         &self,
         as_of: WriteAs<'_>,
         sagas: &[NewSaga<R>],
         inserted: &[Row],
         door: &Door,
-    ) -> Result<Vec<Admitted>, DbError> {
+    ) -> Result<Vec<AdmissionOutcome>, DbError> {
         let mut begun = HashMap::with_capacity(inserted.len());
         for row in inserted {
             begun.insert(saga_id(row)?, (ticket(row)?, row.int("queued")? == 0));
@@ -360,19 +366,21 @@ impl SagaStore {
                 existing.insert((row.text("subject")?, row.text("idempotency_key")?), found);
             }
         }
-        let accepted = |ticket, begins| if begins { Admitted::Begun { ticket } } else { Admitted::Queued { ticket } };
+        let accepted = |ticket, begins| {
+            if begins { AdmissionOutcome::Begun { ticket } } else { AdmissionOutcome::Queued { ticket } }
+        };
         let outcome = |saga: &NewSaga<R>| {
             if let Some((ticket, begins)) = begun.get(&saga.id) {
                 return accepted(*ticket, *begins);
             }
             match existing.get(&(saga.subject.clone(), saga.key.clone())) {
-                // An earlier try of this very commit took effect though it reported an error.
+                // An earlier try of this commit took effect, although it reported an error.
                 Some((id, _, ticket, has_begun)) if *id == saga.id => accepted(*ticket, *has_begun),
                 Some((id, fingerprint, ..)) => {
-                    Admitted::Existing { id: *id, same_request: *fingerprint == saga.fingerprint }
+                    AdmissionOutcome::Existing { id: *id, same_request: *fingerprint == saga.fingerprint }
                 }
-                None if door.state == DoorState::Closed => Admitted::Closed { sentence: door.sentence.clone() },
-                None => Admitted::OverQuota,
+                None if door.state == DoorState::Closed => AdmissionOutcome::Closed { sentence: door.sentence.clone() },
+                None => AdmissionOutcome::OverQuota,
             }
         };
         Ok(sagas.iter().map(outcome).collect())
@@ -385,7 +393,7 @@ fn firsts<R>(sagas: &[NewSaga<R>]) -> Vec<(i64, &NewSaga<R>)> {
     (1..).zip(sagas.iter().filter(|saga| keys.insert((&saga.subject, &saga.key)))).collect()
 }
 
-/// Which forms of statements and of rows a database takes.
+/// The forms of statements and of rows that a database takes.
 #[derive(Debug, Clone, Copy)]
 struct Form {
     is_shared: bool,

@@ -1,4 +1,4 @@
-//! Many finished sagas and many receipts, written set-wise.
+//! Many finished sagas and receipts, written with few statements.
 
 use matricula_engine::{Direction, Event, Recorded};
 use matricula_kit::database::{Args, Database, Rows};
@@ -8,7 +8,7 @@ use matricula_runtime::{SagaStore, Submission};
 use crate::system::{Place, order};
 use crate::world::{Order, definition};
 
-/// Subjects among whom they are shared out: students of a large university.
+/// The number of subjects: students of a large university.
 const SUBJECTS: i64 = 50_000;
 
 /// The id of a saga of the hot tables.
@@ -21,7 +21,7 @@ pub fn old(number: i64) -> String {
     format!("01800000-0000-7000-8000-{number:012x}")
 }
 
-/// The submission that one of them once was: `hot7` or `old7`.
+/// The original submission of one of them: `hot7` or `old7`.
 pub fn again(key: &str) -> Submission<Order> {
     let number: i64 = key[3..].parse().unwrap();
     Submission { subject: format!("s{}", number % SUBJECTS), ..order(key, Order::default()) }

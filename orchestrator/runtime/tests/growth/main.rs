@@ -1,4 +1,4 @@
-//! A database with many finished sagas: nothing reads them again, nothing gets slower by them, and they leave while
+//! A database with many finished sagas: no statement reads them, nothing gets slower, and they leave while
 //! others come and go.
 
 #[path = "../runtime/system.rs"]
@@ -21,17 +21,17 @@ use tokio_util::sync::CancellationToken;
 use crate::system::{Place, System, config, eventually, order};
 use crate::world::{Order, World};
 
-/// What must not be read from end to end, with the names by which statements call them.
+/// The tables that must not be scanned, with their aliases in statements.
 const TABLES: [&str; 3] = ["sagas", "saga_events", "receipts"];
 const ALIASES: [&str; 9] = ["sagas", "s", "u", "q", "o", "saga_events", "e", "receipts", "a"];
-/// Indexes of what is unfinished, waits in line or needs attention alone.
+/// Indexes that have only unfinished, queued or flagged sagas.
 const PARTIAL: [&str; 3] = ["sagas_unfinished", "sagas_needing_attention", "sagas_in_line"];
 
 fn settings() -> RuntimeConfig {
     RuntimeConfig { lease_ttl_ms: 600, ..config() }
 }
 
-/// Everything that an orchestrator does with its database, but for the count of its rows.
+/// Everything that an orchestrator does with its database, except the count of its rows.
 async fn work(place: &Place, batch: usize) {
     let first = System::start(place.open().await, World::new(), settings()).await;
     let store = first.runtime.store().clone();
@@ -62,9 +62,9 @@ async fn work(place: &Place, batch: usize) {
     let many =
         vec![ids[0], fill::hot(3).parse().unwrap(), fill::old(3).parse().unwrap(), matricula_runtime::new_saga_id()];
     assert_eq!(store.get_many(many).await.unwrap().len(), 3);
-    // Its file is another's then.
+    // Then another process has the file.
     drop(store);
-    // Left in the middle, taken over by another.
+    // A saga that another instance adopts.
     first.world.hold("Hold");
     let left = first.submit_all("left", batch).await;
     first.world.until(|world| world.in_flight.get("beta").is_some_and(|rpcs| *rpcs > 0)).await;
@@ -109,11 +109,11 @@ async fn check_plans(backend: Backend, rows: i64, batch: usize) -> Place {
         None => {
             let database = place.open().await;
             let mut scans = scans_of_sqlite(&database, &ALIASES, &PARTIAL).await;
-            // Not of the runtime: what counts here, and what has filled the database.
+            // Statements that are not of the runtime.
             let is_ours = |statement: &str| {
                 statement.to_lowercase().contains("count(*)") || statement.contains("FROM sagas s CROSS JOIN")
             };
-            // What two indexes have found, and no table.
+            // The result of two indexes, not a table.
             let is_found = |statement: &str, line: &str| line == "SCAN s" && statement.contains(") s WHERE");
             scans.retain(|(statement, line)| !is_ours(statement) && !is_found(statement, line));
             assert!(scans.is_empty(), "SQLite reads whole tables: {scans:#?}");
@@ -125,7 +125,7 @@ async fn check_plans(backend: Backend, rows: i64, batch: usize) -> Place {
 
 /// The short form of [`a_million_finished_sagas_cost_nothing`]: by the plans of all statements, and by what was read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn finished_sagas_are_read_by_nobody_and_leave_while_others_come() {
+async fn finished_sagas_are_not_read_and_leave_while_others_come() {
     const ROWS: i64 = 15_000;
     for backend in BACKENDS {
         let place = check_plans(backend, ROWS, 100).await;
@@ -166,7 +166,7 @@ async fn a_million_finished_sagas_cost_nothing() {
         let empty = System::start(empty.open().await, World::new(), config()).await;
         let full = System::start(full.open().await, World::new(), config()).await;
         let (mut of_empty, mut of_full) = (Vec::new(), Vec::new());
-        // In turns, so that whatever else the machine does is shared by both.
+        // Alternately, so that other load of the machine affects both alike.
         for round in 0..60 {
             of_empty.push(time_of(&empty, round).await);
             of_full.push(time_of(&full, round).await);

@@ -1,4 +1,4 @@
-//! What goes ahead of the log, what waits for it, and what becomes of it when the process ends between the two.
+//! Calls that go ahead of the log, calls that wait for it, and a process that ends between the two.
 
 use matricula_engine::{Event, Outcome};
 use matricula_kit::database::Database;
@@ -12,7 +12,7 @@ use crate::world::{Order, World};
 const AHEAD: [&str; 4] = ["charge", "enroll", "hold", "reserve"];
 const AHEAD_WITH_PIVOT: [&str; 5] = ["charge", "commit", "enroll", "hold", "reserve"];
 
-/// A saga whose log the database refuses from its second event on, and which has done all that it may.
+/// A saga whose log the database refuses from its second event on, after it has made all calls that it may make.
 async fn ahead_of_its_log(system: &System) -> SagaId {
     has_done_ahead(system, &AHEAD).await
 }
@@ -35,7 +35,7 @@ async fn has_done_ahead(system: &System, ahead: &[&str]) -> SagaId {
 }
 
 #[tokio::test]
-async fn the_pivot_waits_for_the_log_and_what_can_be_undone_does_not() {
+async fn the_pivot_waits_for_the_log_and_compensatable_calls_do_not() {
     for backend in BACKENDS {
         let (_place, system) = new(backend, short_lease()).await;
         let id = ahead_of_its_log(&system).await;
@@ -48,7 +48,7 @@ async fn the_pivot_waits_for_the_log_and_what_can_be_undone_does_not() {
 }
 
 #[tokio::test]
-async fn what_went_ahead_of_a_lost_log_is_undone_by_whoever_turns_the_saga() {
+async fn calls_ahead_of_a_lost_log_are_undone_by_an_adopter_that_compensates() {
     for backend in BACKENDS {
         let (place, system) = new(backend, short_lease()).await;
         let id = ahead_of_its_log(&system).await;
@@ -62,7 +62,7 @@ async fn what_went_ahead_of_a_lost_log_is_undone_by_whoever_turns_the_saga() {
 }
 
 #[tokio::test]
-async fn what_went_ahead_of_a_lost_log_is_asked_for_again_by_whoever_goes_on() {
+async fn calls_ahead_of_a_lost_log_are_repeated_by_an_adopter_that_goes_on() {
     for backend in BACKENDS {
         let (place, system) = new(backend, short_lease()).await;
         let id = ahead_of_its_log(&system).await;
@@ -74,7 +74,7 @@ async fn what_went_ahead_of_a_lost_log_is_asked_for_again_by_whoever_goes_on() {
 }
 
 #[tokio::test]
-async fn a_pivot_that_went_ahead_of_a_lost_log_is_found_by_whoever_turns_the_saga() {
+async fn a_pivot_ahead_of_a_lost_log_is_found_by_an_adopter_that_compensates() {
     for backend in BACKENDS {
         let place = Place::new(backend).await;
         let system = System::start(place.open().await, World::asked(), short_lease()).await;
@@ -109,7 +109,7 @@ async fn a_pivot_that_was_never_called_is_withdrawn_before_anything_is_undone() 
     }
 }
 
-/// The process ends, the log takes events again, and another adopts what is left: it hangs in its first call.
+/// The process ends, the database accepts events again, and another instance adopts the saga. Its first call hangs.
 async fn crash_and_mend(place: &Place, system: System) -> System {
     let world = system.crash().await;
     let database: Database = place.open().await;

@@ -1,4 +1,4 @@
-//! Ends of every kind, and what the next instance makes of what they left.
+//! Ends of instances of every kind, and the adoption of their sagas.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn crash_after_crash_everything_finishes_once() {
             });
             let outcomes = futures::future::join_all(submitting).await;
             accepted += outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-            // Somewhere in the middle of what is under way, each time a little later.
+            // In the middle of the work, each time a little later.
             let before = system.world.now().rpcs.len();
             system.world.until(|world| world.rpcs.len() > before + round || world.at_work.is_empty()).await;
             system = restart(&place, system, short_lease()).await;
@@ -43,7 +43,7 @@ async fn crash_after_crash_everything_finishes_once() {
 }
 
 #[tokio::test]
-async fn the_end_comes_in_order() {
+async fn a_shutdown_finishes_the_calls_in_flight() {
     for backend in BACKENDS {
         let (place, system) = new(backend, config()).await;
         system.world.hold("Reserve");
@@ -56,7 +56,8 @@ async fn the_end_comes_in_order() {
         let System { world, runtime, task, database, .. } = system;
         within(task).await.unwrap().unwrap();
 
-        // The call in flight was answered, the answer recorded, and nothing more begun; the saga is anybody's.
+        // The call in flight was answered, the answer recorded, and nothing more begun. Any instance can adopt the
+        // saga.
         let row = runtime.store().get(id).await.unwrap().unwrap();
         assert!(!row.owner_alive, "{backend:?}: the lease is given back");
         let log = row.log.unwrap();
@@ -73,7 +74,7 @@ async fn the_end_comes_in_order() {
 }
 
 #[tokio::test]
-async fn the_end_does_not_wait_for_what_hangs() {
+async fn a_shutdown_does_not_wait_for_calls_that_hang() {
     let (_test, system) = new(Backend::Sqlite, RuntimeConfig { call_timeout_ms: 50, ..config() }).await;
     system.world.hold("Reserve");
     system.submit("k", Order::default()).await;
@@ -105,7 +106,7 @@ async fn events(database: &Database) -> i64 {
 }
 
 #[tokio::test]
-async fn what_can_not_be_read_or_is_not_known_is_left_alone_and_flagged() {
+async fn unreadable_and_unknown_sagas_are_left_alone_and_flagged() {
     for backend in BACKENDS {
         let (place, system) = new(backend, short_lease()).await;
         system.world.hold("Hold");
@@ -141,14 +142,14 @@ async fn what_can_not_be_read_or_is_not_known_is_left_alone_and_flagged() {
         let unknown = system.runtime.store().get(ids[3]).await.unwrap().unwrap();
         assert!(!unknown.owner_alive, "{backend:?}: it waits for an instance that knows its version");
         system.world.audit(ids[5], Outcome::Committed);
-        // And the instance works on.
+        // The instance goes on.
         system.run("new", Order::default()).await;
     }
 }
 
-/// SQLite lets anything stand in a column. What can't be read there hides no other saga.
+/// SQLite accepts any type in a column. An unreadable value hides no other saga.
 #[tokio::test]
-async fn a_row_that_can_not_be_read_hides_no_other() {
+async fn an_unreadable_row_hides_no_other() {
     let (place, system) = new(Backend::Sqlite, short_lease()).await;
     system.world.hold("Hold");
     let (bad, _) = system.submit("bad", Order::default()).await;
@@ -167,7 +168,7 @@ async fn a_row_that_can_not_be_read_hides_no_other() {
 /// The database refuses each event of one saga: the others of its commits are written, and it is flagged. When what
 /// refuses it is mended, it goes on by itself.
 #[tokio::test]
-async fn a_saga_whose_log_is_refused_holds_up_no_other() {
+async fn a_saga_whose_log_is_refused_delays_no_other() {
     for backend in BACKENDS {
         let (_place, system) = new(backend, config()).await;
         system.world.hold("Reserve");
@@ -238,7 +239,7 @@ async fn a_large_takeover_does_not_cost_the_lease() {
         let taken = taken.iter().filter(|row| row.owner == owner).count();
         assert!((20..100).contains(&taken), "{backend:?}: {taken} are taken over for 10 places");
 
-        // What is submitted meanwhile comes after what is older, and comes.
+        // Sagas that are submitted meanwhile come after the older ones.
         let (_, watcher) = system.submit("young", Order::default()).await;
         system.world.release("Reserve");
         assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);
@@ -247,7 +248,7 @@ async fn a_large_takeover_does_not_cost_the_lease() {
     }
 }
 
-/// The database is away, at whatever moment of a start: it is an error, not half an orchestrator.
+/// If the database is away at any moment of a start, the start fails.
 #[tokio::test]
 async fn a_closed_database_is_an_error_at_start() {
     let test = empty_database(Backend::Sqlite).await;

@@ -1,4 +1,4 @@
-//! Calls that fail: retried, parked, never decided by.
+//! Calls that fail: they are retried or parked, and never start a compensation.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn check(rpc: &'static str, faults: &[Fault], attempts: u32, outcome: Outc
 }
 
 #[tokio::test]
-async fn what_is_unknown_is_tried_again() {
+async fn an_unknown_result_is_tried_again() {
     let done = || Order::default();
     for rpc in ["Reserve", "Hold", "Charge", "Commit", "Settle", "Notify"] {
         check(rpc, &[Fault::Before(Code::Unavailable)], 2, Outcome::Committed, done()).await;
@@ -38,22 +38,22 @@ async fn what_is_unknown_is_tried_again() {
 }
 
 #[tokio::test]
-async fn an_answer_missing_is_no_answer() {
+async fn a_missing_answer_is_an_unknown_result() {
     check("Hold", &[Fault::OneShort], 2, Outcome::Committed, Order::default()).await;
 }
 
 #[tokio::test]
-async fn a_panic_in_a_call_is_no_answer() {
+async fn a_panic_in_a_call_is_an_unknown_result() {
     check("Hold", &[Fault::Panic, Fault::Panic], 3, Outcome::Committed, Order::default()).await;
 }
 
 #[tokio::test]
-async fn a_call_that_hangs_is_given_up() {
+async fn a_call_that_hangs_times_out() {
     check("Hold", &[Fault::Hang], 2, Outcome::Committed, Order::default()).await;
 }
 
 #[tokio::test]
-async fn codes_that_no_retry_mends_ask_for_attention_and_go_on() {
+async fn codes_that_no_retry_mends_need_attention_and_are_retried() {
     for code in [Code::InvalidArgument, Code::Unimplemented, Code::PermissionDenied, Code::Unauthenticated] {
         let (_test, system) = new(Backend::Sqlite, config()).await;
         system.world.script("Hold", [Fault::Before(code)]);
@@ -71,7 +71,7 @@ async fn codes_that_no_retry_mends_ask_for_attention_and_go_on() {
     }
 }
 
-/// Who finds an operation invalid has answered: nobody else has to wait for that service.
+/// A service that rejects an operation as invalid has answered: no other call waits for it.
 #[tokio::test]
 async fn an_invalid_operation_opens_no_breaker() {
     let config =
@@ -102,7 +102,7 @@ async fn an_error_of_a_batch_is_unknown_for_all_of_it() {
 }
 
 #[tokio::test]
-async fn an_invalid_operation_spoils_no_other_of_its_batch() {
+async fn an_invalid_operation_affects_no_other_of_its_batch() {
     let (_place, system) = new(Backend::Sqlite, RuntimeConfig { destination_in_flight_max: 1, ..config() }).await;
     system.world.hold("Reserve");
     let first = system.submit_all("first", 1).await;
@@ -137,7 +137,7 @@ async fn an_open_breaker_parks_calls_without_spending_attempts() {
     system.world.until(|world| world.rpcs.iter().filter(|(rpc, _)| *rpc == "Hold").count() >= before + 2).await;
     assert_eq!(system.world.rpcs("Hold")[before..before + 2], [1, 1], "a probe is one call");
 
-    // Another service is not in its way.
+    // Calls of another service are not affected.
     assert_eq!(system.destination("alpha").await.0, "closed");
     system.world.up("beta");
     let mut attempts = 0;
@@ -152,7 +152,7 @@ async fn an_open_breaker_parks_calls_without_spending_attempts() {
     assert_eq!((system.destination("beta").await.0, system.destination("beta").await.2.as_str()), ("closed", ""));
 }
 
-/// Every RPC fails somehow with a probability of 30 %, and all retries come within milliseconds: whatever order
+/// Every RPC fails in some way with a probability of 30 %, and retries come within milliseconds: whatever order
 /// answers, wakes and appends meet in, nothing is lost and nothing is done twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_storm_everything_finishes_once() {
@@ -174,7 +174,7 @@ async fn in_a_storm_everything_finishes_once() {
 async fn a_wake_does_not_call_again_what_has_been_answered() {
     const LOCK: &str = "LOCK TABLE sagas IN EXCLUSIVE MODE";
     const WAITING: &str = "SELECT pid FROM pg_locks WHERE NOT granted";
-    /// The slow retry of the definition, and something on top: there is no fact to wait for, the timer is the subject.
+    /// The slow retry of the definition, and a margin. The test is about the timer, so there is no fact to wait for.
     const WOKEN: Duration = Duration::from_millis(100);
 
     let (_place, system) = new(Backend::Postgres, config()).await;

@@ -1,4 +1,4 @@
-//! Bounds: what is let in, what is at work, what is in flight, what goes together.
+//! Bounds: submissions, sagas at work, RPCs in flight, batches.
 
 use matricula_engine::Outcome;
 use matricula_kit::testing::{BACKENDS, Backend};
@@ -8,7 +8,7 @@ use crate::system::{System, config, decided, eventually, finished, is_full, new,
 use crate::world::Order;
 
 #[tokio::test]
-async fn only_so_many_sagas_are_at_work() {
+async fn the_sagas_at_work_are_bounded() {
     let bounds = RuntimeConfig { in_flight_max: 5, ..config() };
     let (_test, system) = new(Backend::Sqlite, bounds).await;
     system.world.hold("Reserve");
@@ -25,7 +25,7 @@ async fn only_so_many_sagas_are_at_work() {
 }
 
 #[tokio::test]
-async fn only_so_many_rpcs_are_in_flight() {
+async fn the_rpcs_in_flight_are_bounded() {
     let bounds = RuntimeConfig { destination_in_flight_max: 2, call_batch_max: 1, ..config() };
     let (_test, system) = new(Backend::Sqlite, bounds).await;
     system.world.hold("Hold");
@@ -40,7 +40,7 @@ async fn only_so_many_rpcs_are_in_flight() {
 }
 
 #[tokio::test]
-async fn what_waits_goes_together() {
+async fn waiting_calls_leave_in_one_batch() {
     let bounds = RuntimeConfig { destination_in_flight_max: 1, call_batch_max: 20, ..config() };
     let (_test, system) = new(Backend::Sqlite, bounds).await;
     system.world.hold("Reserve");
@@ -54,9 +54,9 @@ async fn what_waits_goes_together() {
     assert!(sizes[0] == 1 && sizes[1] == 20 && sizes.iter().sum::<usize>() == 51, "{sizes:?}");
 }
 
-/// A flood of one RPC does not keep out another of the same service: each goes when its oldest call is the oldest.
+/// A flood of one RPC does not starve another one of the same service: the RPC with the oldest call goes first.
 #[tokio::test]
-async fn a_single_call_is_not_passed_over() {
+async fn a_single_call_is_not_starved() {
     let bounds = RuntimeConfig { destination_in_flight_max: 1, call_batch_max: 1, ..config() };
     let (_test, system) = new(Backend::Sqlite, bounds).await;
     system.world.hold("Reserve");
@@ -78,7 +78,7 @@ async fn a_single_call_is_not_passed_over() {
     system.all_finished(sagas, Outcome::Committed).await;
 }
 
-/// Has one at work and fills the line of two, and checks that it is full then.
+/// Puts one saga to work, fills the line of two, and checks that it is full then.
 async fn fill(system: &System, prefix: &str) -> Vec<(matricula_runtime::SagaId, matricula_runtime::Watcher)> {
     let sagas = system.submit_all(prefix, 3).await;
     let more = system.runtime.submit(order(&format!("{prefix} more"), Order::default())).await;
@@ -96,12 +96,12 @@ async fn beyond_the_limit_submissions_are_rejected_and_every_place_comes_back() 
         system.world.release("Commit");
         system.all_finished(sagas, Outcome::Committed).await;
 
-        // Of what exists already.
+        // A repeat of an accepted submission.
         for _ in 0..5 {
             let again = system.runtime.submit(order("first0", Order::default())).await;
             assert!(matches!(again, Ok(Submitted::Existing(_))), "{again:?}");
         }
-        // Of a caller that has gone, whose saga is admitted all the same.
+        // A caller that stopped waiting; its saga is still admitted.
         let submission = order("gone", Order::default());
         let watcher = system.runtime.watch(submission.id);
         {
@@ -110,7 +110,7 @@ async fn beyond_the_limit_submissions_are_rejected_and_every_place_comes_back() 
             assert!(futures::poll!(&mut submitting).is_pending());
         }
         assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);
-        // Of refused and cancelled ones.
+        // Refused and cancelled sagas.
         let refuse = vec!["hold".to_owned()];
         system.run("refused", Order { refuse, ..Order::default() }).await;
         system.world.hold("Hold");
@@ -124,7 +124,7 @@ async fn beyond_the_limit_submissions_are_rejected_and_every_place_comes_back() 
     }
 }
 
-/// A service that only the tail needs is away: students are served, until there is too much to remember.
+/// A service that only the steps after the outcome need is away. Sagas are accepted until the memory is full.
 #[tokio::test]
 async fn a_waiting_tail_takes_no_place_but_memory() {
     let bounds = RuntimeConfig { in_flight_max: 1, admission_queue_max: 1, sagas_in_memory_max: 3, ..config() };
@@ -156,7 +156,7 @@ async fn five_thousand_at_once_finish() {
         let sagas = system.submit_all("k", 5_000).await;
         system.all_finished(sagas, Outcome::Committed).await;
         let rpcs = system.world.now().rpcs.len();
-        // Services that answer at once leave little time to gather: the quicker the log, the less.
+        // Services that answer at once, and a quick log, leave little time for calls to gather.
         assert!(rpcs < 40_000 / 4, "{backend:?}: {rpcs} RPCs for 40,000 calls: they do not go together");
     }
 }

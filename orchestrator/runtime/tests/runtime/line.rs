@@ -1,4 +1,4 @@
-//! The line of accepted registrations, and what one subject may take of it.
+//! The line of accepted registrations, and the quota of one subject.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use matricula_runtime::{Door, DoorState, RuntimeConfig, SagaId, SubmitError, Sub
 use crate::system::{System, config, decided, eventually, finished, new, order};
 use crate::world::Order;
 
-/// Submits, and returns what became of it.
+/// Submits, and returns the result.
 async fn submitted(system: &System, key: &str) -> (SagaId, Watcher, Submitted) {
     let submission = order(key, Order::default());
     let (id, watcher) = (submission.id, system.runtime.watch(submission.id));
@@ -18,7 +18,7 @@ async fn submitted(system: &System, key: &str) -> (SagaId, Watcher, Submitted) {
 }
 
 #[tokio::test]
-async fn everybody_is_accepted_and_turns_follow_tickets() {
+async fn all_submissions_are_accepted_and_turns_follow_tickets() {
     for backend in BACKENDS {
         let (_test, system) = new(backend, RuntimeConfig { in_flight_max: 2, ..config() }).await;
         system.world.hold("Reserve");
@@ -34,7 +34,7 @@ async fn everybody_is_accepted_and_turns_follow_tickets() {
         assert_eq!((line.served, line.ahead(Ticket(2)), line.ahead(Ticket(6))), (Ticket(2), None, Some(3)));
         let row = system.runtime.store().get(sagas[5].0).await.unwrap().unwrap();
         assert_eq!((row.phase.as_str(), row.owner.as_str(), row.log.unwrap().len()), ("queued", "", 1), "{backend:?}");
-        // One that is cancelled does not wait for its turn.
+        // A cancelled saga does not wait for its turn.
         let (cancelled, watcher) = sagas.remove(3);
         system.cancel(cancelled, "ada", "").await.unwrap();
         system.cancel(cancelled, "ada", "").await.unwrap();
@@ -47,7 +47,7 @@ async fn everybody_is_accepted_and_turns_follow_tickets() {
     }
 }
 
-/// The queued are the database's: a process that comes back goes on with them, in their order.
+/// Queued sagas are in the database: a restarted process goes on with them, in their order.
 #[tokio::test]
 async fn the_line_outlives_its_instance() {
     for backend in BACKENDS {
@@ -95,13 +95,13 @@ async fn one_subject_can_not_take_the_places_of_others() {
         let more = system.runtime.submit(order("k3", Order::default())).await;
         let Err(SubmitError::OverQuota { retry_after }) = more else { panic!("{more:?}") };
         assert!((Duration::from_millis(100)..=Duration::from_secs(30)).contains(&retry_after), "{retry_after:?}");
-        // What was accepted is answered by its key, and another body is still another body.
+        // A repeat of an accepted submission gets its saga, and another request with the key is rejected.
         let again = system.runtime.submit(order("k1", Order::default())).await;
         assert_eq!(again, Ok(Submitted::Existing(sagas[1].0)));
         let refuse = vec!["hold".to_owned()];
         let other = system.runtime.submit(order("k1", Order { refuse, ..Order::default() })).await;
         assert_eq!(other, Err(SubmitError::KeyReused { existing: sagas[1].0 }));
-        // Others are served.
+        // Other subjects are not affected.
         let mut of_bob = order("k1", Order::default());
         of_bob.subject = "bob".to_owned();
         assert!(matches!(system.runtime.submit(of_bob).await, Ok(Submitted::Accepted { .. })));
@@ -113,7 +113,7 @@ async fn one_subject_can_not_take_the_places_of_others() {
     }
 }
 
-/// Waits until one more is accepted, and for its end.
+/// Waits until one more saga is accepted, and for its end.
 async fn one_more(system: &System, key: &str) {
     let mut number = 0;
     eventually("there is room", async || {
@@ -129,17 +129,17 @@ async fn one_more(system: &System, key: &str) {
     .await;
 }
 
-/// Every way in which a submission ends gives its place in the quota back.
+/// However a submission ends, it gives its part of the quota back.
 #[tokio::test]
 async fn a_quota_comes_back_whatever_becomes_of_the_submission() {
     let (_test, system) = new(Backend::Sqlite, RuntimeConfig { subject_open_max: 1, ..config() }).await;
     system.run("done", Order::default()).await;
     for _ in 0..3 {
-        // It is not open any more: the log itself finds that it exists.
+        // It is not open any more: the database finds that it exists.
         let again = system.runtime.submit(order("done", Order::default())).await;
         assert!(matches!(again, Ok(Submitted::Existing(_))), "{again:?}");
     }
-    // The caller goes away: its saga is admitted all the same, or is found to exist, and nobody is there to hear of it.
+    // The caller stops waiting. Its saga is still admitted, or is found to exist.
     for key in ["gone", "done"] {
         {
             let submitting = system.runtime.submit(order(key, Order::default()));
@@ -154,7 +154,7 @@ async fn a_quota_comes_back_whatever_becomes_of_the_submission() {
 }
 
 #[tokio::test]
-async fn too_many_a_second_are_told_when_to_come_back() {
+async fn too_many_submissions_a_second_get_a_retry_hint() {
     let bounds = RuntimeConfig { subject_per_second_max: 1, subject_burst_max: 20, ..config() };
     let (_test, system) = new(Backend::Sqlite, bounds).await;
     let mut answers = Vec::new();
@@ -170,9 +170,9 @@ async fn too_many_a_second_are_told_when_to_come_back() {
     system.all_settled().await;
 }
 
-/// A line of the longest length: nobody more is accepted, until turns come.
+/// A full line: no more submissions are accepted until turns come.
 #[tokio::test]
-async fn a_line_is_only_so_long() {
+async fn the_line_is_bounded() {
     let bounds = RuntimeConfig { admission_queue_max: 20, in_flight_max: 10, ..config() };
     let (_test, system) = new(Backend::Sqlite, bounds).await;
     system.world.hold("Commit");

@@ -1,4 +1,4 @@
-//! What an operator sees of a saga: its turn, a queue, a call, a pause, a breaker and a limit are told apart, from any
+//! The operators' view of a saga distinguishes a turn, a queue, a call, a pause, a breaker and a limit, from any
 //! replica.
 
 use matricula_engine::{CallWait, Outcome, Wait};
@@ -37,7 +37,7 @@ fn order() -> Order {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_turn_a_queue_a_call_and_a_limit_are_told_apart_from_any_replica() {
+async fn a_turn_a_queue_a_call_and_a_limit_are_distinguished_from_any_replica() {
     let narrow = RuntimeConfig {
         in_flight_max: 2,
         destination_in_flight_max: 1,
@@ -78,7 +78,7 @@ async fn a_turn_a_queue_a_call_and_a_limit_are_told_apart_from_any_replica() {
 }
 
 #[tokio::test]
-async fn a_pause_and_an_open_breaker_are_told_apart() {
+async fn a_pause_and_an_open_breaker_are_distinguished() {
     let parked =
         RuntimeConfig { breaker_failures: 1, breaker_open_ms: 60_000, breaker_open_max_ms: 60_000, ..config() };
     let (_place, system) = new(Backend::Sqlite, parked).await;
@@ -95,7 +95,7 @@ async fn a_pause_and_an_open_breaker_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_saga_whose_instance_does_not_answer_only_the_log_is_known() {
+async fn without_an_answer_of_its_instance_only_the_log_of_a_saga_is_shown() {
     let (place, first) = new(Backend::Postgres, RuntimeConfig { lease_ttl_ms: 60_000, ..config() }).await;
     let second = System::start(place.open().await, first.world.clone(), config()).await;
     first.world.hold("Charge");

@@ -1,4 +1,4 @@
-//! The fence taken away from outside: what an instance must not do once it was given up is then done, and seen.
+//! Removes the fence from outside: then a dead instance goes on writing, and the tests detect it.
 
 use matricula_kit::database::{Args, Database};
 use matricula_kit::testing::Backend;
@@ -7,13 +7,13 @@ use matricula_runtime::{RuntimeConfig, SagaFilter, SagaId, Submitted};
 use crate::system::{System, config, eventually, finished, new, order, within};
 use crate::world::Order;
 
-/// What is set back in the database after an instance was given up and its sagas were adopted.
+/// The rows that are set back in the database after an instance was declared dead and its sagas were adopted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Opened {
     Nothing,
     /// The mark that it is dead.
     Fence,
-    /// And whose its sagas are.
+    /// The mark, and the owner of its sagas.
     FenceAndOwner,
 }
 
@@ -22,7 +22,7 @@ const SAGAS: usize = 20;
 /// What an instance does wrong after its sagas were given to another, which has ended since, so that all that is
 /// written is written by the first.
 async fn wrongs(opened: Opened) -> Vec<&'static str> {
-    // Nothing but its writes tells the first that it was given up.
+    // The first instance can detect only by its writes that it was declared dead.
     let long = RuntimeConfig { lease_ttl_ms: 600_000, ..config() };
     let (place, first) = new(Backend::Postgres, long).await;
     first.world.hold("Hold");
@@ -54,7 +54,7 @@ async fn wrongs(opened: Opened) -> Vec<&'static str> {
     let watcher = first.runtime.watch(late.id);
     let is_admitted = matches!(first.runtime.submit(late).await, Ok(Submitted::Accepted { .. }));
     if is_admitted {
-        // Its answers come after those that were held, and so do its events.
+        // Its answers come after the delayed ones, and so do its events.
         finished(watcher).await;
     }
     let System { task, database, shutdown, .. } = first;
@@ -69,7 +69,7 @@ async fn wrongs(opened: Opened) -> Vec<&'static str> {
     wrongs
 }
 
-/// Waits until the first step of every saga is on record, and the second is called.
+/// Waits until the first step of every saga is recorded, and the second is called.
 async fn reserved(system: &System) {
     eventually("all are reserved", async || {
         let rows = system.list(SagaFilter { limit: 100, ..SagaFilter::default() }).await;

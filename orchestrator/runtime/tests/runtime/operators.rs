@@ -1,4 +1,5 @@
-//! Operators command sagas from any replica: what they decide is durable, in one order with all else, and by the owner.
+//! Operators give commands at any instance. The owner of the saga decides each, durably and in one order with all
+//! inputs.
 
 use matricula_engine::{Code, Event, Intervention, OperatorCommand, Outcome, Phase, Resolution};
 use matricula_kit::testing::{BACKENDS, Backend};
@@ -8,7 +9,7 @@ use crate::crash::{refuse_events_of, take_all_events};
 use crate::system::{Place, System, config, decided, eventually, finished, new, within};
 use crate::world::{Fault, Order};
 
-/// Far more failures than any of these tests lets happen.
+/// Far more failures than happen in these tests.
 const FOREVER: usize = 100_000;
 
 fn skip(step: &str) -> OperatorCommand {
@@ -49,7 +50,7 @@ async fn what_is_skipped_lets_the_rest_go_on_and_is_never_called_compensated() {
         let state = finished(watcher).await;
         assert_eq!((state.phase(), state.outcome()), (Phase::Abandoned, Outcome::Refused), "{backend:?}");
         assert_eq!(system.world.done(id).last().map(String::as_str), Some("notify"), "{backend:?}");
-        // Once more, as a client does that has not heard the answer; and something else, which comes too late.
+        // A repeat, as if the answer was lost; and another command, which comes too late.
         system.intervene(id, skip("charge")).await.unwrap();
         let late = system.intervene(id, OperatorCommand::Abandon).await;
         assert!(matches!(&late, Err(CommandError::Refused(why)) if why.contains("abandoned")), "{late:?}");
@@ -60,7 +61,7 @@ async fn what_is_skipped_lets_the_rest_go_on_and_is_never_called_compensated() {
 async fn a_retry_calls_what_waits() {
     let (_place, system) = new(Backend::Sqlite, config()).await;
     let (id, watcher) = stuck(&system, "k").await;
-    // Between two attempts it waits; while a call is under way there is nothing to retry.
+    // It waits between two attempts. While a call is in flight there is nothing to retry.
     eventually("a retry is taken", async || system.intervene(id, OperatorCommand::Retry { step: None }).await.is_ok())
         .await;
     let attempts = system.world.rpcs("Void").len();
@@ -73,7 +74,7 @@ async fn a_retry_calls_what_waits() {
     ));
 }
 
-/// A call that waits for its service would be made when that is back, and do once more what somebody has done manually.
+/// A queued call would be made when its service is back, and repeat what a person has done manually.
 #[tokio::test]
 async fn what_is_decided_manually_is_not_called_any_more() {
     let (_place, system) = new(Backend::Sqlite, config()).await;
@@ -81,7 +82,7 @@ async fn what_is_decided_manually_is_not_called_any_more() {
     let waiting = async || system.destination("gamma").await.1;
     assert!(system.runtime.set_destination_limit("gamma", 0).await);
     eventually("its call waits", async || {
-        // It is refused once nothing waits for its next attempt any more.
+        // It is refused once no call waits for its next attempt.
         let _ = system.intervene(id, OperatorCommand::Retry { step: None }).await;
         waiting().await == 1
     })
@@ -125,7 +126,7 @@ async fn a_cancel_works_at_any_replica() {
     first.world.release("Hold");
 }
 
-/// A saga whose log the database refuses answers no cancel; those of others are answered meanwhile.
+/// A cancel of a saga whose log the database refuses has no answer. Cancels of other sagas are answered meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancel_that_can_not_be_written_down_holds_up_no_other() {
     let (place, first) = new(Backend::Postgres, config()).await;
@@ -166,7 +167,7 @@ async fn verbs_at_the_same_time_are_taken_one_after_the_other() {
     }
 }
 
-/// The owner dies with the request unanswered: whoever adopts the saga answers.
+/// The owner dies with the request unanswered. The instance that adopts the saga answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_outlives_the_owner() {
     let short = RuntimeConfig { lease_ttl_ms: 600, ..config() };
@@ -185,7 +186,7 @@ async fn a_request_outlives_the_owner() {
     drop(watcher);
 }
 
-/// Whoever waits at another replica is woken: the word of the owner comes before any look.
+/// A client that waits at another instance is woken by the owner's message, before the next read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_replica_moves_is_told_to_the_other() {
     let short = RuntimeConfig { lease_ttl_ms: 600, ..config() };
@@ -193,7 +194,7 @@ async fn what_one_replica_moves_is_told_to_the_other() {
     let second = beside(&place, &first, short).await;
     first.world.hold("Notify");
     let mut told = second.runtime.moved();
-    // The first learns that there is a second with its next heartbeat; from then on it tells.
+    // The first instance detects the second one with its next heartbeat, and sends messages from then on.
     for round in 0.. {
         let (id, mut watcher) = first.submit(&format!("k{round}"), Order::default()).await;
         decided(&mut watcher).await;
@@ -233,8 +234,8 @@ async fn a_limit_of_zero_parks_a_destination() {
     assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);
 }
 
-/// A client whose answer was lost sends its command again, to another replica, when the saga has gone on: it is told
-/// what has become of that command, and not that there is nothing to retry.
+/// A client whose answer was lost repeats its command at another instance, when the saga has gone on. It gets the
+/// answer to that command, and not the error that there is nothing to retry.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_whose_answer_was_lost_is_answered_as_done_when_it_comes_again() {
     let (place, first) = new(Backend::Postgres, config()).await;

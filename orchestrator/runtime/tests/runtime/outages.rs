@@ -1,4 +1,4 @@
-//! A service that does not answer needs attention by itself, and the sagas that wait for it are counted under it.
+//! A service that does not answer needs attention itself, and the sagas that wait for it are counted.
 
 use matricula_engine::{OperatorCommand, Outcome};
 use matricula_kit::database::Args;
@@ -29,7 +29,7 @@ async fn a_service_that_does_not_answer_is_the_cause_and_sagas_are_counted_under
         system.world.down("gamma");
         let mut sagas = system.submit_all("k", SAGAS).await;
         let (last, watcher) = system.submit("last", Order::default()).await;
-        // It waits for one of them, and the next one for it: both wait for the service in the end.
+        // It waits for one of them, and the next saga waits for it, so both wait for the service.
         for key in ["behind", "behind that"] {
             let before = sagas[sagas.len() - 1].0;
             let submission = crate::system::order(key, Order::default());
@@ -108,7 +108,7 @@ async fn other_replicas_see_it_too_until_its_instance_ends() {
     eventually("it is finished there", async || second.list(unfinished.clone()).await.is_empty()).await;
 }
 
-/// The database does not take the record for a while, when the outage begins and when it ends.
+/// The database refuses the record for a while, when the outage begins and when it ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_failed_is_made_again() {
     let (place, first) = new(Backend::Postgres, short()).await;

@@ -40,7 +40,7 @@ async fn another_takes_over_within_the_lease() {
     assert_eq!(second.all_settled().await, 200);
 }
 
-/// An instance that released its lease is not waited for.
+/// The sagas of an instance that released its lease are adopted at once.
 #[tokio::test]
 async fn after_an_end_in_order_another_takes_over_at_once() {
     let long = RuntimeConfig { lease_ttl_ms: 60_000, ..config() };
@@ -56,7 +56,8 @@ async fn after_an_end_in_order_another_takes_over_at_once() {
     assert_eq!(second.all_settled().await, 20);
 }
 
-/// The first is thought dead while it is not: it stops, and each effect is there once though both have called.
+/// The first instance is declared dead while it lives: it stops, and each effect happens once, although both made
+/// calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_was_given_up_stops_while_the_other_goes_on() {
     let (place, first) = new(Backend::Postgres, config()).await;
@@ -72,11 +73,11 @@ async fn one_that_was_given_up_stops_while_the_other_goes_on() {
     assert_eq!(second.all_settled().await, 100);
 }
 
-/// A saga can leave a live instance: a person has given it away in the database. A client that waits for it at the
+/// A saga can leave a live instance: a person has changed its owner in the database. A client that waits for it at the
 /// instance that had it gets the outcome that another reaches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_where_a_saga_was_driven_hears_of_its_end_elsewhere() {
-    // The first looks for sagas of others once at its start, and not again: it does not take its own back.
+    // The first instance looks for sagas of others only at its start, so it does not adopt its own saga again.
     let long = RuntimeConfig { lease_ttl_ms: 60_000, ..config() };
     let (place, first) = new(Backend::Postgres, long).await;
     first.world.hold("Hold");
@@ -92,13 +93,13 @@ async fn who_waits_where_a_saga_was_driven_hears_of_its_end_elsewhere() {
     })
     .await;
     first.world.release("Hold");
-    // The watches are of the first, which finds at its next append that it drives them no more.
+    // The watches are at the first instance, which detects at its next append that it has lost the sagas.
     first.all_finished(sagas, Outcome::Committed).await;
     assert_eq!(second.all_settled().await, 20);
     assert!(!first.task.is_finished(), "an instance that lives goes on");
 }
 
-/// A lease that has lapsed while the database was away ends nobody who is alone.
+/// A lease that lapsed during an outage of the database does not end the only instance.
 #[tokio::test]
 async fn a_lapse_that_nobody_saw_is_survived() {
     let (_test, system) = new(Backend::Postgres, config()).await;
@@ -166,7 +167,7 @@ async fn no_accepted_saga_is_lost_when_the_database_comes_and_goes() {
     assert!(!system.task.is_finished());
 }
 
-/// What an instance has taken over and could not read at once is not forgotten: nobody else would take it over again.
+/// Adopted sagas that could not be read at once are not lost: no other instance would adopt them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_saga_is_lost_when_the_database_comes_and_goes_during_a_takeover() {
     let few = RuntimeConfig { in_flight_max: 20, adoption_chunk: 5, ..short_lease() };

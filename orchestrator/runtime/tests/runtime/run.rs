@@ -136,7 +136,7 @@ async fn a_cancel_is_answered_when_it_is_durable() {
             _ => false,
         };
         assert!(log.iter().any(|recorded| by_ada(&recorded.event)), "{backend:?}: {log:?}");
-        // Twice is once; the call that is still under way comes after its undo.
+        // A repeat changes nothing. The call in flight arrives after its undo.
         system.cancel(id, "bob", "").await.unwrap();
         let state = finished(watcher).await;
         system.world.release("Hold");
@@ -162,12 +162,12 @@ async fn a_cancel_may_come_too_late() {
     assert!(matches!(unknown, Err(CommandError::NotFound)), "{unknown:?}");
 }
 
-/// Whoever was told that a saga is accepted can cancel it, however fast.
+/// A client can cancel its saga as soon as it has the acceptance.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_does_not_come_too_early() {
     let (_test, system) = new(Backend::Sqlite, config()).await;
     for round in 0..200 {
-        // Not before the cancel has come: one that has finished is not here any more.
+        // Not before the cancel has come: a finished saga has left memory.
         system.world.hold("Notify");
         let (id, watcher) = system.submit(&format!("k{round}"), Order::default()).await;
         let cancelled = system.cancel(id, "ada", "").await;

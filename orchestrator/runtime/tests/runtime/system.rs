@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::world::{Order, PATIENCE, World};
 
-/// How often a fact is looked for that nobody tells.
+/// The interval of polls for a fact without a signal.
 const LOOK: Duration = Duration::from_millis(10);
 
 pub struct System {
@@ -27,7 +27,7 @@ pub struct System {
     pub database: Database,
 }
 
-/// Where a database is: processes come and go, and it stays until this goes.
+/// The place of a database. Processes come and go; the database stays until this is dropped.
 pub struct Place {
     pub url: String,
     _folder: tempfile::TempDir,
@@ -61,7 +61,7 @@ pub fn config() -> RuntimeConfig {
         call_timeout_ms: 10_000,
         breaker_open_ms: 5,
         breaker_open_max_ms: 20,
-        // All of them are of one subject, and as many as a test likes.
+        // All sagas are of one subject, in any number.
         admission_wait_max_ms: 60_000,
         subject_open_max: 1_000_000,
         subject_per_second_max: 1_000_000,
@@ -175,7 +175,7 @@ impl System {
         }
     }
 
-    /// Ends like a killed process: nothing is released, nothing is written any more.
+    /// Ends like a killed process: it releases nothing and writes nothing more.
     pub async fn crash(self) -> Arc<World> {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
@@ -183,19 +183,19 @@ impl System {
         self.world
     }
 
-    /// Ends in order.
+    /// Shuts down.
     pub async fn stop(self) -> Result<(), StoreError> {
         self.shutdown.cancel();
         within(self.task).await.unwrap()
     }
 
-    /// How a destination stands, in a word and two numbers.
+    /// The status of a destination, in a word and two numbers.
     pub async fn destination(&self, name: &str) -> (&'static str, usize, String) {
         let status = self.runtime.destinations().await.into_iter().find(|status| status.name == name).unwrap();
         (status.breaker, status.waiting, status.last_error)
     }
 
-    /// Runs a statement behind the orchestrator's back.
+    /// Runs a statement directly in the database.
     pub async fn sql(&self, sql: &'static str, args: Args) {
         let mut tx = self.database.begin().await.unwrap();
         assert!(tx.execute(sql, args).await.unwrap() > 0, "{sql}");
@@ -239,7 +239,7 @@ pub fn within<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
     async move { tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("never: {place}")) }
 }
 
-/// Looks again and again whether something is so that nobody tells.
+/// Polls a condition that has no signal.
 #[track_caller]
 pub fn eventually(what: &str, mut fact: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
     let place = std::panic::Location::caller();

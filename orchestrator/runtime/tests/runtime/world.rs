@@ -16,32 +16,32 @@ use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-/// No fact that a test waits for takes longer, on a machine that does anything else meanwhile too.
+/// The longest time that a test waits for a fact, even on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a saga of these tests works from.
+/// The request of a saga of these tests.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Order {
-    /// Steps whose action says no.
+    /// Steps whose action is refused.
     pub refuse: Vec<String>,
-    /// Steps that have nothing to do.
+    /// Steps that do not apply.
     pub skip: Vec<String>,
 }
 
-/// What goes wrong with one RPC.
+/// The fault of one RPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// An error, and nothing was done.
     Before(Code),
-    /// The same, and the service wants to be left alone for so many milliseconds.
+    /// The same, and the service asks for a delay of this many milliseconds.
     Later(i64),
-    /// All was done, and the answer is lost.
+    /// Everything was done, and the answer is lost.
     After(Code),
-    /// All was done, and an answer is missing.
+    /// Everything was done, and one answer is missing.
     OneShort,
     /// A fault of the client's own code.
     Panic,
-    /// Nothing ever comes.
+    /// No answer ever comes.
     Hang,
 }
 
@@ -55,7 +55,7 @@ pub struct World {
 #[derive(Default)]
 pub struct Inner {
     answers: HashMap<(SagaId, &'static str, Direction), CallAnswer>,
-    /// What each saga had done for it, in order: the name of the step, with a `-` when it was undone.
+    /// The effects of each saga, in order: the name of the step, with a `-` if it was undone.
     done: HashMap<SagaId, Vec<String>>,
     /// Each RPC that came: its name, and how many operations it carried.
     pub rpcs: Vec<(&'static str, usize)>,
@@ -68,7 +68,7 @@ pub struct Inner {
     down: HashSet<&'static str>,
     /// Sagas whose first step waits until another one has settled.
     pub behind: HashMap<SagaId, SagaId>,
-    /// Sagas whose operations are found invalid, and with them every batch that carries one.
+    /// Sagas whose operations are invalid; every batch with one of them is rejected.
     pub invalid: HashSet<SagaId>,
     scripted: HashMap<&'static str, VecDeque<Fault>>,
     storm: Option<(SmallRng, f64)>,
@@ -78,7 +78,7 @@ pub fn definition() -> Definition {
     table(None)
 }
 
-/// What makes sure that the pivot never happens, where there is something.
+/// The compensation of the pivot, if it has one.
 fn table(withdraw: Option<&'static str>) -> Definition {
     let retry = RetryPolicy::try_new(1, 20, 50, 5).unwrap();
     use Kind::{Compensatable, Finalizer, Pivot, Retriable};
@@ -102,7 +102,7 @@ impl World {
         Self::of(definition())
     }
 
-    /// A world whose pivot goes ahead of the log, and can be asked about.
+    /// A world whose pivot has a compensation, and goes ahead of the log.
     pub fn asked() -> Arc<Self> {
         Self::of(table(Some("Withdraw")))
     }
@@ -138,7 +138,7 @@ impl World {
         self.now().scripted.entry(rpc).or_default().extend(faults);
     }
 
-    /// Every RPC fails with this probability, somehow.
+    /// Every RPC fails with this probability, in some way.
     pub fn storm(&self, seed: u64, probability: f64) {
         self.now().storm = Some((SmallRng::seed_from_u64(seed), probability));
     }
@@ -147,7 +147,7 @@ impl World {
         self.now().storm = None;
     }
 
-    /// Waits until something is so.
+    /// Waits until a condition holds.
     #[track_caller]
     pub fn until(&self, fact: impl Fn(&Inner) -> bool) -> impl Future<Output = ()> {
         let mut changes = self.changes.subscribe();
@@ -162,7 +162,7 @@ impl World {
         }
     }
 
-    /// What a saga had done for it.
+    /// The effects of a saga.
     pub fn done(&self, saga: SagaId) -> Vec<String> {
         self.now().done.get(&saga).cloned().unwrap_or_default()
     }
@@ -177,7 +177,7 @@ impl World {
         self.now().rpcs.iter().filter(|(rpc, _)| *rpc == name).map(|(_, operations)| *operations).collect()
     }
 
-    /// What was done for a finished saga is what its outcome says, each thing once.
+    /// Checks that the effects of a finished saga agree with its outcome, each once.
     #[track_caller]
     pub fn audit(&self, saga: SagaId, outcome: Outcome) {
         let done = self.done(saga);
@@ -271,7 +271,7 @@ impl Inner {
     }
 }
 
-/// An RPC that is in flight, until its end or until its client gives up.
+/// An RPC in flight, until its end or until its client times out.
 struct InFlight<'a> {
     world: &'a World,
     destination: &'static str,

@@ -1,5 +1,5 @@
-//! A log says only what the services did: a success was done, a refusal was one, what is undone is undone. No error
-//! ever counts as an answer.
+//! Answers are true: the log of a saga agrees with the services about every success, refusal and undo. An error never
+//! counts as an answer.
 
 use matricula_engine::{CallAnswer, Direction, Event};
 

@@ -1,6 +1,6 @@
-//! The bounds hold: an instance lets no submission in beyond a bound, and rejects none while there is room. No student
-//! has more sagas without an outcome than the quota, over all instances. A rejected client is sent away for a tenth of a
-//! second at least and for ten seconds at most.
+//! The bounds hold: an instance accepts no submission beyond a bound, and rejects none while there is room. No student
+//! has more sagas without an outcome than the quota, over all instances. The retry hint of a rejection is between 0.1
+//! and 10 seconds.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::names::{InstanceNo, SagaNo};
 use crate::replica::{Entry, Submitted};
 use crate::witness::Seen;
 
-/// How long a rejected client is sent away.
+/// The range of retry hints.
 const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10);
 
-/// While a submission has waited for so long to be written, none is let in.
+/// While a submission has waited for this time to be written, no other one is accepted.
 const DURABLE_MAX_MS: i64 = 1_000;
 
-/// How many sagas of one student each instance lets be open.
+/// The quota of each instance: sagas of one student without an outcome.
 #[derive(Default)]
 pub(super) struct BoundsHold {
     open_max: Vec<(InstanceNo, usize)>,
@@ -49,7 +49,7 @@ impl Invariant for BoundsHold {
 }
 
 impl BoundsHold {
-    /// So many sagas of one student have no outcome, over all instances.
+    /// The number of sagas of one student without an outcome, over all instances.
     fn quota(&self, saga: SagaNo, instance: InstanceNo, world: &View<'_>) -> Held {
         let student = world.request(saga).student;
         let is_open = |(other, seen): &(SagaNo, &Seen)| {
@@ -70,7 +70,7 @@ fn let_in(submitted: &Submitted) -> Held {
 
 fn queue_full(submitted: &Submitted) -> Held {
     let Submitted { in_line, in_memory, unanswered, unanswered_ms, is_alone, bounds, .. } = submitted;
-    // Those that are on their way into the line count.
+    // Submissions that are to be queued count too.
     let is_full = in_line + *unanswered as u64 >= bounds.admission_queue_max as u64
         || *in_memory >= bounds.sagas_in_memory_max
         || *unanswered_ms >= DURABLE_MAX_MS;
@@ -85,7 +85,7 @@ fn over_quota(submitted: &Submitted) -> Held {
     })
 }
 
-/// Whether more were let in since some moment than a burst and one an interval since then.
+/// Whether in some period more submissions were accepted than a burst and one for each interval.
 fn is_too_fast(submitted: &Submitted) -> bool {
     let Submitted { earlier_ms, bounds, .. } = submitted;
     let (per_second, burst) = (i64::from(bounds.subject_per_second_max), i64::from(bounds.subject_burst_max));

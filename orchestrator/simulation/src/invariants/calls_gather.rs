@@ -1,8 +1,8 @@
-//! Calls gather: a call that nobody waits for leaves after 50 ms, or with others of its RPC.
+//! Calls gather: a call that no client waits for leaves after 50 ms, or together with other calls of its RPC.
 //!
-//! A call after the pivot waits from the answer of the pivot on at most, so a call that leaves less than 50 ms after
-//! that answer has not gathered. Then its RPC must have had a reason to leave: some other call in it, or a queue that
-//! was not empty when the call came, because the RPC before it had no room for all.
+//! A call after the pivot becomes due at the earliest with the answer of the pivot. So a call that leaves less than 50
+//! ms after that answer has not gathered. Then its RPC must have another reason to leave: another call in it, or a
+//! queue that was not empty when the call came, because the RPC before had no room.
 
 use matricula_engine::{Direction, Kind};
 
@@ -26,12 +26,12 @@ struct Early {
 #[derive(Default)]
 pub(super) struct CallsGather {
     pivots: Vec<(InstanceNo, SagaNo, i64)>,
-    /// When an RPC left last.
+    /// When the last RPC left.
     left: Vec<(Queue, i64)>,
     /// The calls of this moment that have not gathered.
     early: Vec<Early>,
     at_ms: i64,
-    /// Instances where a call in a queue may have been withdrawn, and sagas that turned back.
+    /// Instances where a queued call may have been withdrawn, and sagas that reverted their compensation.
     withdrawn: Vec<InstanceNo>,
     /// A probe of a breaker takes one call of a queue that is to leave.
     has_probes: bool,
@@ -41,7 +41,7 @@ pub(super) struct CallsGather {
 impl CallsGather {
     fn judge(&mut self) -> Held {
         for Early { of, queue, since_ms } in &self.early {
-            // A batch that is full leaves a call behind, which may be the reason.
+            // A full batch leaves calls in the queue, which may be the reason.
             let may_be_full = self.early.iter().filter(|early| early.queue == *queue).count() > 1;
             let has_left = self.left.iter().any(|(other, at_ms)| other == queue && at_ms >= since_ms);
             let has_reason = has_left || may_be_full;

@@ -1,5 +1,5 @@
-//! Cancels do not wait: an instance that is told to cancel a queued saga never begins that saga, unless its turn was on
-//! the way. Only the student is told.
+//! Cancels do not wait: an instance that receives a cancel of a queued saga calls no action of it except finalizers,
+//! unless the instance has already sent a claim of the saga.
 
 use matricula_engine::{Direction, Kind};
 
@@ -10,7 +10,7 @@ use crate::names::{InstanceNo, SagaNo};
 #[derive(Default)]
 pub(super) struct CancelsDoNotWait {
     cancelled: Vec<(InstanceNo, SagaNo)>,
-    /// Sagas that an instance has claimed in order, or has been told something else about.
+    /// Sagas that an instance has claimed in order, or for which it has received another command.
     not_judged: Vec<(InstanceNo, SagaNo)>,
 }
 
@@ -32,7 +32,7 @@ impl Invariant for CancelsDoNotWait {
                     self.not_judged.push(it);
                 }
             }
-            // Another instance has taken it out of the line before this one, and has ended.
+            // Another instance had claimed it earlier, and has ended.
             Fact::Adopted { saga, instance } => self.cancelled.retain(|other| *other != (*instance, *saga)),
             Fact::Declined { instance, saga } => self.cancelled.retain(|other| *other != (*instance, *saga)),
             Fact::CallMade { instance, of, .. } if of.direction == Direction::Forward => {

@@ -1,10 +1,10 @@
-//! Claims stay near: what is claimed was accepted at most 250 ms after anything that another instance has claimed and has
-//! at work, as long as that one can be heard of. Each claim notes what it has at work.
+//! Claims stay near: a claimed saga was accepted at most 250 ms after every saga that another instance has claimed and
+//! has at work, as long as that instance keeps its bound up to date. Each claim stores the bound of its instance.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
 
-/// Somebody who clicked so much later, in milliseconds, may have a turn at the same time.
+/// How much later, in milliseconds, a saga may have been accepted that has its turn at the same time.
 const AHEAD_MAX_MS: i64 = 250;
 
 pub(super) struct ClaimsStayNear;

@@ -1,5 +1,5 @@
-//! Decisions are written: 200 ms after a decision it is in the log, though nothing waits for it, unless the store takes
-//! longer. Else a crash would lose the answers of many calls.
+//! Decisions are written: a decision is in the log after 200 ms, even if nothing waits for it, unless the store takes
+//! longer. Otherwise a crash would lose the answers of many calls.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -7,7 +7,7 @@ use crate::names::{InstanceNo, SagaNo};
 
 const UNWRITTEN_MAX_MS: i64 = 200;
 
-/// A saga whose log was behind when an operator looked.
+/// A saga whose log was behind its memory when an operator looked.
 struct Behind {
     instance: InstanceNo,
     saga: SagaNo,

@@ -27,7 +27,7 @@ impl Invariant for DurableFirst {
             Fact::CancelConfirmed { saga } => {
                 let state = world.witness.saga(*saga).map(|seen| &seen.state);
                 let cause = state.and_then(SagaState::cause);
-                // Whoever waits hears of it later: meanwhile the pivot may have turned out to have happened.
+                // The confirmation may come later: meanwhile the saga may have found that the pivot had happened.
                 let is_compensation_reverted =
                     state.is_some_and(|state| state.is_compensation_reverted(world.shape.definitions.of(state)));
                 hold(matches!(cause, Some(Cause::Cancelled { .. })) || is_compensation_reverted, || {

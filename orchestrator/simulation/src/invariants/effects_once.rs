@@ -1,4 +1,4 @@
-//! Effects happen exactly once: no step is done twice or undone twice, and none undone that was not done.
+//! Effects happen exactly once: no step is done twice or undone twice, and no step is undone that was not done.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

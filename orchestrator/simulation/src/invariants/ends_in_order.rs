@@ -1,5 +1,5 @@
-//! An end in order: an instance that was asked to end is through when each call and each commit that has left has an
-//! answer, and not before.
+//! Shutdowns are complete: an instance finishes its shutdown when all its calls and commits in flight have ended, and
+//! not before.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

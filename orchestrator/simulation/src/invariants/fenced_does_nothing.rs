@@ -1,4 +1,4 @@
-//! A fenced core does nothing more: what is given to it after it was fenced has no answer, and nothing leaves.
+//! A fenced core does nothing more: it answers no later input, and it sends nothing.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

@@ -1,4 +1,5 @@
-//! Nothing of an instance becomes durable after its mark, and only the owner of a saga appends to it.
+//! A fenced instance is silent: after an instance is marked `dead`, no admission, claim, adoption or append of it becomes
+//! durable. And at any time only the owner of a saga appends to it.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

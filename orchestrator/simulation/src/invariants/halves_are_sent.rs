@@ -1,5 +1,5 @@
-//! Halves are sent: a batch that a service finds invalid spoils no call in it. Each one is sent again in a smaller
-//! batch, as the same attempt, before there is a next attempt.
+//! Halves are sent: if a service rejects a batch as invalid, each call in it is sent again in a smaller batch, as the
+//! same attempt, before its next attempt.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -9,7 +9,7 @@ use crate::names::{Attempt, InstanceNo, SagaNo};
 pub(super) struct HalvesAreSent {
     /// Calls that are to be sent again.
     halved: Vec<(InstanceNo, Attempt)>,
-    /// A command may take a call back, and an operator's retry counts attempts from 1 again.
+    /// A command may withdraw a call, and after an operator's retry attempts count from 1 again.
     commanded: Vec<(InstanceNo, SagaNo)>,
 }
 

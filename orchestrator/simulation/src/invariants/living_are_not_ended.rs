@@ -1,12 +1,12 @@
-//! The living are not ended: after an outage of the store that was longer than a lease, nobody can have renewed. An
-//! instance that was there before does not declare another one dead until that one had a lease's time to renew.
+//! Living instances are not declared dead: during an outage of the store that is longer than a lease, no instance can
+//! renew. Afterwards an instance that lived before must give the other ones one lease duration to renew.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
 use crate::names::InstanceNo;
 use crate::store::LEASE_TTL_MS;
 
-/// An outage counts when no renewal was answered for longer than a lease, whatever was on its way when it began.
+/// An outage counts if no renewal was answered for longer than a lease, including those in flight when it began.
 const OUTAGE_MIN_MS: i64 = LEASE_TTL_MS + 500;
 
 #[derive(Default)]
@@ -14,7 +14,7 @@ pub(super) struct LivingAreNotEnded {
     /// The last outage.
     from_ms: i64,
     until_ms: i64,
-    /// When each instance began to run, and since when it was not stopped.
+    /// When each instance began to run, and since when it was not suspended.
     lives: Vec<(InstanceNo, i64, i64)>,
     paused: Vec<InstanceNo>,
 }

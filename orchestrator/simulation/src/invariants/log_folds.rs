@@ -1,4 +1,4 @@
-//! Every durable log is one of its definition: without gaps, in an order that the engine's table allows.
+//! Every durable log folds under its definition: it has no gaps, and an order that the engine's table allows.
 
 use super::{Held, Invariant, View};
 use crate::fact::Fact;

@@ -1,7 +1,6 @@
-//! Manual decisions are told: what an operator hears of is in the log as it was ordered, and a saga ends as abandoned
-//! if something of it was skipped or given up, and only then. Of such a saga, and of one with something resolved, a
-//! person answers for what it leaves in the services; its log, its outcome and its calls are held to all that others
-//! are held to.
+//! Manual decisions are recorded: a confirmed command of an operator is in the log as it was given. A saga ends as
+//! abandoned exactly if a call of it was skipped or it was given up. A person has to repair the entries of such a saga,
+//! and of one with a resolved call, in the services. Its log, outcome and calls must satisfy all other invariants.
 
 use matricula_engine::{Definition, Direction, Intervention, Kind, OperatorCommand, Phase, Resolution};
 
@@ -42,8 +41,8 @@ impl Invariant for ManualIsTold {
     }
 }
 
-/// "Refused" of a pivot means that the pivot never happens. While its compensation is being tried, the log says so of
-/// the compensation.
+/// A pivot that is resolved as "refused" never happens. While its compensation is being tried, the log has the
+/// resolution of the compensation.
 fn is_what(definition: &Definition, command: &OperatorCommand, intervention: &Intervention) -> bool {
     match (command, intervention) {
         (OperatorCommand::Retry { step: wanted }, Intervention::Retry { step }) => step == wanted,

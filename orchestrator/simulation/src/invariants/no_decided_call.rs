@@ -15,11 +15,11 @@ impl Invariant for NoDecidedCall {
 
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         let Fact::CallMade { instance, of, .. } = fact else { return Ok(()) };
-        // An instance that was given up does not know the log any more.
+        // The log may have grown since the instance was declared dead.
         let Some(seen) = world.witness.saga(of.saga).filter(|seen| seen.owner == *instance) else { return Ok(()) };
         let step = &seen.state.steps()[of.step.get()];
         let status = step.call(of.direction).status;
-        // The answer that the pivot has happened may be known and not be written yet: then it is due again.
+        // The answer that the pivot has happened may not be written yet: then the pivot is due again.
         let is_pivot = of.direction == Direction::Forward && of.step == world.table(of.saga).definition.pivot();
         let is_withdrawn = is_pivot && step.undo.status == CallStatus::Trying;
         let has_happened = || world.witness.effects(of.saga, of.step).done > 0;

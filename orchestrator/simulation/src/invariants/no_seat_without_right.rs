@@ -16,7 +16,7 @@ impl Invariant for NoSeatWithoutRight {
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         let Fact::SeatGiven { saga, section, taken_before, capacity } = fact else { return Ok(()) };
         hold(taken_before < capacity, || format!("{saga} gets seat {} of {capacity} in {section}", taken_before + 1))?;
-        // Who is given a seat after the saga has ended would keep it for ever.
+        // A seat that is given after the end of its saga would never be released.
         let seen = world.witness.saga(*saga);
         hold(seen.is_some_and(|seen| !seen.state.phase().is_finished() || seen.is_decided_manually()), || {
             format!("{saga} gets a seat in {section} when nobody drives it")

@@ -1,6 +1,6 @@
-//! No way back: nothing is undone once the pivot is done, the pivot is not done once the saga has started its
-//! compensation, unless it is still being asked whether it was, and nothing that comes after the pivot is done before
-//! it. While the pivot is being withdrawn, no other compensation is called.
+//! No way back. Once the pivot is done, nothing is undone. Once the saga has started its compensation, the pivot is not
+//! done, unless its withdrawal is not answered yet. Steps after the pivot are not done before it. While the pivot is
+//! being withdrawn, no other compensation is called.
 
 use matricula_engine::{CallStatus, Direction, Kind, Outcome, SagaState};
 

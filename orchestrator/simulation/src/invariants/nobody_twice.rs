@@ -1,4 +1,4 @@
-//! Nobody twice: one registration an idempotency key, one enrollment in force a student and section.
+//! Nobody twice: each idempotency key has one registration, and each (student, section) has one enrollment in force.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

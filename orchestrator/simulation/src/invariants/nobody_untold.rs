@@ -1,4 +1,4 @@
-//! Nobody untold: every finished registration has exactly one notification, with its outcome.
+//! Nobody uninformed: every finished registration has exactly one notification, with its outcome.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

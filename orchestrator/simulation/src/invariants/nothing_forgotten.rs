@@ -1,10 +1,10 @@
-//! Nothing forgotten: what a client was told is accepted is durable, and when the faults have ended everything
-//! finishes.
+//! Nothing forgotten: a submission that a client received as accepted is durable, and after the end of the faults
+//! everything finishes.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
 
-/// Its name: that something does not finish in time is seen by whoever drives the history.
+/// Its name. The history itself detects that something does not finish in time, and reports it under this name.
 pub(crate) const NOTHING_FORGOTTEN: &str = "nothing forgotten";
 
 pub(super) struct NothingForgotten;
@@ -29,7 +29,7 @@ impl Invariant for NothingForgotten {
     }
 }
 
-/// What is not finished when it should be.
+/// The sagas that are not finished in time.
 pub(crate) fn overdue(world: &View<'_>) -> String {
     let unfinished = world.witness.sagas().filter(|(_, seen)| !seen.state.phase().is_finished());
     let mut lines: Vec<String> = unfinished

@@ -1,5 +1,5 @@
-//! Nothing left behind: what a finished saga has done is what its outcome explains, and nothing of it is done after.
-//! The pivot of a saga that has compensated never happens, also on an operator's word, if it can be withdrawn.
+//! Nothing left behind: the effects of a finished saga are those that its outcome explains, and no later effect is
+//! added. The withdrawable pivot of a compensated saga never happens, even if an operator has resolved it.
 
 use matricula_engine::{Kind, Phase};
 

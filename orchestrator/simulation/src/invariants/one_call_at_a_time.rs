@@ -1,4 +1,4 @@
-//! At most one call of a step of a saga, in one direction, is under way from one instance.
+//! An instance has at most one call in flight for each (saga, step, direction).
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

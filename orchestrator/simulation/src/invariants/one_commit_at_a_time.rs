@@ -1,5 +1,5 @@
-//! One commit at a time: an instance sends no commit while another one of the same lane has no answer, and none with an
-//! append that is empty. Two commits have different numbers.
+//! One commit at a time: an instance sends no commit while another one of the same lane has no answer. No append is
+//! empty. Two commits have different numbers.
 
 use matricula_core::{CommitNo, Lane};
 

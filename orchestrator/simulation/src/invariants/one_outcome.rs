@@ -1,4 +1,4 @@
-//! At most one outcome: once it is durable it never changes, and nobody is ever told another.
+//! At most one outcome: a durable outcome never changes, and no watcher or message has another one.
 
 use matricula_engine::Outcome;
 

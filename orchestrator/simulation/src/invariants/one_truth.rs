@@ -1,4 +1,4 @@
-//! One truth: what is enrolled is on the academic record, has a seat and is charged, and nothing else is.
+//! One truth: a section is enrolled exactly if it is on the academic record, has a seat and is charged.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

@@ -1,4 +1,4 @@
-//! The queued are nobody's: while a saga is in line no instance owns it, calls anything for it, or writes to its log.
+//! Queued sagas have no owner: while a saga is in line, no instance owns it, makes calls for it, or writes to its log.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

@@ -1,5 +1,5 @@
-//! The refused are shown: when the store refuses the log of a saga, the instance has the store show at once that a
-//! person must look.
+//! Refused sagas are shown: when the store refuses the log of a saga, the instance flags the saga at once as needing
+//! attention.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

@@ -1,4 +1,4 @@
-//! The door holds: nothing is accepted while it is closed, and nothing begins at once while it is paused.
+//! The door holds: no saga is accepted while it is closed, and none begins at once while it is paused.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

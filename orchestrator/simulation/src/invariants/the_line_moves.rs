@@ -1,11 +1,11 @@
-//! The line moves: when the faults have ended, no saga waits for its turn for long while an instance that lives has a
-//! free slot.
+//! The line moves: after the end of the faults, no saga waits long for its turn while a living instance has a free
+//! slot.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
 use crate::names::{InstanceNo, SagaNo};
 
-/// A transaction that was under way when the faults ended may be given up after 10 s, and is then tried again.
+/// A transaction that was in flight when the faults ended may time out after 10 s, and is then tried again.
 const MOVES_WITHIN_MS: i64 = 15_000;
 
 #[derive(Default)]

@@ -1,4 +1,4 @@
-//! The stopping begin nothing: an instance that was asked to end makes no call any more, and lets no submission in.
+//! Stopping instances begin nothing: an instance in its shutdown makes no new call, and accepts no submission.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

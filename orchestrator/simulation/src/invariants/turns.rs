@@ -1,5 +1,5 @@
-//! Turns: never more sagas are at work at an instance than it has slots, and than may be parked. A saga is at work from
-//! its first call to its outcome. A saga about which somebody has given a command needs no turn.
+//! Turns: an instance never has more sagas at work than slots and room for parked sagas. A saga is at work from its
+//! first call to its outcome. A saga with a command needs no turn.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

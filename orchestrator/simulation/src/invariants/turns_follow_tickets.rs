@@ -1,6 +1,6 @@
-//! Turns follow tickets, over all instances: later acceptances have larger tickets, a claim takes the queued saga with
-//! the smallest ticket, unless that one is cancelled, and nothing begins at once while an older saga is queued. Claims
-//! go past a saga only when the store has refused to have that one taken out of the line. No claim names a saga twice.
+//! Turns follow tickets, over all instances. Later acceptances have larger tickets. A claim takes the queued saga with
+//! the smallest ticket, unless that one is cancelled. No saga begins at once while an older one is queued. A claim
+//! skips a saga only if the store has refused its claim. No claim contains a saga twice.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -11,7 +11,7 @@ pub(super) struct TurnsFollowTickets {
     last: u64,
     /// In the order in which they were accepted.
     queued: Vec<(u64, SagaNo)>,
-    /// Sagas whose turn the store has refused.
+    /// Sagas whose claim the store has refused.
     refused: Vec<SagaNo>,
 }
 

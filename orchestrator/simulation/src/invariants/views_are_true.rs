@@ -1,11 +1,11 @@
-//! A view is true: what operators see of an instance is what is so, by the account of the shell around its core.
+//! Views are true: the view of an instance that operators get agrees with the account of the shell around its core.
 //!
 //! | shown | true when |
 //! |---|---|
 //! | a call in flight | it has left in this attempt, and has not ended |
-//! | a call in a queue, behind a breaker, behind a limit | it has not left, and this is what keeps it |
+//! | a call in a queue, behind a breaker, behind a limit | it has not left, and this is the reason |
 //! | a pause | the call has not left, and is made again at that time |
-//! | a turn | the saga has entered, has done nothing, and so many before it wait, too |
+//! | a turn | the saga has entered, has done nothing, and the shown number of earlier sagas wait too |
 //! | counts | they add up |
 
 use matricula_core::{DestinationStatus, SagasWaiting};
@@ -17,8 +17,8 @@ use crate::names::{Attempt, CallId, SagaNo};
 use crate::replica::{CALL_TIMEOUT_MS, KnownCall, KnownDestination, KnownSaga, Looked, ROUND_TRIP_MAX, ShownSaga};
 use crate::shapes::Shape;
 
-/// How long a call that nobody waits for may gather with others though its service is idle, and how late a timer may
-/// be.
+/// How long a call that no client waits for may wait for other calls while its service is idle, and how late a timer
+/// may be.
 const GATHERS_MAX_MS: i64 = 50 + 1;
 
 pub(super) struct ViewsAreTrue;
@@ -42,7 +42,7 @@ struct Seeing<'a> {
     looked: &'a Looked,
 }
 
-/// A wait that is shown, and what is known about it.
+/// A shown wait, and the facts about it.
 struct Shown<'a> {
     known: &'a KnownSaga,
     made: Attempt,
@@ -100,7 +100,7 @@ impl<'a> Seeing<'a> {
         Ok(())
     }
 
-    /// The status that is shown of a service. Each release has the services in the order of its own tables.
+    /// Checks the shown status of a service. Each release has the services in the order of its own tables.
     fn status(&self, place: usize) -> Result<&'a DestinationStatus, String> {
         let name = self.shape.destinations[place];
         let status = self.looked.destinations.iter().find(|status| status.name == name);
@@ -130,7 +130,7 @@ impl<'a> Seeing<'a> {
         hold(status.waiting >= waits, || format!("{} calls wait, and {waits} sagas are shown so", status.waiting))?;
         let longest_ms = shown.map(|since_ms| database_ms - since_ms).max().unwrap_or(0);
         let shown_ms = status.longest_wait.as_millis() as i64;
-        // A call of a saga that is not here any more may have waited longer.
+        // A call of a saga that has left memory may have waited longer.
         hold(shown_ms >= longest_ms && (status.waiting > 0 || shown_ms == 0), || {
             format!("a longest wait of {shown_ms} ms, and one waits for {longest_ms} ms")
         })?;
@@ -139,7 +139,7 @@ impl<'a> Seeing<'a> {
         })
     }
 
-    /// Since when the calls wait that are shown in the queues of a service.
+    /// Since when the calls wait that the view shows in the queues of a service.
     fn queued_at(&self, destination: &'a str) -> impl Iterator<Item = i64> + Clone {
         let waits = self.looked.sagas.iter().filter_map(|shown| shown.view.as_ref()).flat_map(|view| &view.waits);
         let of_it = waits.filter(move |wait| self.destination_of(wait).is_some_and(|place| place.0 == destination));
@@ -173,7 +173,8 @@ impl<'a> Seeing<'a> {
                 queued.extend(in_queue(wait.wait).map(|(since_ms, ahead)| (place, rpc, ahead, since_ms)));
             }
         }
-        // In each queue the places are different. They follow the turns of the sagas, not how long the calls have waited.
+        // The positions in each queue are different. They follow the turns of the sagas, not the time that calls
+        // waited.
         queued.sort_unstable();
         let is_in_order = |pair: &[(usize, &str, u64, i64)]| {
             (pair[0].0, pair[0].1) != (pair[1].0, pair[1].1) || pair[0].2 < pair[1].2
@@ -212,7 +213,7 @@ impl<'a> Seeing<'a> {
         }
     }
 
-    /// A call has not left: by what, and is it so?
+    /// Checks the shown reason why a call has not left.
     fn queued(&self, shown: &Shown<'_>, place: usize) -> Held {
         let (status, known) = (self.status(place)?, &self.looked.known.destinations[place]);
         let waited_ms = in_queue(shown.wait.wait).map_or(0, |(since_ms, _)| self.looked.database_ms - since_ms);
@@ -273,7 +274,7 @@ fn ahead(shown: &ShownSaga) -> Option<u64> {
     })
 }
 
-/// Since when a call waits in a queue, and how many are ahead of it.
+/// Since when a call waits in a queue, and how many calls are before it.
 fn in_queue(wait: Wait) -> Option<(i64, u64)> {
     match wait {
         Wait::Queue { since_ms, ahead } | Wait::Limit { since_ms, ahead } | Wait::Breaker { since_ms, ahead, .. } => {

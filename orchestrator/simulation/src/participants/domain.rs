@@ -1,4 +1,4 @@
-//! The rules of the simulated services: what an operation that has passed the barrier does to the ledgers.
+//! The rules of the simulated services: the effect of an operation on the ledgers, after it has passed the barrier.
 
 use matricula_engine::CallAnswer;
 
@@ -10,7 +10,7 @@ use crate::fact::Fact;
 use crate::names::{CallId, SagaNo};
 use crate::shapes::Does;
 
-/// Decides and does an action; none when it can't be decided yet.
+/// Decides and does an action; none if it can't be decided yet.
 pub(super) fn decide(ledgers: &mut Ledgers, env: &mut Env, operation: &Operation, does: Does) -> Option<CallAnswer> {
     let CallId { saga, .. } = operation.of;
     let request = env.request(saga).clone();
@@ -41,7 +41,7 @@ pub(super) fn decide(ledgers: &mut Ledgers, env: &mut Env, operation: &Operation
     Some(CallAnswer::Done(String::new()))
 }
 
-/// Takes back what an action has done.
+/// Undoes an action.
 pub(super) fn undo(ledgers: &mut Ledgers, saga: SagaNo, does: Does) {
     match does {
         Does::Reserve => ledgers.record.undo(saga),
@@ -64,7 +64,7 @@ fn reserve(ledgers: &mut Ledgers, saga: SagaNo, request: &Request) -> Option<Cal
     let record = &mut ledgers.record;
     let of_student =
         |section| record.entries.iter().find(|entry| (entry.student, entry.section) == (*student, section));
-    // What an earlier registration of the student has not settled can't be decided on.
+    // Sections that an earlier registration of the student has not settled can't be decided yet.
     let unsettled = |section| of_student(section).is_some_and(|entry| entry.pending || entry.dropping.is_some());
     if adds.iter().chain(drops).any(|section| unsettled(*section)) {
         return None;

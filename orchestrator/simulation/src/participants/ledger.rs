@@ -1,4 +1,4 @@
-//! What the services have in their databases: who has what, and through which saga.
+//! The databases of the services: which student has which section, and through which saga.
 
 use crate::names::{SagaNo, SectionNo, StudentNo};
 
@@ -21,13 +21,13 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Adds what a saga asks for.
+    /// Adds the sections of a saga.
     pub(crate) fn add(&mut self, student: StudentNo, sections: &[SectionNo], saga: SagaNo, pending: bool) {
         let entry = |section: &SectionNo| Entry { student, section: *section, saga, pending, dropping: None };
         self.entries.extend(sections.iter().map(entry));
     }
 
-    /// Marks what came from these sagas to be dropped by another.
+    /// Marks the sections of these sagas as to be dropped by another saga.
     pub(crate) fn mark(&mut self, student: StudentNo, sections: &[SectionNo], origins: &[SagaNo], by: SagaNo) {
         for (section, origin) in sections.iter().zip(origins) {
             let is_it = |entry: &&mut Entry| (entry.student, entry.section, entry.saga) == (student, *section, *origin);
@@ -37,20 +37,20 @@ impl Ledger {
         }
     }
 
-    /// Makes what a saga has added official, and ends what it has marked.
+    /// Makes the added sections of a saga official, and ends the marked ones.
     pub(crate) fn settle(&mut self, saga: SagaNo, adds_max: usize) {
         self.entries.retain(|entry| entry.dropping != Some(saga));
         let added = self.entries.iter_mut().filter(|entry| entry.saga == saga && entry.pending);
         added.take(adds_max).for_each(|entry| entry.pending = false);
     }
 
-    /// Takes back what a saga has added and marked.
+    /// Removes the added sections of a saga, and its marks.
     pub(crate) fn undo(&mut self, saga: SagaNo) {
         self.entries.retain(|entry| entry.saga != saga);
         self.entries.iter_mut().filter(|entry| entry.dropping == Some(saga)).for_each(|entry| entry.dropping = None);
     }
 
-    /// Ends what came from these sagas.
+    /// Ends the sections of these sagas.
     pub(crate) fn end(&mut self, student: StudentNo, sections: &[SectionNo], origins: &[SagaNo]) {
         for (section, origin) in sections.iter().zip(origins) {
             self.entries.retain(|entry| (entry.student, entry.section, entry.saga) != (student, *section, *origin));

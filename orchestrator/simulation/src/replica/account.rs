@@ -1,4 +1,4 @@
-//! The shell's own account of its core: what went in and what came out. Views of operators are compared with it.
+//! The shell's own account of its core, from inputs and outputs. The views of operators are compared with it.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub(crate) struct KnownSaga {
     pub had_outcome: bool,
     /// The log has its outcome, and has grown since the saga entered.
     pub is_settled: bool,
-    /// Somebody has given a command about it.
+    /// It had a command.
     pub is_commanded: bool,
     /// The store has refused an append to its log.
     pub is_refused: bool,
@@ -37,7 +37,7 @@ pub(crate) struct KnownCall {
     pub first_left_ms: i64,
     /// Its RPC has not ended.
     pub is_under_way: bool,
-    /// Its batch was found invalid. The call ends with the last part of the batch.
+    /// A service has rejected its batch as invalid. The call ends with the last part of the batch.
     pub is_halved: bool,
 }
 
@@ -50,11 +50,11 @@ pub(crate) struct KnownDestination {
     pub is_failing: bool,
     /// RPCs in a row that have failed; none when a batch was halved, whose parts count together.
     pub failures: Option<u32>,
-    /// As many open its breaker.
+    /// The number of failures that opens its breaker.
     pub failures_max: u32,
 }
 
-/// What the shell knows.
+/// The account.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Account {
     /// In the order in which they have entered.
@@ -62,34 +62,34 @@ pub(crate) struct Account {
     pub calls: Vec<KnownCall>,
     pub destinations: Vec<KnownDestination>,
     pub is_stopping: bool,
-    /// A commit was sent, and the core does not know its end.
+    /// A commit was sent, and the core has no answer yet.
     pub is_writing: bool,
     /// How far the clock of the process was ahead when the core first read the database's time, and whether it was set.
     pub clock_ahead_ms: Option<i64>,
     pub is_clock_set: bool,
     /// Sagas that came from other instances.
     pub(super) adopted: Vec<SagaNo>,
-    /// Sagas that a command was given about, here or not.
+    /// Sagas that had a command, whether or not they are in this core.
     commanded: Vec<SagaNo>,
-    /// Operators look at it now and then. Otherwise nobody asks for its calls.
+    /// Operators look at it now and then. Otherwise the account of its calls is not needed.
     is_watched: bool,
-    /// A saga about which somebody has given a command has left, or one that another instance took over.
+    /// A saga with a command, or one that another instance has adopted, has left memory.
     pub has_left_early: bool,
 }
 
-/// What the core shows of one saga.
+/// The core's view of one saga.
 #[derive(Debug)]
 pub(crate) struct ShownSaga {
     pub saga: SagaNo,
     pub view: Option<SagaView>,
 }
 
-/// What an operator sees, and what the shell knows at the same moment.
+/// The view of an operator, and the shell's account at the same moment.
 #[derive(Debug)]
 pub(crate) struct Looked {
     /// True time.
     pub now_ms: i64,
-    /// The database's time, by the core.
+    /// The database's time, as the core estimates it.
     pub database_ms: i64,
     pub in_memory: usize,
     /// Adopted sagas that wait for a slot.
@@ -241,7 +241,7 @@ impl Account {
     }
 }
 
-/// What the core shows now.
+/// The views of the core now.
 pub(super) fn look(env: &Env, core: &BrokenCore, now: Moment, known: &Account) -> Looked {
     let shown = |known: &KnownSaga| ShownSaga { saga: known.saga, view: core.look(now, id_of(known.saga)) };
     let sagas = known.sagas.iter().map(shown).collect();

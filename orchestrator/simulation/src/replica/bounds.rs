@@ -8,9 +8,9 @@ use crate::names::{CLIENTS_MAX, InstanceNo};
 use crate::shapes::Does;
 use crate::store::{ADOPTION_CHUNK, LEASE_TTL_MS};
 
-/// RPCs to one destination at the same time: two, so that what waits goes in one batch.
+/// RPCs to one destination at the same time: two, so that waiting calls gather into batches.
 pub(crate) const DESTINATION_IN_FLIGHT_MAX: usize = 2;
-/// Time after which a call is given up and its end is unknown.
+/// Timeout of a call, whose result is then unknown.
 pub(crate) const CALL_TIMEOUT_MS: i64 = 5_000;
 /// More than any history has.
 const PLENTY: usize = 1_000;
@@ -31,7 +31,7 @@ fn places_min(env: &Env) -> u32 {
     if env.shape.has(Does::Reserve) { u32::from(CLIENTS_MAX) } else { 1 }
 }
 
-/// Bounds that hold up nothing, except that so many sagas may be at work.
+/// Bounds without effect, except the number of sagas at work.
 fn ample_bounds(in_flight_max: usize) -> CoreConfig {
     CoreConfig {
         admission_queue_max: PLENTY,
@@ -60,7 +60,7 @@ pub(super) fn gathers_ms(env: &Env, instance: InstanceNo) -> i64 {
     if draw.chance(512) { 0 } else { 1 + i64::from(draw.below(30)) }
 }
 
-/// After how many of 1,024 steps an operator looks at an instance: of three in four nobody looks.
+/// After how many of 1,024 steps an operator looks at an instance; 0 for three of four instances.
 pub(super) fn looks_of_1024(env: &Env, instance: InstanceNo) -> u32 {
     if env.draw(Purpose::Looks(instance)).chance(256) { 48 } else { 0 }
 }

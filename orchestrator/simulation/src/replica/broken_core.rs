@@ -1,5 +1,5 @@
-//! A core from which a guard is taken out, from the outside: what goes in and what comes out is changed, so that the
-//! shipped code needs no case for it. Without a missing guard everything passes through unchanged.
+//! A core from which a guard is removed from the outside: this wrapper changes its inputs and outputs, so that the
+//! shipped code needs no special case. Without a missing guard everything passes through unchanged.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_core::{
-    Admission, Admitted, AppendOutcome, Call, Change, Clearance, Commit, CommitAnswer, CommitNo, Core, CoreConfig, End,
-    Input, Lane, LineState, Moment, Notice, Ready, Registered, Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView,
-    StoreAnswer, StoreRequest, Ticket, Workflow,
+    Admission, AdmissionOutcome, AppendOutcome, Call, Change, Clearance, Commit, CommitAnswer, CommitNo, Core,
+    CoreConfig, End, Input, Lane, LineState, Moment, Notice, Ready, Registered, Reply as CoreReply, Rpc, RpcNo, SagaId,
+    SagaView, StoreAnswer, StoreRequest, Ticket, Workflow,
 };
 use matricula_engine::{
     CallAnswer, CallError, CallStatus, CallWait, Cause, Code, DecideError, Direction, Input as SagaInput,
@@ -22,10 +22,10 @@ use crate::broken::Broken;
 use crate::clients::{Reply, Request};
 use crate::names::SagaNo;
 
-/// RPCs that the core does not know have larger numbers than those that it does.
+/// RPCs that the core has not made have larger numbers than its own.
 const UNKNOWN_TO_CORE: u64 = 1 << 40;
 
-/// How long a commit is held back.
+/// How long a commit is delayed.
 const HELD_BACK: Duration = Duration::from_secs(2);
 
 /// The result of a step.
@@ -34,7 +34,7 @@ pub(super) struct Done {
     pub ready: Ready<Simulated>,
     /// Replies that the core has not given.
     pub replies: Vec<(Caller, Reply)>,
-    /// Outcomes that watchers are told before the core has shown them.
+    /// Outcomes that watchers receive before the core has published them.
     pub told: Vec<(SagaNo, Outcome)>,
 }
 
@@ -57,15 +57,15 @@ struct Memory {
     has_missed: bool,
     /// Cancels of queued sagas that wait for their turn.
     waiting: Vec<(SagaId, SagaInput, Caller)>,
-    /// Of each RPC its calls, and whether its end was handed over.
+    /// The calls of each RPC, and whether the core has received its end.
     sent: BTreeMap<u64, (SentCalls, bool)>,
-    /// Places of calls that were left out of an RPC.
+    /// Indexes of calls that were left out of an RPC.
     left_out: BTreeMap<u64, Vec<usize>>,
     adopted: Vec<SagaId>,
     held_back: Vec<(Moment, SagaCommit)>,
     /// How many slots of each destination were never given back.
     kept: BTreeMap<&'static str, usize>,
-    /// Calls that the saga does not wait for any more, and that are made all the same once that is persisted.
+    /// Calls that the saga does not need any more, and that are still made once that decision is persisted.
     withdrawn: Vec<(SagaId, StepIndex, Direction)>,
     /// Failing pivots that an operator has found not to have happened.
     found: Vec<(SagaId, StepIndex)>,
@@ -102,7 +102,7 @@ impl BrokenCore {
         &self.core
     }
 
-    /// What operators see of a saga.
+    /// The operators' view of a saga.
     pub(super) fn look(&self, now: Moment, saga: SagaId) -> Option<SagaView> {
         let mut view = self.core.look(now, saga)?;
         if self.missing == Some(Broken::CallsInFlightAreHidden) {
@@ -235,7 +235,7 @@ impl BrokenCore {
         SagaInput::Operator { command, by, reason, command_id }
     }
 
-    /// Remembers the pivot of a saga, if its call waits for its service.
+    /// Notes the pivot of a saga, if its call is queued.
     fn remember_pivot(&mut self, now: Moment, saga: SagaId) {
         let Some(view) = self.core.look(now, saga) else { return };
         let definition = self.core.workflow().shape.definitions.of(&view.state);
@@ -249,7 +249,7 @@ impl BrokenCore {
         }
     }
 
-    /// Changes what the core returns; returns inputs that the core is to be given at once because of it.
+    /// Changes the outputs of the core; returns inputs that follow from the change at once.
     fn output(
         &mut self,
         missing: Broken,
@@ -300,7 +300,7 @@ impl BrokenCore {
         }
     }
 
-    /// A saga that can't be cancelled any more has its first step undone all the same.
+    /// A saga that can't be cancelled any more still has its first step undone.
     fn compensate_after_the_pivot(&mut self, now: Moment, ready: &mut Ready<Simulated>) {
         let is_too_late = |reply: &CoreReply| matches!(reply, CoreReply::Refused(DecideError::TooLateToCancel { .. }));
         let late: Vec<SagaNo> =
@@ -311,7 +311,7 @@ impl BrokenCore {
         }
     }
 
-    /// A call that the saga does not wait for any more is made once that is persisted.
+    /// A call that the saga does not need any more is made once that decision is persisted.
     fn make_withdrawn(&mut self, now: Moment, ready: &mut Ready<Simulated>) {
         let done = ready.replies.iter().filter(|(_, reply)| matches!(reply, CoreReply::Done(_)));
         let done: Vec<SagaNo> = done.map(|(caller, _)| caller.saga).collect();
@@ -325,7 +325,7 @@ impl BrokenCore {
         }
     }
 
-    /// An RPC that the core has not asked for.
+    /// An RPC that the core has not made.
     fn call(&mut self, now: Moment, saga: SagaId, step: StepIndex, direction: Direction) -> Option<SagaRpc> {
         let state = self.core.look(now, saga)?.state;
         let call = Call {
@@ -627,7 +627,7 @@ pub(super) fn is_fence(input: &Input<Simulated>) -> bool {
     )
 }
 
-/// Whether the append stands, in the core's words.
+/// The outcome of an append, as the type of the core.
 pub(super) fn outcome_of(stands: bool) -> AppendOutcome {
     if stands { AppendOutcome::Appended } else { AppendOutcome::Conflict }
 }
@@ -635,8 +635,8 @@ pub(super) fn outcome_of(stands: bool) -> AppendOutcome {
 fn all_written(commit: &Commit<Rc<Request>>) -> CommitAnswer {
     let ticket = Ticket::default();
     let admitted = |admission: &Admission<Rc<Request>>| match admission.first {
-        Some(_) => Admitted::Begun { ticket },
-        None => Admitted::Queued { ticket },
+        Some(_) => AdmissionOutcome::Begun { ticket },
+        None => AdmissionOutcome::Queued { ticket },
     };
     CommitAnswer::Written {
         admissions: commit.admissions.iter().map(admitted).collect(),

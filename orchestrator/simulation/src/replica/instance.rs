@@ -1,4 +1,4 @@
-//! One start of an orchestrator: what reaches it becomes inputs of its core.
+//! One start of an orchestrator: turns its events into inputs of its core.
 
 use std::rc::Rc;
 
@@ -23,16 +23,16 @@ use crate::fact::Fact;
 use crate::names::{Attempt, InstanceNo, PROCESSES_MAX, ProcessNo};
 use crate::store::{StoreAnswer, StoreRequest, Transaction};
 
-/// How long an instance that is to end waits for what is in flight, at most.
+/// The longest time that an instance waits in its shutdown for calls and commits in flight.
 const GRACE_MS: i64 = 6_000;
 
-/// How far an instance is.
+/// The stage of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// It has no lease yet.
     Registering,
     Runs,
-    /// It gives back its lease, and does nothing else.
+    /// It releases its lease, and does nothing else.
     Releases,
 }
 
@@ -40,7 +40,7 @@ pub(super) enum Stage {
 pub(super) struct Replica {
     pub process: ProcessNo,
     pub instance: InstanceNo,
-    /// It runs the release before this one, which does not know the current definition.
+    /// It runs the release before this one, which does not have the current definition.
     pub is_earlier_release: bool,
     pub clock_ahead_ms: i64,
     /// The moments of the core are counted from here.
@@ -53,19 +53,19 @@ pub(super) struct Replica {
     pub stage: Stage,
     /// RPCs that have left, and whose end the core was not given.
     pub in_flight: Vec<(u64, u8, Vec<Attempt>)>,
-    /// When the core wants to be woken, and when it will be: a wake-up that was scheduled earlier stays.
+    /// When the core is to be woken, and when the next wake-up is scheduled: an earlier wake-up stays.
     pub wake_at_ms: Option<i64>,
     pub wakes_at_ms: Option<i64>,
     /// The lanes of commits that have left, and have no answer.
     pub under_way: Vec<Lane>,
     /// The last write of each lane and its tries.
     pub written: [Option<(TransactionKind, u32)>; 2],
-    /// How often it has told the others that there is a line.
+    /// How often it has reported to other instances that there is a line.
     pub lines_begun: u32,
     pub transactions: Transactions,
     pub account: Account,
     pub submissions: Submissions,
-    /// Of 1,024 steps: an operator looks after so many.
+    /// An operator looks after this many of 1,024 steps.
     pub looks_of_1024: u32,
     pub steps: u32,
 }
@@ -115,7 +115,7 @@ impl Replica {
         self.stage == Stage::Runs
     }
 
-    /// The versions of the definition that it knows.
+    /// The versions of the definition that its release has.
     pub(super) fn versions(&self, env: &Env) -> Vec<u32> {
         let Env { shape, .. } = env;
         let known = shape.earlier.as_ref().filter(|_| self.is_earlier_release).unwrap_or(&shape.definitions);
@@ -166,7 +166,7 @@ impl Replica {
 
     pub(super) fn stop(&mut self, env: &mut Env) -> Goes {
         if self.stage == Stage::Registering {
-            // If it gets its lease all the same, that lapses.
+            // If the registration still arrives, its lease lapses.
             return Goes::Out;
         }
         let grace_ms = i64::from(env.draw(Purpose::Grace(self.instance)).below(GRACE_MS as u32));
@@ -175,7 +175,7 @@ impl Replica {
         self.take(env, Input::Stopped)
     }
 
-    /// Gives back its lease, unless it does so already.
+    /// Releases its lease, unless the release is already in flight.
     pub(super) fn release(&mut self, env: &mut Env) {
         if self.stage != Stage::Releases {
             self.stage = Stage::Releases;
@@ -223,7 +223,7 @@ impl Replica {
                 env.facts.extend(calls.into_iter().map(|made| Fact::Halved { instance, made }));
             }
         }
-        // A second answer, or one that comes too late, is handed over, too.
+        // The core also gets duplicate and late answers.
         self.take(env, Input::RpcEnded { number: RpcNo(rpc), answer })
     }
 
@@ -258,7 +258,7 @@ impl Replica {
             (request, answer) => {
                 let request = match request {
                     StoreRequest::ReadLine { after, limit } => CoreRequest::ReadLine { after: Ticket(after), limit },
-                    StoreRequest::Renew { asked_at } => CoreRequest::Renew { asked_at },
+                    StoreRequest::Renew { sent_at } => CoreRequest::Renew { sent_at },
                     StoreRequest::Look { may_mark } => CoreRequest::Look { may_mark },
                     StoreRequest::Choose { limit, .. } => CoreRequest::Choose { limit },
                     StoreRequest::Adopt(sagas) => CoreRequest::Adopt { sagas: sagas.into_iter().map(id_of).collect() },
@@ -282,15 +282,15 @@ impl Replica {
         let workflow = Simulated { shape, is_earlier_release: self.is_earlier_release, gathers };
         let seed = env.core_seed(self.instance);
         let database_now_ms = at_ms + self.clock_ahead_ms;
-        // The lease is as old as the question, however long the answer has waited in a process that was stopped.
+        // The lease counts from when the request was sent, because the answer may have waited in a suspended process.
         let name = self.instance.to_string();
-        let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms };
+        let registered = Registered { sent_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms };
         self.core = Some(BrokenCore::new(env.broken, workflow, &self.config, name, seed, registered));
         self.stage = Stage::Runs;
         self.step(env)
     }
 
-    /// The other processes are told that the sagas of this instance are to be adopted.
+    /// Sends the other processes a message that the sagas of this instance can be adopted.
     fn tell_peers(&self, env: &mut Env) {
         let from = self.instance;
         for process in (0..PROCESSES_MAX as u8).map(ProcessNo).filter(|process| *process != self.process) {
@@ -324,7 +324,7 @@ impl Replica {
     }
 }
 
-/// A process crashes here, if the weather says so.
+/// Crashes the process here, if the draw says so.
 fn may_crash_at(env: &mut Env, process: ProcessNo, point: CrashPoint) {
     if env.weather.crash_at_point == 0 {
         return;

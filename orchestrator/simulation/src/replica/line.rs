@@ -1,5 +1,5 @@
-//! What the shell of an instance does for the waiting line: it reads the row of a saga that an order is about, and tells
-//! the other instances when a line has begun.
+//! The part of the shell for the waiting line: it reads the row of a saga that a command is about, and reports to the
+//! other instances when a line has begun.
 
 use std::rc::Rc;
 
@@ -19,7 +19,7 @@ use crate::names::{PROCESSES_MAX, ProcessNo};
 use crate::store::{self, StoreRequest};
 
 impl Replica {
-    /// A cancel or an order. Of a saga that is not in memory here, the row is read first.
+    /// A cancel or an order. For a saga that is not in memory, the row is read first.
     pub(super) fn ordered(&mut self, env: &mut Env, ask: Ask) -> Goes {
         let Some(saga) = ask.saga() else { return Goes::On };
         if self.account.sagas.iter().any(|known| known.saga == saga) {
@@ -47,7 +47,7 @@ impl Replica {
         }
     }
 
-    /// The other processes are told that there are sagas to be claimed.
+    /// Sends the other processes a message that there are sagas to claim.
     pub(super) fn tell_line_begun(&mut self, env: &mut Env) {
         self.lines_begun += 1;
         let (from, number) = (self.instance, self.lines_begun);
@@ -60,7 +60,7 @@ impl Replica {
     }
 }
 
-/// Whether there is a line, as far as the core knows.
+/// Whether there is a line, as of the core's last answer.
 pub(super) fn has_line(core: &BrokenCore, now: Moment) -> bool {
     let line = core.core().line(now);
     line.last > line.served

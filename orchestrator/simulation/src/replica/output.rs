@@ -1,5 +1,5 @@
-//! The steps of the core, and all that it returns: commits, calls, questions to the store, replies, wake-ups. What can
-//! be seen of a step becomes facts.
+//! Runs the steps of the core and carries out its outputs: commits, calls, requests to the store, replies, wake-ups.
+//! The visible results of a step become facts.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl Replica {
         Duration::from_millis((env.now_ms - self.started_ms) as u64)
     }
 
-    /// Gives the core something that has happened, now or soon.
+    /// Adds an input for the core's next step, which is now or soon.
     pub(super) fn take(&mut self, env: &mut Env, input: Input<Simulated>) -> Goes {
         if self.stage != Stage::Runs {
             return Goes::On;
@@ -46,7 +46,7 @@ impl Replica {
         Goes::On
     }
 
-    /// Gives the core all that has happened, and does what it returns.
+    /// Runs a step of the core with the gathered inputs, and carries out its outputs.
     pub(super) fn step(&mut self, env: &mut Env) -> Goes {
         let now = self.moment(env);
         let Some(core) = self.core.as_mut().filter(|_| self.stage == Stage::Runs) else { return Goes::On };
@@ -92,7 +92,7 @@ impl Replica {
             self.ask_store(
                 env,
                 match request {
-                    CoreRequest::Renew { asked_at } => StoreRequest::Renew { asked_at },
+                    CoreRequest::Renew { sent_at } => StoreRequest::Renew { sent_at },
                     CoreRequest::Look { may_mark } => StoreRequest::Look { may_mark },
                     CoreRequest::Choose { limit } => StoreRequest::Choose { limit, versions: self.versions(env) },
                     CoreRequest::Adopt { sagas } => StoreRequest::Adopt(sagas.into_iter().map(number_of).collect()),
@@ -121,18 +121,18 @@ impl Replica {
         }
     }
 
-    /// The core wants to be woken then.
+    /// Schedules the wake-up of the core.
     fn wakes(&mut self, env: &mut Env, wake_at: Option<Moment>) {
         let in_ms = |at: Moment| i64::try_from(at.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         self.wake_at_ms = wake_at.map(|at| self.started_ms.saturating_add(in_ms(at)).max(env.now_ms));
         self.schedule_wake(env);
     }
 
-    /// Keeps its own account of what the core has returned.
+    /// Updates the account from the outputs of the core.
     fn accounted(&mut self, env: &mut Env, ready: &Ready<Simulated>) {
         self.account.changed(env, ready);
         if ready.end.is_some() {
-            // A core that was fenced answers nothing any more.
+            // A fenced core does not answer any more.
             return;
         }
         let instance = self.instance;
@@ -141,8 +141,8 @@ impl Replica {
         }
     }
 
-    /// What can be seen of the core after a step: how many are at work while others wait, and now and then all that
-    /// operators see.
+    /// The facts about the core after a step: how many sagas are at work while others wait, and now and then the views
+    /// of operators.
     fn looked_at(&mut self, env: &mut Env, now: Moment) {
         let (Some(core), instance) = (&self.core, self.instance) else { return };
         let waiting = core.core().adopted_waiting();
@@ -257,12 +257,12 @@ fn counted(count: &mut u32) -> u32 {
 
 /// Whether it is an answer with the database's time that has not taken long.
 fn tells_time(input: &Input<Simulated>, now: Moment) -> bool {
-    let Input::StoreAnswered { request: CoreRequest::Renew { asked_at }, answer } = input else { return false };
-    matches!(answer, CoreAnswer::Renewed { .. }) && now - *asked_at <= ROUND_TRIP_MAX
+    let Input::StoreAnswered { request: CoreRequest::Renew { sent_at }, answer } = input else { return false };
+    matches!(answer, CoreAnswer::Renewed { .. }) && now - *sent_at <= ROUND_TRIP_MAX
 }
 
-/// A question that comes right after an answer that fences the core, if there is one: nothing else is sure to come in
-/// the same step. A core that is fenced does not answer it.
+/// A submission right after an answer that fences the core, if the step has such an answer. It makes sure that an input
+/// follows in the same step. A fenced core does not answer it.
 fn question_after_fence(inputs: &[Input<Simulated>]) -> Option<Input<Simulated>> {
     inputs.iter().any(is_fence).then(|| Input::Commanded {
         saga: id_of(SagaNo::BEFORE),

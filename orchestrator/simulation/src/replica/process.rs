@@ -1,5 +1,4 @@
-//! A process: a place where instances run one after the other. It is stopped, crashes and starts again, and has a
-//! clock.
+//! A process, in which instances run one after the other. It is suspended, crashes and starts again, and has a clock.
 
 use matricula_core::{CoreConfig, Input};
 
@@ -147,7 +146,7 @@ impl Process {
         self.ends_if(env, goes);
     }
 
-    /// Something for an instance that ran here.
+    /// An event for an instance that ran here.
     pub(crate) fn input(&mut self, env: &mut Env, instance: InstanceNo, input: InstanceInput) {
         if self.instance() != Some(instance) {
             return;
@@ -183,7 +182,7 @@ impl Process {
         }
     }
 
-    /// The last of the earlier release is replaced: somebody must know every saga.
+    /// Replaces the last instance of the earlier release: some instance must have the definition of every saga.
     pub(crate) fn upgrade(&mut self, env: &mut Env) {
         if self.replica.as_ref().is_some_and(|replica| replica.is_earlier_release) {
             env.say(|| format!("{} is upgraded", self.no));
@@ -219,7 +218,7 @@ impl Process {
         }
     }
 
-    /// All that arrived meanwhile is there at once. It is taken in any order: each item draws its turn.
+    /// Everything that arrived during the suspension is there at once. It is processed in a drawn order.
     fn go_on(&mut self, env: &mut Env) {
         if !std::mem::replace(&mut self.is_paused, false) {
             return;

@@ -1,4 +1,4 @@
-//! The shell's own account of submissions: which ones the core has let in, and what it knew when it did.
+//! The shell's own account of submissions: which ones the core has accepted, and the load at that time.
 
 use matricula_core::{CoreConfig, Input, Moment, Reply as CoreReply};
 
@@ -8,7 +8,7 @@ use crate::clients::Asker;
 use crate::env::Env;
 use crate::names::{SagaNo, StudentNo};
 
-/// How the core takes a submission.
+/// The core's decision about a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
     LetIn,
@@ -16,24 +16,24 @@ pub(crate) enum Entry {
     OverQuota { retry_after: Moment },
 }
 
-/// A submission and what was known at that time.
+/// A submission and the load at that time.
 #[derive(Debug)]
 pub(crate) struct Submitted {
     pub saga: SagaNo,
     pub student: StudentNo,
     pub entry: Entry,
-    /// The core has taken nothing else in that step, so that it knew exactly this.
+    /// The core had no other input in that step, so this is exactly the load that it used.
     pub is_alone: bool,
-    /// Sagas in line, as far as the core knew.
+    /// Sagas in line, by the core's copy of the line.
     pub in_line: u64,
-    /// Sagas in memory, and those that are about to be.
+    /// Sagas in memory, and sagas whose first event is being written.
     pub in_memory: usize,
-    /// Submissions that were let in and have no answer, and since when the first of them.
+    /// Accepted submissions without an answer, and since when the first of them waits.
     pub unanswered: usize,
     pub unanswered_ms: i64,
-    /// How long ago earlier submissions of the student were let in, in milliseconds: the oldest first.
+    /// How long ago earlier submissions of the student were accepted, in milliseconds, the oldest first.
     pub earlier_ms: Vec<i64>,
-    /// The instance was asked to end before.
+    /// The shutdown of the instance had begun before.
     pub is_too_late: bool,
     pub bounds: CoreConfig,
 }

@@ -1,4 +1,4 @@
-//! The core's words for what is sent and answered, and the simulation's.
+//! Translates requests and answers between the types of the core and of the simulation.
 
 use std::rc::Rc;
 
@@ -15,7 +15,7 @@ use crate::env::Env;
 use crate::fact::Fact;
 use crate::names::{CallId, InstanceNo, SagaNo};
 use crate::participants::Operation;
-use crate::store::{self, Admitted, StoreAnswer, Stored, Written};
+use crate::store::{self, AdmissionOutcome, StoreAnswer, Stored, Written};
 
 /// The notices of the core that are counted.
 pub(super) fn noted(instance: InstanceNo, notice: &Notice, store: &[CoreRequest]) -> Option<Fact> {
@@ -97,7 +97,7 @@ pub(super) fn described(instance: InstanceNo, commit: &Commit<Rc<Request>>) -> S
     format!("{instance} writes ({lane:?} {number}): {}", rows.join(" | "))
 }
 
-/// The core's words for a queued saga.
+/// A queued saga as the type of the core.
 pub(super) fn read_queued(env: &Env, queued: store::Queued) -> QueuedSaga<Rc<Request>> {
     let request = Ok(env.request(queued.saga).clone());
     let store::Queued { saga, ticket, accepted_at_ms } = queued;
@@ -114,7 +114,7 @@ pub(super) fn state_of(line: store::LineState) -> LineState {
     LineState { served: Ticket(line.served), last: Ticket(line.last), door, claims_to_ms: line.claims_to_ms }
 }
 
-/// The store's words for a claim.
+/// A claim as the type of the simulated store.
 pub(super) fn claim_of(claim: &matricula_core::Claim) -> store::Claim {
     let turn = |turn: &matricula_core::Turn| store::Turn {
         saga: number_of(turn.saga),
@@ -140,14 +140,14 @@ pub(super) fn commit_answer(answer: StoreAnswer) -> CommitAnswer {
     }
 }
 
-fn admitted_of(admitted: Admitted) -> matricula_core::Admitted {
+fn admitted_of(admitted: AdmissionOutcome) -> matricula_core::AdmissionOutcome {
     match admitted {
-        Admitted::Begun { ticket } => matricula_core::Admitted::Begun { ticket: Ticket(ticket) },
-        Admitted::Queued { ticket } => matricula_core::Admitted::Queued { ticket: Ticket(ticket) },
-        Admitted::OverQuota => matricula_core::Admitted::OverQuota,
-        Admitted::Closed => matricula_core::Admitted::Closed { sentence: "closed".to_owned() },
-        Admitted::Existing { saga, same_request } => {
-            matricula_core::Admitted::Existing { id: id_of(saga), same_request }
+        AdmissionOutcome::Begun { ticket } => matricula_core::AdmissionOutcome::Begun { ticket: Ticket(ticket) },
+        AdmissionOutcome::Queued { ticket } => matricula_core::AdmissionOutcome::Queued { ticket: Ticket(ticket) },
+        AdmissionOutcome::OverQuota => matricula_core::AdmissionOutcome::OverQuota,
+        AdmissionOutcome::Closed => matricula_core::AdmissionOutcome::Closed { sentence: "closed".to_owned() },
+        AdmissionOutcome::Existing { saga, same_request } => {
+            matricula_core::AdmissionOutcome::Existing { id: id_of(saga), same_request }
         }
     }
 }

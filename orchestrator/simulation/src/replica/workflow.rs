@@ -1,4 +1,4 @@
-//! The workflow of the simulated sagas, as the core has to know it, and the names that both sides have for a saga.
+//! The core's `Workflow` for the simulated sagas, and the ids of a saga on both sides.
 
 use std::rc::Rc;
 
@@ -9,11 +9,11 @@ use crate::clients::{Asker, Request};
 use crate::names::SagaNo;
 use crate::shapes::{Does, Shape, Table};
 
-/// The workflow of one shape, as one release of the orchestrator knows it.
+/// The workflow of one shape, as one release of the orchestrator has it.
 pub(super) struct Simulated {
     pub shape: Rc<Shape>,
     pub is_earlier_release: bool,
-    /// Calls that nobody waits for gather with others.
+    /// Calls that no client waits for gather.
     pub gathers: bool,
 }
 
@@ -42,7 +42,7 @@ impl Workflow for Simulated {
     }
 }
 
-/// Whether nobody waits for a call: it may gather with others.
+/// Whether no client waits for a call, so that it may gather with other calls.
 pub(crate) fn may_gather(shape: &Shape, step: &Step, direction: Direction, request: &Request) -> bool {
     let settles_adds_only = shape.does(step.name) == Some(Does::Settle) && request.drops.is_empty();
     direction == Direction::Forward && (step.kind == Kind::Finalizer || settles_adds_only)
@@ -58,7 +58,7 @@ pub(super) fn number_of(id: SagaId) -> SagaNo {
     SagaNo(u16::try_from(id.as_u128()).expect("each saga of the simulation has a small number"))
 }
 
-/// Names of the steps that have something to do.
+/// Names of the steps that apply.
 fn applies<'a>(table: &'a Table, request: &'a Request) -> impl Iterator<Item = &'static str> + use<'a> {
     let steps = table.definition.indexed().zip(&table.does);
     let applying = steps.filter(move |((index, step), does)| match does {

@@ -1,20 +1,20 @@
 //! The waiting line of the store: tickets in the order of commits, admissions that begin or are queued, claims in the
 //! order of tickets, the door, and how many one student may have open.
 
-use super::{Admission, Admitted, Batch, Claim, Row, Store, StoreAnswer, Turn, Undo};
+use super::{Admission, AdmissionOutcome, Batch, Claim, Row, Store, StoreAnswer, Turn, Undo};
 use crate::broken::Broken;
 use crate::env::Env;
 use crate::fact::{ClaimFront, Fact};
 use crate::names::{InstanceNo, SagaNo};
 
-/// What the door lets through.
+/// The three positions of the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Door {
     #[default]
     Open,
-    /// Submissions are queued, and no turn comes.
+    /// Submissions are queued, and no saga begins.
     Paused,
-    /// Nothing new is accepted.
+    /// No submission is accepted.
     Closed,
 }
 
@@ -25,22 +25,22 @@ pub(crate) struct LineState {
     /// The ticket that was given last.
     pub last: u64,
     pub door: Door,
-    /// The least bound that other instances have noted, as it is answered.
+    /// The least bound that other instances have stored, as the answer has it.
     pub claims_to_ms: Option<i64>,
 }
 
-/// How far an instance lets others claim.
+/// The bound of an instance on the claims of others.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Front {
-    /// Of the commit that noted it: the same commit again notes nothing.
+    /// The number of its commit: a repeat of the commit stores nothing.
     number: u64,
     claims_to_ms: i64,
     noted_at_ms: i64,
-    /// Whether it was noted anew within a second, each time since its last claim.
+    /// Whether it was renewed within a second each time since its last claim.
     is_unbroken: bool,
 }
 
-/// For so long a bound counts.
+/// How long a bound counts.
 const FRONT_COUNTS_MS: i64 = 1_000;
 
 impl Front {
@@ -95,7 +95,7 @@ impl Store {
         self.fronts.iter_mut().flatten().for_each(|front| front.is_unbroken = false);
     }
 
-    /// The line as an instance has to know it.
+    /// The state of the line for an instance.
     pub(super) fn line_for(&self, instance: InstanceNo, now_ms: i64) -> LineState {
         let fronts = self.fronts_of_others(instance).filter(|front| front.counts(now_ms));
         LineState { claims_to_ms: fronts.map(|front| front.claims_to_ms).min(), ..self.line }
@@ -106,7 +106,7 @@ impl Store {
         others.filter_map(|(_, front)| front.as_ref())
     }
 
-    /// An instance notes how far others may claim.
+    /// Stores the bound of an instance on the claims of others.
     pub(super) fn note_front(
         &mut self,
         instance: InstanceNo,
@@ -127,7 +127,7 @@ impl Store {
         self.fronts[instance.get()] = Some(Front { number, claims_to_ms, noted_at_ms: now_ms, is_unbroken });
     }
 
-    pub(super) fn admit(&mut self, env: &Env, instance: InstanceNo, batch: &Batch) -> Vec<Admitted> {
+    pub(super) fn admit(&mut self, env: &Env, instance: InstanceNo, batch: &Batch) -> Vec<AdmissionOutcome> {
         let has_queued = self.sagas().any(|(_, row)| row.is_queued) && !env.is_broken(Broken::StoreAdmitsPastTheLine);
         let may_begin = |admission: &Admission, door| !has_queued && (admission.is_by_staff || door == Door::Open);
         let open_max = if env.is_broken(Broken::StoreForgetsTheQuota) { usize::MAX } else { batch.subject_open_max };
@@ -139,15 +139,15 @@ impl Store {
             }
             let is_limited = !admission.is_by_staff;
             if is_limited && self.line.door == Door::Closed && !env.is_broken(Broken::StoreForgetsTheDoor) {
-                return Admitted::Closed;
+                return AdmissionOutcome::Closed;
             }
             let is_open = |(saga, row): &(SagaNo, &Row)| {
                 !row.has_outcome && env.request(*saga).student == admission.request.student
             };
             if is_limited && self.sagas().filter(is_open).count() >= open_max {
-                return Admitted::OverQuota;
+                return AdmissionOutcome::OverQuota;
             }
-            // Of two transactions, the one that has drawn its numbers first commits last.
+            // The transaction that has drawn its numbers first commits last.
             let is_early = env.is_broken(Broken::TicketsComeOutOfOrder);
             let ticket = if is_early { ((ticket - 1) ^ 1) + 1 } else { ticket };
             let may_begin = may_begin(admission, self.line.door);
@@ -157,7 +157,7 @@ impl Store {
     }
 
     /// How an admission is answered whose key is in use.
-    fn existing(&self, env: &Env, instance: InstanceNo, admission: &Admission) -> Option<Admitted> {
+    fn existing(&self, env: &Env, instance: InstanceNo, admission: &Admission) -> Option<AdmissionOutcome> {
         let Admission { saga, request, .. } = admission;
         let has_key = |other: SagaNo| {
             let requested = env.request(other);
@@ -167,13 +167,13 @@ impl Store {
         let (existing, row) = self.sagas().find(|(other, _)| other == saga || has_key(*other))?;
         if existing != *saga {
             let same_request = env.request(existing).asks_the_same(request);
-            return Some(Admitted::Existing { saga: existing, same_request });
+            return Some(AdmissionOutcome::Existing { saga: existing, same_request });
         }
-        // An earlier try of this very write was committed though it reported an error.
+        // An earlier try of this write was committed, although it reported an error.
         let ticket = row.ticket;
-        // One that waited, was claimed by another instance and was adopted has begun otherwise.
+        // A saga that waited, was claimed by another instance and then adopted has begun at another time.
         let is_mine = row.owner == instance && row.sequence == 1 && row.log.first() == admission.first.as_ref();
-        Some(if is_mine { Admitted::Begun { ticket } } else { Admitted::Queued { ticket } })
+        Some(if is_mine { AdmissionOutcome::Begun { ticket } } else { AdmissionOutcome::Queued { ticket } })
     }
 
     fn insert(
@@ -183,7 +183,7 @@ impl Store {
         ticket: u64,
         may_begin: bool,
         accepted_at_ms: i64,
-    ) -> Admitted {
+    ) -> AdmissionOutcome {
         let Admission { saga, ref first, .. } = *admission;
         let first = first.clone().filter(|_| may_begin);
         if self.rows.len() <= saga.get() {
@@ -203,10 +203,10 @@ impl Store {
         self.undo.push(Undo::NewRow(saga));
         self.pending_facts.push(Fact::Admitted { saga, instance, ticket, first });
         if is_queued {
-            return Admitted::Queued { ticket };
+            return AdmissionOutcome::Queued { ticket };
         }
         self.set_line(LineState { served: self.line.served.max(ticket), ..self.line });
-        Admitted::Begun { ticket }
+        AdmissionOutcome::Begun { ticket }
     }
 
     /// For each turn, whether the saga is this instance's now.
@@ -247,7 +247,7 @@ impl Store {
         claim.turns.iter().map(is_mine).collect()
     }
 
-    /// All before the first that is queued have had their turn; when none is queued, all.
+    /// The served ticket: the one before the first queued saga, or the last one if no saga is queued.
     fn pass_turns(&mut self) {
         let queued = self.sagas().filter(|(_, row)| row.is_queued).map(|(_, row)| row.ticket);
         let served = queued.min().map_or(self.line.last, |first| first - 1);
@@ -264,7 +264,7 @@ impl Store {
         self.pending_facts.push(Fact::Claimed { saga, instance, ticket, first, front, is_out_of_order });
     }
 
-    /// A claim is taken back.
+    /// Reverts a claim.
     pub(super) fn queue_again(&mut self, saga: SagaNo) {
         let row = self.row(saga);
         (row.owner, row.is_queued, row.sequence) = (InstanceNo::NOBODY, true, 0);

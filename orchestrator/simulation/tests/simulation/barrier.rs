@@ -1,5 +1,5 @@
-//! The barrier, exhausted: three steps side by side and a pivot, where every message that was ever sent may arrive at
-//! any later time, in any order and any number of times, answers too, and the saga may start its compensation at any
+//! Model checking of the barrier: three parallel steps and a pivot. Every message that was ever sent may arrive at
+//! any later time, in any order and any number of times, including answers. The saga may start its compensation at any
 //! moment before its pivot is called.
 
 use stateright::{Checker, Model, Property};
@@ -7,10 +7,10 @@ use stateright::{Checker, Model, Property};
 /// The steps; the last is the pivot.
 const STEPS: usize = 4;
 const PIVOT: usize = 3;
-/// Counts stop here: two are one too many already.
+/// Counts stop here: two are already too many.
 const COUNT_MAX: u8 = 2;
 
-/// What is missing.
+/// The missing guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missing {
     Nothing,
@@ -28,7 +28,7 @@ enum Answer {
     Refused,
 }
 
-/// What a service has on record for a step, and what it has done.
+/// The barrier row of a step, and its effects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct Row {
     answer: Option<Answer>,
@@ -45,7 +45,7 @@ enum Phase {
     Committed,
 }
 
-/// The saga as its owner knows it, and the network as the set of all messages that were ever sent.
+/// The saga in the memory of its owner, and the network as the set of all messages that were ever sent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct State {
     phase: Phase,
@@ -95,7 +95,7 @@ impl Barrier {
         row.undone |= row.answer.is_some() || self.0 != Missing::Tombstones;
     }
 
-    /// What the owner does when it knows more.
+    /// The next phase of the saga, after an answer.
     fn settle(&self, state: &mut State) {
         if state.phase == Phase::Running {
             let (stage, pivot) = (&state.known[..PIVOT], state.known[PIVOT]);
@@ -118,7 +118,7 @@ impl Barrier {
         state.phase = Phase::Compensating;
         for step in 0..PIVOT {
             match state.known[step] {
-                // It is on record, and answers whatever of the step is still on its way.
+                // It is recorded, and rejects later messages of the step.
                 Some(Answer::Refused) => state.undos_known[step] = true,
                 None if self.0 == Missing::UndoOfUnanswered => state.undos_known[step] = true,
                 Some(Answer::Done) | None => state.undos_sent[step] = true,

@@ -1,5 +1,5 @@
-//! Each guard taken out once: the simulation has to find it, or it would find no fault of that kind. And each invariant
-//! on its own: each has a guard without which it fails, so none is there for show.
+//! Removes each guard once: the simulation must detect it; otherwise it would detect no fault of that kind. And checks
+//! that each invariant alone detects some missing guard.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use matricula_simulation::Broken::{self, *};
 use matricula_simulation::{Budget, Simulation, campaign};
 
-/// The rarest need some hundred histories.
+/// The rarest faults need a few hundred histories.
 const HISTORIES: u64 = 10_000;
-/// For a machine that is very slow; hardly any needs a second.
+/// For a very slow machine; almost every guard needs less than a second.
 const TIME: Duration = Duration::from_secs(60);
 
-/// A guard, and the invariants that see by themselves that it is missing.
+/// A guard, and the invariants that detect alone that it is missing.
 const SEEN_BY: [(Broken, &[&str]); 64] = [
     (StoreForgetsTheFence, &["a fenced instance is silent"]),
     (StoreForgetsTheSequence, &["the log folds"]),
@@ -83,7 +83,7 @@ const SEEN_BY: [(Broken, &[&str]); 64] = [
     (FrontsAreNotNoted, &["claims stay near"]),
 ];
 
-/// Runs a world without the guard until the simulation finds it, and says which invariant did.
+/// Runs worlds without the guard until an invariant is violated, and returns its name.
 #[track_caller]
 fn find(what: &str, simulation: impl Fn() -> Simulation + Sync) -> &'static str {
     let budget = Budget { first_seed: 1, histories: HISTORIES, time: TIME };
@@ -96,14 +96,14 @@ fn find(what: &str, simulation: impl Fn() -> Simulation + Sync) -> &'static str 
 }
 
 #[test]
-fn every_guard_is_missed() {
+fn every_missing_guard_is_detected() {
     for guard in Broken::ALL {
         find(&format!("{guard:?}"), || Simulation::without(guard));
     }
 }
 
 #[test]
-fn every_invariant_misses_a_guard() {
+fn every_invariant_detects_a_missing_guard() {
     assert_eq!(SEEN_BY.map(|(guard, _)| guard), Broken::ALL, "each guard once");
     for (guard, invariants) in SEEN_BY {
         for invariant in invariants {

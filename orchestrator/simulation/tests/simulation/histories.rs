@@ -1,13 +1,14 @@
-//! Histories as the suite runs them, and the promises that make a failing one useful.
+//! Histories in the test suite, and tests that a failing history can be replayed.
 
 use std::time::Duration;
 
 use matricula_simulation::{Budget, Simulation, campaign};
 
-/// What the suite runs at most. Each run begins at the next thousand, so that many runs see many histories.
+/// The bounds of one run of the suite. Each run begins at the next thousand seeds, so that many runs cover many
+/// histories.
 const HISTORIES: u64 = 20_000;
 const TIME: Duration = Duration::from_secs(12);
-/// Counts that few histories have; they are looked for in histories of their own.
+/// Counts that few histories have; a test of its own covers them.
 const RARE: [&str; 4] = ["withdrawn", "turned_back", "adopted_unsure", "given_up"];
 
 fn first_seed() -> u64 {
@@ -32,7 +33,7 @@ fn no_history_violates_an_invariant() {
     }
 }
 
-/// A cancel or the deadline comes while a pivot is called, and each way that its saga goes on from there.
+/// A cancel or the deadline comes while a pivot is in flight, with each possible continuation.
 #[test]
 fn pivots_are_withdrawn_in_every_way() {
     let budget = Budget { first_seed: 1, histories: 20_000, time: 5 * TIME };
@@ -51,7 +52,7 @@ fn a_seed_gives_the_same_history_twice() {
         let (one, two) = (simulation.run_with_log(seed), simulation.run_with_log(seed));
         assert!(one.log.len() > 3, "seed {seed} has a log");
         assert_eq!(one.log, two.log, "seed {seed}");
-        // Writing it down changes nothing.
+        // Keeping the log changes nothing.
         assert_eq!(simulation.run(seed).tally, one.tally, "seed {seed}");
     }
     assert_ne!(simulation.run_with_log(0).log, simulation.run_with_log(1).log);

@@ -1,6 +1,6 @@
-//! Lease, adoption and fencing, exhausted: up to three instances, one saga, and every order of lapses, marks, renewals,
-//! adoptions, appends, crashes, and commits that succeed and report an error. An instance that is stopped is one that
-//! takes no step for a while, so every order has that too.
+//! Model checking of lease, adoption and fencing: up to three instances, one saga, and every order of lapses, marks,
+//! renewals, adoptions, appends, crashes, and commits that succeed and report an error. A suspended instance is one
+//! that takes no step for a while, so every order has that too.
 
 use stateright::{Checker, Model, Property};
 
@@ -8,17 +8,17 @@ use stateright::{Checker, Model, Property};
 const EVENTS: u8 = 3;
 const INSTANCES_MAX: usize = 3;
 
-/// What is missing.
+/// The missing guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Missing {
     Nothing,
-    /// A commit looks at the mark.
+    /// A commit checks the mark.
     Fence,
-    /// An append is tied to its place in the log.
+    /// An append checks the sequence.
     Sequence,
-    /// Only the sagas of instances that are marked are given away.
+    /// Only sagas of marked instances are adopted.
     Mark,
-    /// What an adoption that reported an error may have taken is asked for again.
+    /// An adoption that reported an error is repeated.
     SecondAsking,
 }
 
@@ -32,9 +32,9 @@ struct Instance {
     runs: bool,
     lapsed: bool,
     dead: bool,
-    /// It has chosen the saga, and asks for it until it has an answer.
+    /// It has chosen the saga, and repeats the adoption until it has an answer.
     adopting: bool,
-    /// How many events it knows of the saga that it drives.
+    /// How many events of its saga it has in memory.
     knows: Option<u8>,
     /// An append that was sent: the number of events before it.
     writing: Option<u8>,
@@ -111,7 +111,7 @@ impl Leases {
     }
 }
 
-/// Fenced, or crashed: nothing of it is left.
+/// An instance that is fenced or has crashed: its memory is lost.
 fn ended(instance: Instance) -> Instance {
     Instance { runs: false, adopting: false, knows: None, writing: None, ..instance }
 }
@@ -138,7 +138,7 @@ impl Model for Leases {
             if instance.lapsed && !instance.dead {
                 actions.push(Step::Mark(no));
             }
-            // A commit that was sent arrives though its sender has crashed.
+            // A commit that was sent arrives even if its sender has crashed.
             if instance.writing.is_some() {
                 actions.extend([false, true].map(|reports_error| Step::Commit { by: no, reports_error }));
             }
@@ -163,7 +163,7 @@ impl Model for Leases {
             Step::Lapse(no) => state.instances[no].lapsed = true,
             Step::Renew(no) if state.instances[no].dead => state.instances[no] = ended(state.instances[no]),
             Step::Renew(no) => state.instances[no].lapsed = false,
-            // By any other that looks.
+            // Any other instance may mark it.
             Step::Mark(no) => {
                 let seen = state.instances.iter().enumerate().any(|(other, instance)| other != no && instance.runs);
                 state.instances[no].dead = seen;
@@ -180,7 +180,7 @@ impl Model for Leases {
         (state != *before).then_some(state)
     }
 
-    /// Enough to see an event that stands twice.
+    /// Enough to detect an event that is stored twice.
     fn within_boundary(&self, state: &State) -> bool {
         state.log.len() <= usize::from(EVENTS) + 1
     }

@@ -1,13 +1,13 @@
 //! A rush: more registrations than a service can take, at one core, for many seconds.
 //!
-//! Histories have a handful of sagas, and the core measures how fast turns come only when many wait. Here many do. Every
-//! client is accepted at once, turns follow tickets, the service is never idle, and the told waits turn out true.
+//! Histories have only a few sagas, and the core measures the rate of turns only when many wait. Here many wait.
+//! Every client is accepted at once, turns follow tickets, the service is never idle, and the wait estimates are right.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use matricula_core::{
-    Admitted, AppendOutcome, Change, Commit, CommitAnswer, Core, CoreConfig, Input, LineState, Moment, QueuedSaga,
-    Ready, Registered, Reply, SagaId, StoreAnswer, StoreRequest, Submission, Ticket, Workflow,
+    AdmissionOutcome, AppendOutcome, Change, Commit, CommitAnswer, Core, CoreConfig, Input, LineState, Moment,
+    QueuedSaga, Ready, Registered, Reply, SagaId, StoreAnswer, StoreRequest, Submission, Ticket, Workflow,
 };
 use matricula_engine::{CallAnswer, Definition, Definitions, Kind, Outcome, RetryPolicy, Step};
 
@@ -17,11 +17,11 @@ const RPCS: usize = 3;
 const CALL_MS: u64 = 150;
 const COMMIT_MS: u64 = 5;
 const DECIDED_A_SECOND: u64 = 400;
-/// Half as many again come, for so long.
+/// 1.5 times as many submissions come, for this time.
 const ARRIVE_A_SECOND: u64 = 600;
 const ARRIVE_FOR_MS: u64 = 15_000;
 const CLIENTS: u64 = ARRIVE_A_SECOND * ARRIVE_FOR_MS / 1_000;
-/// From then on the rate is known.
+/// The time after which the rate is known.
 const KNOWN_MS: u64 = 4_000;
 const DATABASE_MS: i64 = 1_000_000;
 
@@ -56,7 +56,7 @@ fn core(config: CoreConfig) -> Core<Table> {
         ..config
     };
     let table = Table(Definition::try_new("rush", 1, 600_000, vec![step]).expect("a sound table").into());
-    let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: DATABASE_MS };
+    let registered = Registered { sent_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: DATABASE_MS };
     Core::new(table, &config, "me".to_owned(), 7, registered)
 }
 
@@ -68,12 +68,12 @@ struct Rush {
     /// The line in the store.
     line: LineState,
     queued: VecDeque<QueuedSaga<()>>,
-    /// When sagas were accepted, and the wait that was told.
+    /// When sagas were accepted, and their wait estimates.
     accepted: HashMap<SagaId, (u64, Option<Moment>)>,
     decided: u64,
     rejected: u64,
     longest: usize,
-    /// Told waits divided by the real ones.
+    /// Wait estimates divided by the real waits.
     ratios: Vec<f64>,
 }
 
@@ -174,10 +174,10 @@ impl Rush {
             self.line.last = ticket;
             if admission.first.is_some() && !has_line {
                 self.line.served = ticket;
-                admissions.push(Admitted::Begun { ticket });
+                admissions.push(AdmissionOutcome::Begun { ticket });
             } else {
                 self.queued.push_back(QueuedSaga { id: admission.id, ticket, accepted_at_ms: 0, request: Ok(()) });
-                admissions.push(Admitted::Queued { ticket });
+                admissions.push(AdmissionOutcome::Queued { ticket });
             }
         }
         let turns = commit.claim.as_ref().map_or(&[][..], |claim| &claim.turns);
@@ -214,7 +214,7 @@ impl Rush {
 }
 
 #[test]
-fn a_rush_within_the_bound_rejects_nobody_and_waits_as_long_as_told() {
+fn a_rush_within_the_bound_is_accepted_and_its_wait_estimates_are_right() {
     let mut rush = Rush::new(CoreConfig::default());
     rush.run();
     assert_eq!(rush.rejected, 0);
@@ -222,10 +222,10 @@ fn a_rush_within_the_bound_rejects_nobody_and_waits_as_long_as_told() {
 }
 
 #[test]
-fn a_rush_beyond_the_bound_is_let_in_as_fast_as_turns_come() {
+fn a_rush_beyond_the_bound_is_accepted_at_the_rate_of_turns() {
     let mut rush = Rush::new(CoreConfig { admission_wait_max_ms: 4_000, ..CoreConfig::default() });
     rush.run();
-    // Hardly any client comes back in vain. As many are in line as have their turns in 4 s.
+    // Few clients come back too early. The line has as many sagas as have their turns in 4 s.
     assert!((1..CLIENTS / 2).contains(&rush.rejected), "{} rejected", rush.rejected);
     assert!((1_280..=1_920).contains(&rush.longest), "{} in line", rush.longest);
 }

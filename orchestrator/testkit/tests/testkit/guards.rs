@@ -1,4 +1,4 @@
-//! Each promise broken once: the matrix must see it, or it proves nothing.
+//! Breaks each promise once. The matrix must detect it; otherwise it proves nothing.
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
@@ -9,18 +9,18 @@ use matricula_testkit::{Call, Case, Effects, Shape, World, cases, run_matrix};
 
 use crate::shapes;
 
-/// What is broken.
+/// The broken promise.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Broken {
-    /// What is on record is lost before each call.
+    /// The barrier rows are lost before each call.
     Barrier,
-    /// A repeat is answered with other words.
+    /// A repeat gets another answer.
     SameAnswer,
     /// An undo undoes nothing.
     Undo,
     /// A finalizer is left out.
     Finalizer,
-    /// A refusal is kept as if it had been done.
+    /// A refusal is recorded as done.
     Refusal,
 }
 
@@ -63,7 +63,7 @@ fn simulated() -> Simulated {
     Simulated::new(Shape::whole(shapes::registration()))
 }
 
-/// The matrix over the world reports that the case broke the promise.
+/// Checks that the matrix over the world reports that the case broke the promise.
 #[track_caller]
 fn check(world: &impl World, case: &str, promise: &str) {
     let cases = cases::without_crash(world.shape());

@@ -20,7 +20,7 @@ pub fn definition(table: &[(u8, &'static str, Kind)]) -> Definition {
     Definition::try_new("sample", 1, 10_000, table.iter().map(step).collect()).expect("a sound table")
 }
 
-/// The same with a pivot that nobody can be asked about, so that it waits for the log.
+/// The same with a pivot without a compensation, so that its call waits for the log.
 fn unasked(table: &[(u8, &'static str, Kind)]) -> Definition {
     let mut steps = definition(table).steps().to_vec();
     steps.iter_mut().filter(|step| step.kind == Pivot).for_each(|step| step.undo = None);

@@ -19,7 +19,7 @@ use crate::{Call, RuntimeConfig, SagaStore, Submission, SubmitError, Submitted};
 /// Sagas that have events in their row or in `saga_events`.
 const LOGS: &str = "SELECT (SELECT COUNT(*) FROM sagas WHERE log <> '') + \
      (SELECT COUNT(DISTINCT e.saga_id) FROM saga_events e) AS n";
-/// No fact that a test waits for takes longer.
+/// The longest time that a test waits for a fact.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) const DAY_MS: i64 = 86_400_000;
 
@@ -28,16 +28,16 @@ pub(super) struct Order {
     what: String,
 }
 
-/// Two services that do what they are asked, unless they are held up.
+/// Two services that do all calls, unless they are delayed.
 pub(super) struct Services {
     definitions: Definitions,
     pub(super) is_held: watch::Sender<bool>,
-    /// The sagas that each was asked to forget.
+    /// The sagas whose barrier rows each service was to delete.
     forgotten: Mutex<HashMap<&'static str, Vec<SagaId>>>,
     pub(super) away: Mutex<Option<&'static str>>,
 }
 
-/// A deed that this service tells of.
+/// An effect that this service counts.
 fn deed(version: u32, teller: &'static str) -> Definition {
     let retry = RetryPolicy::try_new(1, 1, 1, 1).unwrap();
     let step =
@@ -51,7 +51,7 @@ impl Services {
         Self::of(deed(1, "beta").into())
     }
 
-    /// Another service tells of a deed from now on.
+    /// From now on another service counts an effect.
     pub(super) fn upgraded() -> Arc<Self> {
         Self::of(Definitions::new(deed(2, "gamma")).with_earlier(deed(1, "beta")).unwrap())
     }
@@ -128,7 +128,7 @@ impl System {
 
     pub(super) async fn on(database: Database, services: Arc<Services>, dir: tempfile::TempDir) -> Self {
         let store = SagaStore::open(database.clone()).await.unwrap();
-        // One student does all of it.
+        // All sagas are of one student.
         let (subject_open_max, subject_per_second_max, subject_burst_max) = (1_000_000, 1_000_000, 1_000_000);
         let config =
             RuntimeConfig { subject_open_max, subject_per_second_max, subject_burst_max, ..RuntimeConfig::default() };
@@ -161,7 +161,7 @@ impl System {
         ids
     }
 
-    /// Waits until no more than so many sagas are unfinished.
+    /// Waits until at most this many sagas are unfinished.
     pub(super) async fn until_finished(&self, but: i64) {
         let start = tokio::time::Instant::now();
         while self.number("SELECT COUNT(*) AS n FROM sagas WHERE finished = 0").await > but {

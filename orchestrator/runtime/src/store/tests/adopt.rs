@@ -1,4 +1,4 @@
-//! Adoption: of dead instances' unfinished sagas, the oldest first, each by one instance.
+//! Adoption of the unfinished sagas of dead instances: the oldest first, each by one instance.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ fn taken(rows: Vec<SagaRow>) -> Vec<SagaId> {
 }
 
 #[tokio::test]
-async fn what_a_dead_instance_left_is_adopted_oldest_first() {
+async fn sagas_of_a_dead_instance_are_adopted_oldest_first() {
     for backend in BACKENDS {
         let fixture = Fixture::new(backend).await;
         let ids = fixture.admit(&["a", "b", "c", "d"]).await;
@@ -46,7 +46,7 @@ async fn what_a_dead_instance_left_is_adopted_oldest_first() {
     }
 }
 
-/// The answer to the commit of an adoption may be lost: then nobody but the adopter itself will ever ask for them.
+/// The answer to the commit of an adoption may be lost. Then no instance except the adopter can repeat it.
 #[tokio::test]
 async fn the_same_adoption_again_returns_the_same() {
     for backend in BACKENDS {
@@ -61,7 +61,7 @@ async fn the_same_adoption_again_returns_the_same() {
 }
 
 #[tokio::test]
-async fn only_what_is_left_can_be_adopted() {
+async fn only_unfinished_sagas_of_dead_instances_are_adopted() {
     for backend in BACKENDS {
         let fixture = Fixture::new(backend).await;
         let ids = fixture.admit(&["a", "b"]).await;
@@ -73,14 +73,14 @@ async fn only_what_is_left_can_be_adopted() {
             fixture.store.adopt(&heir, &ids).await.unwrap();
         }
         let by_third = taken(fixture.store.adopt(&third, &ids).await.unwrap());
-        // On a file the third has ended the heir by registering, and nobody else can be there.
+        // On a file, the registration of the third instance has ended the second one.
         let expected = if backend == Backend::Sqlite { ids[..1].to_vec() } else { Vec::new() };
         assert_eq!(by_third, expected, "{backend:?}");
     }
 }
 
 #[tokio::test]
-async fn instances_that_adopt_at_once_share() {
+async fn instances_that_adopt_concurrently_share_the_sagas() {
     let fixture = Fixture::new(Backend::Postgres).await;
     let keys: Vec<String> = (0..300).map(|key| format!("k{key}")).collect();
     let ids = fixture.admit(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -121,7 +121,7 @@ async fn unknown_definitions_are_left_where_they_are_and_flagged() {
         let row = fixture.store.get(newer.id).await.unwrap().unwrap();
         assert_eq!((row.needs_attention, row.owner_alive), (true, false), "{backend:?}");
 
-        // Whoever knows the version takes it over, and its next event takes the mark away.
+        // An instance that has the version adopts it, and its next event removes the mark.
         assert_eq!(fixture.store.adoptable(&[("one", 2)], 10).await.unwrap(), [newer.id]);
         let both = fixture.store.adoptable(&[("one", 2), ("one", 1)], 10).await.unwrap();
         assert_eq!(both, [newer.id, known.id], "{backend:?}: a set of versions");

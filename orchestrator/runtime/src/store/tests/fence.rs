@@ -63,7 +63,7 @@ async fn a_lapse_ends_an_instance_only_when_another_has_seen_it() {
     drop(test);
 }
 
-/// A database that was away, or a machine that slept, ends nobody who is alone.
+/// An outage of the database, or a machine that slept, does not end the only instance.
 #[tokio::test]
 async fn an_instance_does_not_mark_itself() {
     for backend in BACKENDS {
@@ -76,9 +76,9 @@ async fn an_instance_does_not_mark_itself() {
     }
 }
 
-/// A machine that was asleep finds all others lapsed when it wakes: it was away, and not they.
+/// A machine that wakes after a sleep sees the leases of all others as lapsed, although only itself was away.
 #[tokio::test]
-async fn who_has_lapsed_marks_nobody() {
+async fn an_instance_with_a_lapsed_lease_marks_no_other() {
     let Fixture { store, test, .. } = Fixture::new(Backend::Postgres).await;
     let (woken, other) = (lapsed(&store).await, lapsed(&store).await);
     store.mark_lapsed(&woken).await.unwrap();
@@ -89,9 +89,9 @@ async fn who_has_lapsed_marks_nobody() {
     drop(test);
 }
 
-/// The file's lock says that whoever had it before is gone; a server's database has no such lock.
+/// The lock of the file proves that all earlier instances have ended. A server has no such lock.
 #[tokio::test]
-async fn registering_ends_the_others_of_a_file_only() {
+async fn a_registration_marks_the_other_instances_only_in_a_file() {
     for backend in BACKENDS {
         let Fixture { store, instance, test } = Fixture::new(backend).await;
         let second = InstanceId::generate();
@@ -102,9 +102,9 @@ async fn registering_ends_the_others_of_a_file_only() {
     }
 }
 
-/// As long as a commit of an instance is under way, nobody can mark the instance dead, and adopt what it writes.
+/// While a commit of an instance is in progress, no other instance can mark it dead.
 #[tokio::test]
-async fn the_mark_waits_for_a_commit_under_way() {
+async fn the_mark_waits_for_a_commit_in_progress() {
     let Fixture { store, instance, test } = Fixture::new(Backend::Postgres).await;
     let other = InstanceId::generate();
     store.register(&other, LAPSED_MS).await.unwrap();
@@ -118,7 +118,7 @@ async fn the_mark_waits_for_a_commit_under_way() {
     assert!(is_fenced(&store, &other).await);
 }
 
-/// Polls `blocked` until the server says that a backend waits for a lock.
+/// Polls `blocked` until the server reports that a backend waits for a lock.
 async fn wait_for_a_lock(database: &Database, blocked: &mut (impl Future<Output = Result<bool, DbError>> + Unpin)) {
     const WAITING: &str = "SELECT pid FROM pg_stat_activity \
                            WHERE datname = current_database() AND wait_event_type = 'Lock'";
@@ -128,7 +128,7 @@ async fn wait_for_a_lock(database: &Database, blocked: &mut (impl Future<Output 
     }
 }
 
-/// A process that was stopped in the middle of a commit holds the lock on its row, but not for ever.
+/// A process that is suspended during a commit does not hold the lock on its row for ever.
 #[tokio::test]
 async fn an_instance_stopped_in_the_middle_of_a_commit_can_be_marked() {
     let Fixture { store, instance, test } = Fixture::new(Backend::Postgres).await;

@@ -10,7 +10,7 @@ use super::*;
 
 type Admission = matricula_core::Admission<Arc<Carried<()>>>;
 
-/// A submission for which a slot is kept.
+/// A submission with a reserved slot.
 fn begins(subject: &str, key: &str) -> Admission {
     let NewSaga { id, subject, idempotency_key, fingerprint, request, trace, admitted, .. } =
         saga(subject, key, "same");
@@ -18,7 +18,7 @@ fn begins(subject: &str, key: &str) -> Admission {
     Admission { id, subject, key: idempotency_key, fingerprint, is_by_staff: false, request, first: Some(admitted) }
 }
 
-/// A submission for which there is no slot.
+/// A submission without a slot.
 fn waits(subject: &str, key: &str) -> Admission {
     Admission { first: None, ..begins(subject, key) }
 }
@@ -40,7 +40,7 @@ fn claim(after: u64, turns: &[(SagaId, Ticket)], is_out_of_order: bool) -> Claim
     Claim { after: Ticket(after), turns: turns.iter().map(turn).collect() }
 }
 
-/// Several instances of one database: of a file only the last one lives.
+/// Several instances of one database; on a file only the last one lives.
 struct Line {
     fixture: Fixture,
     others: Vec<InstanceId>,
@@ -79,7 +79,7 @@ impl Line {
         self.fixture.store.write(as_of, commit).await
     }
 
-    async fn admit(&self, number: usize, admissions: Vec<Admission>) -> Vec<Admitted> {
+    async fn admit(&self, number: usize, admissions: Vec<Admission>) -> Vec<AdmissionOutcome> {
         self.write(number, &commit(admissions, None)).await.admissions
     }
 
@@ -107,15 +107,15 @@ impl Line {
     }
 }
 
-fn begun(ticket: u64) -> Admitted {
-    Admitted::Begun { ticket: Ticket(ticket) }
+fn begun(ticket: u64) -> AdmissionOutcome {
+    AdmissionOutcome::Begun { ticket: Ticket(ticket) }
 }
 
-fn queued(ticket: u64) -> Admitted {
-    Admitted::Queued { ticket: Ticket(ticket) }
+fn queued(ticket: u64) -> AdmissionOutcome {
+    AdmissionOutcome::Queued { ticket: Ticket(ticket) }
 }
 
-/// No instance can drive the first in line. It leaves the line, so that places are told from where the line is.
+/// No instance can drive the first saga in line. It leaves the line, so that positions stay right.
 #[tokio::test]
 async fn a_row_without_a_readable_id_leaves_the_line_and_needs_attention() {
     for backend in BACKENDS {
@@ -127,7 +127,7 @@ async fn a_row_without_a_readable_id_leaves_the_line_and_needs_attention() {
         tx.execute(poison, Args::new()).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(line.served_and_last().await, (0, 3), "{backend:?}: before anybody has read it");
-        // As many as were asked for: otherwise the line would be taken to end there.
+        // As many sagas as the limit; with fewer, the line would seem to end there.
         let (state, rows) = line.read_some(0, 2).await;
         assert_eq!(rows.iter().map(|(_, ticket)| ticket.0).collect::<Vec<_>>(), [2, 3], "{backend:?}");
         assert_eq!(state.served.0, 1, "{backend:?}: read the first time by the line above");
@@ -141,8 +141,9 @@ async fn a_row_without_a_readable_id_leaves_the_line_and_needs_attention() {
     }
 }
 
-/// Another instance has claimed it, and this one has adopted it and does not know it yet. The saga began as the other one
-/// begins sagas, with its time and maybe with another version: a claim of this one has missed, also when it is repeated.
+/// Another instance has claimed it, and this one has adopted it, but has no answer yet. The saga began as the other
+/// one begins sagas, with its time and maybe with another version: a claim of this one has missed, also when it is
+/// repeated.
 #[tokio::test]
 async fn a_saga_that_was_adopted_is_not_taken_for_claimed() {
     let line = Line::new(Backend::Postgres).await;
@@ -168,7 +169,7 @@ async fn a_saga_that_was_adopted_is_not_taken_for_claimed() {
 }
 
 #[tokio::test]
-async fn a_saga_begins_at_once_only_while_nobody_waits() {
+async fn a_saga_begins_at_once_only_while_the_line_is_empty() {
     for backend in BACKENDS {
         let line = Line::new(backend).await;
         assert_eq!(line.served_and_last().await, (0, 0), "{backend:?}");
@@ -177,7 +178,7 @@ async fn a_saga_begins_at_once_only_while_nobody_waits() {
         let outcomes = line.admit(0, mixed).await;
         assert_eq!(outcomes, [begun(1), begun(2), queued(3), queued(4)], "{backend:?}: in the order of arrival");
         assert_eq!(line.served_and_last().await, (2, 4), "{backend:?}");
-        // Another instance has free slots, and does not know that there is a line.
+        // Another instance has free slots, and has not read the line.
         assert_eq!(line.admit(1, vec![begins("c", "1")]).await, [queued(5)], "{backend:?}");
         let row = line.row(ids[2]).await;
         assert_eq!((row.phase.as_str(), row.owner.as_str(), row.ticket, row.sequence), ("queued", "", Ticket(3), 0));
@@ -244,7 +245,7 @@ async fn claims_follow_each_other() {
 }
 
 #[tokio::test]
-async fn a_claim_out_of_order_holds_up_no_other() {
+async fn a_claim_out_of_order_delays_no_other() {
     for backend in BACKENDS {
         let line = Line::new(backend).await;
         line.admit(0, (0..4).map(|key| waits(&format!("s{key}"), "1")).collect()).await;
@@ -269,13 +270,13 @@ async fn the_same_commit_again_is_answered_alike() {
         let commit = commit(admissions, None);
         let first = line.write(0, &commit).await;
         assert_eq!(first.admissions[..3], [begun(2), begun(3), queued(4)], "{backend:?}");
-        let existing = |id| Admitted::Existing { id, same_request: true };
-        assert!(matches!(first.admissions[3], Admitted::Existing { .. }), "{backend:?}");
+        let existing = |id| AdmissionOutcome::Existing { id, same_request: true };
+        assert!(matches!(first.admissions[3], AdmissionOutcome::Existing { .. }), "{backend:?}");
         assert_eq!(first.admissions[4], existing(commit.admissions[2].id), "{backend:?}: the first counts");
         let again = line.write(0, &commit).await;
         assert_eq!(first, again, "{backend:?}");
         assert_eq!(line.fixture.log(commit.admissions[0].id).await, [1], "{backend:?}");
-        // Meanwhile its turn has come: what was queued is still answered as queued.
+        // Meanwhile its turn has come. A repeat still gets the answer that it was queued.
         let (state, rows) = line.read(3).await;
         line.claim(1, claim(state.served.0, &rows, false)).await;
         let again = line.write(0, &commit).await;
@@ -301,13 +302,13 @@ async fn nothing_of_a_fenced_commit_is_written() {
 }
 
 #[tokio::test]
-async fn a_subject_has_so_many_open_and_no_more() {
+async fn the_quota_bounds_the_open_sagas_of_a_subject() {
     for backend in BACKENDS {
         let line = Line { subject_open_max: 3, ..Line::new(backend).await };
         let first = vec![begins("ada", "1"), begins("ada", "2")];
         line.admit(0, first.clone()).await;
         let more = vec![
-            // Repeats take nothing.
+            // Repeats do not count for the quota.
             begins("ada", "1"),
             begins("ada", "2"),
             waits("ada", "3"),
@@ -315,10 +316,10 @@ async fn a_subject_has_so_many_open_and_no_more() {
             waits("ada", "4"),
         ];
         let outcomes = line.admit(1, more).await;
-        let existing = |id| Admitted::Existing { id, same_request: true };
+        let existing = |id| AdmissionOutcome::Existing { id, same_request: true };
         assert_eq!(outcomes[..2], [existing(first[0].id), existing(first[1].id)], "{backend:?}");
-        // Their tickets belong to no saga.
-        assert_eq!(outcomes[2..], [queued(5), queued(6), Admitted::OverQuota], "{backend:?}");
+        // The tickets of rejected submissions belong to no saga.
+        assert_eq!(outcomes[2..], [queued(5), queued(6), AdmissionOutcome::OverQuota], "{backend:?}");
         assert_eq!(line.admit(1, vec![begins("ada", "1")]).await, [existing(first[0].id)], "{backend:?}");
         // One has its outcome.
         let done = [super::Append { ..finished(first[0].id, 2) }];
@@ -343,8 +344,8 @@ async fn the_door_is_for_all_and_its_changes_stay() {
         assert_eq!(line.claim(0, claim(1, &rows, true)).await, [true], "{backend:?}: it is cancelled");
 
         store.set_door(&door(DoorState::Closed, "Until August."), "grace", "it is over").await.unwrap();
-        let closed = Admitted::Closed { sentence: "Until August.".to_owned() };
-        let existing = Admitted::Existing { id: old.id, same_request: true };
+        let closed = AdmissionOutcome::Closed { sentence: "Until August.".to_owned() };
+        let existing = AdmissionOutcome::Existing { id: old.id, same_request: true };
         assert_eq!(line.admit(1, vec![begins("b", "1"), begins("old", "1")]).await, [closed, existing], "{backend:?}");
         store.set_door(&door(DoorState::Open, ""), "ada", "again").await.unwrap();
         assert_eq!(line.admit(1, vec![begins("b", "1")]).await, [begun(3)], "{backend:?}");
@@ -361,7 +362,10 @@ async fn staff_submit_past_the_door_and_the_quota() {
         let store = &line.fixture.store;
         let by_staff = |key| Admission { is_by_staff: true, ..begins("ada", key) };
         line.admit(0, vec![begins("ada", "1")]).await;
-        assert_eq!(line.admit(0, vec![begins("ada", "2"), by_staff("3")]).await, [Admitted::OverQuota, begun(3)]);
+        assert_eq!(
+            line.admit(0, vec![begins("ada", "2"), by_staff("3")]).await,
+            [AdmissionOutcome::OverQuota, begun(3)]
+        );
         for (state, ticket) in [(DoorState::Closed, 4), (DoorState::Paused, 5)] {
             store.set_door(&Door { state, sentence: String::new() }, "grace", "a fault").await.unwrap();
             assert_eq!(line.admit(1, vec![by_staff(state_key(state))]).await, [begun(ticket)], "{backend:?} {state:?}");
@@ -376,7 +380,7 @@ fn state_key(state: DoorState) -> &'static str {
 }
 
 #[tokio::test]
-async fn what_waits_in_line_is_not_adopted() {
+async fn queued_sagas_are_not_adopted() {
     for backend in BACKENDS {
         let line = Line::new(backend).await;
         line.admit(0, vec![begins("a", "1"), waits("b", "1")]).await;
@@ -392,7 +396,7 @@ async fn what_waits_in_line_is_not_adopted() {
 }
 
 #[tokio::test]
-async fn what_is_swept_is_not_missed() {
+async fn the_sweep_keeps_the_rows_in_use() {
     for backend in BACKENDS {
         let line = Line::new(backend).await;
         for key in ["1", "2", "3"] {
@@ -477,14 +481,14 @@ async fn instances_that_claim_at_once_share_the_line_in_its_order() {
     assert_eq!(all, (1..=300).collect::<Vec<u64>>(), "each had one turn");
 }
 
-/// A commit is one message: between its parts no other can come, and nothing is locked when it was answered.
+/// A commit is one message: no other statement comes between its parts, and it holds no lock after its answer.
 #[tokio::test]
 async fn no_lock_waits_for_a_client() {
     let line = Line::new(Backend::Postgres).await;
     let new = begins("a", "1");
     let commit = commit(vec![new.clone()], None);
     {
-        // Given up as soon as it was sent: the client goes no further.
+        // The client stops right after it has sent the message.
         let mut writing = Box::pin(line.write(0, &commit));
         while line.fixture.store.get(new.id).await.unwrap().is_none() {
             let step = tokio::time::timeout(std::time::Duration::from_millis(1), &mut writing).await;
@@ -498,7 +502,7 @@ async fn no_lock_waits_for_a_client() {
     assert_eq!(others, [begun(2)]);
 }
 
-/// A database of the build before, with sagas under way.
+/// A database of the build before, with running sagas.
 #[tokio::test]
 async fn sagas_from_before_the_line_go_on() {
     const BEFORE: i64 = 12;
@@ -527,14 +531,14 @@ async fn sagas_from_before_the_line_go_on() {
         assert_eq!((adopted[0].ticket, adopted[0].is_queued), (Ticket(0), false), "{backend:?}");
         let (admitted, appended) =
             write(&store, &instance, &[saga("ada", "k", "same")], &[events(old, 2, 2)]).await.unwrap();
-        assert_eq!(admitted, [Admitted::Existing { id: old, same_request: true }], "{backend:?}");
+        assert_eq!(admitted, [AdmissionOutcome::Existing { id: old, same_request: true }], "{backend:?}");
         assert_eq!(appended, [AppendOutcome::Appended], "{backend:?}");
     }
 }
 
 /// On a file there is no other instance.
 #[tokio::test]
-async fn an_instance_reads_how_far_the_others_let_it_claim() {
+async fn an_instance_reads_the_bound_of_the_others() {
     let line = Line::new(Backend::Postgres).await;
     let bound = async |number: usize| {
         let read = line.fixture.store.read_line::<()>(line.instance(number), Ticket(0), 0).await.unwrap();
@@ -563,14 +567,14 @@ async fn an_instance_reads_how_far_the_others_let_it_claim() {
     assert_eq!([bound(0).await, bound(1).await], [Some(1_300), Some(1_300)], "the sweep leaves what counts");
     let accepted = line.write(0, &commit(vec![waits("S1", "a")], None)).await;
     assert_eq!(accepted.line.unwrap().claims_to_ms, Some(1_300), "acceptance reads it, too");
-    // As if the second had been silent for a second.
+    // Makes the bound of the second instance a second old.
     line.fixture.store.execute("UPDATE line_front SET noted_at = noted_at - 1000", Args::new()).await.unwrap();
     assert_eq!(bound(0).await, None, "an instance that has ended or was stopped is not waited for");
 }
 
-/// A saga that can't be claimed keeps the served ticket where it is, whatever others claim behind it.
+/// The served ticket stays at a saga that can't be claimed, even while later sagas are claimed.
 #[tokio::test]
-async fn a_claim_looks_again_at_what_others_have_at_work() {
+async fn a_claim_checks_the_bound_of_the_others_again() {
     let line = Line::new(Backend::Postgres).await;
     line.admit(0, (0..3).map(|key| waits(&format!("s{key}"), "1")).collect()).await;
     let later = "UPDATE sagas SET created_at = created_at + 1000 WHERE ticket = 3";
@@ -587,7 +591,7 @@ async fn a_claim_looks_again_at_what_others_have_at_work() {
     assert_eq!(line.served_and_last().await, (0, 3), "the served ticket does not say so");
     let ahead = claims(1, &rows[2..]);
     assert_eq!(line.write(2, &ahead).await.claimed, [false], "it was accepted a second later");
-    // As if the first instance had been silent for a second.
+    // Makes the bound of the first instance a second old.
     line.fixture.store.execute("UPDATE line_front SET noted_at = noted_at - 1000", Args::new()).await.unwrap();
     assert_eq!(line.write(2, &ahead).await.claimed, [true]);
 }

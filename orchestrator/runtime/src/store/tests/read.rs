@@ -1,4 +1,4 @@
-//! Reads: by id, by the beginning of an id, by key, and lists; a row that can't be read hides no other.
+//! Reads: by id, by the beginning of an id, by key, and lists. An unreadable row hides no other.
 
 use matricula_kit::database::Database;
 use matricula_kit::testing::{BACKENDS, Backend};
@@ -18,7 +18,7 @@ fn all() -> SagaFilter {
 }
 
 #[tokio::test]
-async fn gets_return_what_is_there() {
+async fn gets_return_existing_sagas() {
     for backend in BACKENDS {
         let fixture = Fixture::new(backend).await;
         let ids = fixture.admit(&["a", "b"]).await;
@@ -30,7 +30,7 @@ async fn gets_return_what_is_there() {
     }
 }
 
-/// A copy of the database that follows it no more stands for a replica that is behind.
+/// A copy of the database that gets no more changes plays a replica that is behind.
 #[tokio::test]
 async fn a_list_that_may_be_old_comes_from_the_replica_as_long_as_it_answers() {
     let fixture = Fixture::new(Backend::Postgres).await;
@@ -79,7 +79,7 @@ async fn lists_filter() {
         check(SagaFilter { unfinished: true, ..all() }, &[3, 2, 1]).await;
         check(SagaFilter { subject: ada.clone(), unfinished: true, phases: vec!["running"], ..all() }, &[2]).await;
         check(SagaFilter { limit: 0, ..all() }, &[]).await;
-        // A subject that is a pattern of SQL is a subject like others.
+        // A subject may look like a pattern of SQL.
         check(SagaFilter { subject: Some("%".to_owned()), ..all() }, &[]).await;
 
         for subject in [None, ada] {
@@ -113,9 +113,9 @@ async fn an_unreadable_event_spoils_its_own_log_only() {
     }
 }
 
-/// No code of ours writes such an id. Nothing can be done with its saga, and all others are read and adopted.
+/// The store never writes such an id. Its saga can't be driven, and all others are read and adopted.
 #[tokio::test]
-async fn a_saga_whose_id_is_no_uuid_is_left_alone_and_hides_no_other() {
+async fn a_saga_whose_id_is_not_a_uuid_is_left_alone_and_hides_no_other() {
     for backend in BACKENDS {
         let Fixture { test, store, instance } = Fixture::new(backend).await;
         let fixture = Fixture { test, store: store.clone(), instance };
@@ -175,7 +175,7 @@ async fn sagas_are_found_by_the_beginning_of_their_keys() {
         assert_eq!(keys(&fixture.store, &["bob", "eve"]).await, ["bob import·E1·0 pending"], "{backend:?}");
         assert!(keys(&fixture.store, &[]).await.is_empty(), "{backend:?}");
 
-        // The first is taken to the archive: finished as far as the tables know.
+        // The first saga moves to the archive.
         fixture.sabotage("UPDATE sagas SET finished = 1, phase = 'completed', outcome = 'committed'").await;
         let receipts = [(ids[0], "{}".to_owned())];
         fixture.store.keep_receipts(&fixture.instance, "a file", &receipts).await.unwrap();

@@ -1,5 +1,6 @@
-//! A database that the build before has filled: its sagas go on in the old form beside replicas of that build, and in the
-//! new form once it is converted.
+//! Upgrades a database of the earlier build, which stores every event in a row of `saga_events` and ids as text. Until
+//! the database is converted, this build writes the old form, which instances of the earlier build can read. After the
+//! conversion it writes the compact form.
 
 use matricula_core::{Claim, Turn};
 use matricula_kit::database::Compacted;
@@ -8,10 +9,10 @@ use matricula_kit::testing::BACKENDS;
 use super::super::entry::entry_text;
 use super::*;
 
-/// The last migration of the build before.
+/// The last migration of the earlier build.
 const BEFORE: i64 = 14;
 
-/// What the build before has left: one saga at work with two entries in its log, one that waits in line, and one that is
+/// The sagas of the earlier build: one at work with two entries in its log, one that waits in line, and one that is
 /// finished.
 struct Left {
     at_work: SagaId,
@@ -54,7 +55,7 @@ async fn fill(database: &Database) -> Left {
     left
 }
 
-/// A store on such a database, with an instance that has taken over what was at work.
+/// A store on such a database, with an instance that has adopted the saga at work.
 async fn opened(backend: Backend) -> (Fixture, Left) {
     let test = empty_database(backend).await;
     let left = fill(&test.database).await;
@@ -68,7 +69,7 @@ async fn opened(backend: Backend) -> (Fixture, Left) {
 }
 
 impl Fixture {
-    /// Makes the ids compact, and has the instance see that.
+    /// Makes the ids compact, and lets the instance detect it.
     async fn convert(&self) {
         let converted = self.test.database.compact(&SCHEMA, true, |_| {}).await.expect("nobody holds a lock");
         let is_shared = self.store.is_shared();
@@ -96,8 +97,8 @@ impl Fixture {
         self.store.write(as_of, &commit).await.unwrap().claimed
     }
 
-    /// Writes a commit twice: the answer to the first is lost.
-    async fn write_twice(&self, sagas: &[NewSaga], appends: &[Append]) -> (Vec<Admitted>, Vec<AppendOutcome>) {
+    /// Writes a commit twice, as if the first answer was lost.
+    async fn write_twice(&self, sagas: &[NewSaga], appends: &[Append]) -> (Vec<AdmissionOutcome>, Vec<AppendOutcome>) {
         let first = write(&self.store, &self.instance, sagas, appends).await.unwrap();
         let again = write(&self.store, &self.instance, sagas, appends).await.unwrap();
         assert_eq!(first, again);
@@ -105,25 +106,26 @@ impl Fixture {
     }
 }
 
+/// Counts the sagas with events in their own rows, which is the compact form.
 const IN_ROWS: &str = "SELECT COUNT(*) AS n FROM sagas WHERE log <> ''";
-const UNLIKE_THOSE_BEFORE: &str =
-    "SELECT COUNT(*) AS n FROM saga_events WHERE event NOT LIKE '{%' AND event NOT LIKE '[%'";
+/// Counts the rows of events that the earlier build can't read.
+const NOT_IN_OLD_FORM: &str = "SELECT COUNT(*) AS n FROM saga_events WHERE event NOT LIKE '{%' AND event NOT LIKE '[%'";
 
-/// All that is written can be read by a replica of the build before, until the database is converted.
+/// Until the database is converted, an instance of the earlier build can read everything that this build writes.
 #[tokio::test]
 async fn sagas_of_the_build_before_go_on_beside_it_and_after_the_conversion() {
     let (fixture, left) = opened(Backend::Postgres).await;
     assert!(!fixture.store.is_compact());
     let new = saga("dee", "k", "same");
     let (admitted, _) = fixture.write_twice(&[saga("eve", "k", "same"), saga("ada", "k", "same")], &[]).await;
-    assert!(matches!(admitted[0], Admitted::Queued { .. }), "somebody waits: {admitted:?}");
-    assert_eq!(admitted[1], Admitted::Existing { id: left.at_work, same_request: true });
+    assert!(matches!(admitted[0], AdmissionOutcome::Queued { .. }), "somebody waits: {admitted:?}");
+    assert_eq!(admitted[1], AdmissionOutcome::Existing { id: left.at_work, same_request: true });
     assert_eq!(fixture.claim(2, &[(left.waiting, 3)]).await, [true]);
     let (_, rows) = fixture.store.read_line::<()>(&fixture.instance, Ticket(0), 10).await.unwrap();
     assert_eq!(fixture.claim(3, &[(rows[0].id, rows[0].ticket.0)]).await, [true]);
     let (admitted, appended) = fixture.write_twice(std::slice::from_ref(&new), &[events(left.at_work, 4, 5)]).await;
     assert_eq!((admitted, appended), (vec![NEW], vec![AppendOutcome::Appended]));
-    assert_eq!([fixture.number(IN_ROWS).await, fixture.number(UNLIKE_THOSE_BEFORE).await], [0, 0]);
+    assert_eq!([fixture.number(IN_ROWS).await, fixture.number(NOT_IN_OLD_FORM).await], [0, 0]);
     for (id, log) in [(new.id, &[1][..]), (left.waiting, &[1]), (left.at_work, &[1, 2, 3, 4, 5])] {
         assert_eq!(fixture.log(id).await, log);
     }
@@ -143,9 +145,9 @@ async fn sagas_of_the_build_before_go_on_beside_it_and_after_the_conversion() {
     }
     let again = [saga("ada", "k", "other"), saga("cyd", "k", "same"), saga("bob", "k", "same")];
     let (admitted, _) = write(&fixture.store, &fixture.instance, &again, &[]).await.unwrap();
-    let existing = |id, same_request| Admitted::Existing { id, same_request };
+    let existing = |id, same_request| AdmissionOutcome::Existing { id, same_request };
     assert_eq!(admitted, [existing(left.at_work, false), existing(left.finished, true), existing(left.waiting, true)]);
-    // An instance that was started before the conversion is taken over from after it.
+    // After the conversion, sagas of an instance that was started before it can be adopted.
     fixture.store.release(&fixture.instance).await.unwrap();
     let next = InstanceId::generate();
     fixture.store.register(&next, LONG_MS).await.unwrap();
@@ -155,7 +157,7 @@ async fn sagas_of_the_build_before_go_on_beside_it_and_after_the_conversion() {
     assert!(adopted.iter().all(|row| row.log.is_ok()), "{adopted:?}");
 }
 
-/// A long log goes on in rows of its own, and is read as a whole.
+/// A long log goes on in rows of `saga_events`, and is read as a whole.
 #[tokio::test]
 async fn a_log_is_read_from_both_of_its_places() {
     for backend in BACKENDS {

@@ -1,4 +1,4 @@
-//! Admissions and appends: what each answers, and what is in the log then.
+//! Admissions and appends: their answers, and the log after them.
 
 use matricula_kit::testing::BACKENDS;
 
@@ -27,31 +27,31 @@ async fn a_new_saga_is_admitted_with_its_first_event() {
 }
 
 #[tokio::test]
-async fn a_key_is_used_once() {
+async fn a_used_key_gets_the_existing_saga() {
     for backend in BACKENDS {
         let fixture = Fixture::new(backend).await;
         let first = fixture.admit(&["k"]).await.remove(0);
         let again = [saga("ada", "k", "same"), saga("ada", "k", "other"), saga("bob", "k", "other")];
         let (admitted, _) = write(&fixture.store, &fixture.instance, &again, &[]).await.unwrap();
-        let existing = |same_request| Admitted::Existing { id: first, same_request };
+        let existing = |same_request| AdmissionOutcome::Existing { id: first, same_request };
         assert_eq!(admitted, [existing(true), existing(false), NEW], "{backend:?}");
         assert!(fixture.store.get(again[0].id).await.unwrap().is_none());
     }
 }
 
 #[tokio::test]
-async fn of_two_with_one_key_in_a_batch_the_first_is_admitted() {
+async fn of_equal_keys_in_a_commit_the_first_is_admitted() {
     for backend in BACKENDS {
         let fixture = Fixture::new(backend).await;
         let twins = [saga("ada", "k", "same"), saga("ada", "k", "same"), saga("ada", "k", "other")];
         let (admitted, _) = write(&fixture.store, &fixture.instance, &twins, &[]).await.unwrap();
-        let existing = |same_request| Admitted::Existing { id: twins[0].id, same_request };
+        let existing = |same_request| AdmissionOutcome::Existing { id: twins[0].id, same_request };
         assert_eq!(admitted, [NEW, existing(true), existing(false)], "{backend:?}");
         assert_eq!(fixture.log(twins[0].id).await, [1]);
     }
 }
 
-/// After a commit that reported an error though it took effect, the writer writes the same again.
+/// After a commit that took effect and reported an error, the writer repeats it.
 #[tokio::test]
 async fn the_same_write_again_answers_the_same_and_doubles_nothing() {
     for backend in BACKENDS {
@@ -105,16 +105,16 @@ async fn another_instance_appends_nothing() {
             write(&fixture.store, &other, std::slice::from_ref(&own), &[events(ids[0], 2, 2)]).await.unwrap();
         assert_eq!((admitted, appended), (vec![NEW], vec![AppendOutcome::Conflict]), "{backend:?}");
         assert_eq!(fixture.log(ids[0]).await, [1]);
-        // The sequence that it expected is the one that now stands, but of another's making.
+        // The stored sequence is the expected one, but another instance has written the events.
         let (_, appended) = write(&fixture.store, &other, &[], &[events(ids[0], 1, 1)]).await.unwrap();
         assert_eq!(appended, [AppendOutcome::Conflict]);
     }
 }
 
-/// Two replicas, the same keys in opposite order: each key has one saga, and neither has to be told by the database
-/// that the two wait for each other, which takes it a second.
+/// Two instances submit the same keys in opposite order. Each key gets one saga, and there is no deadlock, which
+/// PostgreSQL would need a second to resolve.
 #[tokio::test]
-async fn replicas_that_admit_the_same_keys_agree() {
+async fn instances_that_admit_the_same_keys_agree() {
     let fixture = Fixture::new(Backend::Postgres).await;
     let other = InstanceId::generate();
     fixture.store.register(&other, LONG_MS).await.unwrap();
@@ -123,7 +123,7 @@ async fn replicas_that_admit_the_same_keys_agree() {
         let ours: Vec<NewSaga> = keys.iter().map(|key| saga("ada", key, "same")).collect();
         let theirs: Vec<NewSaga> = keys.iter().rev().map(|key| saga("ada", key, "same")).collect();
         let write = async |instance, sagas| write(&fixture.store, instance, sagas, &[]).await.unwrap().0;
-        let (a, b): (Vec<Admitted>, Vec<Admitted>) =
+        let (a, b): (Vec<AdmissionOutcome>, Vec<AdmissionOutcome>) =
             tokio::join!(write(&fixture.instance, &ours), write(&other, &theirs));
         for (saga, (ours, theirs)) in ours.iter().zip(a.iter().zip(b.iter().rev())) {
             assert_ne!(*ours == NEW, *theirs == NEW, "{}", saga.idempotency_key);
