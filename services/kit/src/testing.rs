@@ -1,5 +1,5 @@
-//! Throw-away databases for tests: real SQLite files and real PostgreSQL databases, each test its own; and the suite
-//! that every participant runs on them.
+//! Throw-away databases for tests: real SQLite files and real PostgreSQL databases, one per test; and the test suite of
+//! participants.
 
 mod conformance;
 mod imports;
@@ -18,26 +18,26 @@ pub use proxy::Proxy;
 pub use upgrade::{UPGRADES, Upgrade, upgraded};
 
 /// Environment variable with the URL of a PostgreSQL server on which tests may create databases, without a database
-/// name: `postgres://user@127.0.0.1:5433`. `cargo xtask test` starts one and sets it.
+/// name: `postgres://user@127.0.0.1:5433`. `cargo xtask test` starts such a server and sets it.
 pub const POSTGRES_URL: &str = "MATRICULA_TEST_POSTGRES_URL";
 
-/// Which database a test runs on.
+/// The database of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// A file in a temporary folder.
     Sqlite,
-    /// A database of its own on the test server.
+    /// A separate database on the test server.
     Postgres,
 }
 
-/// Both, in the order in which tests should run: the quick one first.
+/// Both, the faster one first.
 pub const BACKENDS: [Backend; 2] = [Backend::Sqlite, Backend::Postgres];
 
-/// A database that goes away with this value.
+/// A database that is removed when this value is dropped.
 pub struct TestDatabase {
     /// The open database.
     pub database: Database,
-    /// Its URL, for a process that opens it too (PostgreSQL) or after it is closed (SQLite).
+    /// Its URL, to open it in another process: on PostgreSQL at any time, on SQLite after it is closed.
     pub url: String,
     _folder: tempfile::TempDir,
 }
@@ -45,7 +45,7 @@ pub struct TestDatabase {
 /// A new, migrated database.
 ///
 /// # Panics
-/// When it can't be made, saying how to.
+/// If it can't be created; the message says what to do.
 pub async fn database(backend: Backend, schema: &Schema<'_>) -> TestDatabase {
     let test = empty_database(backend).await;
     test.database.migrate(schema).await.expect("the migrations run on an empty database");
@@ -55,7 +55,7 @@ pub async fn database(backend: Backend, schema: &Schema<'_>) -> TestDatabase {
 /// A new database without any table.
 ///
 /// # Panics
-/// When it can't be made, saying how to.
+/// If it can't be created; the message says what to do.
 pub async fn empty_database(backend: Backend) -> TestDatabase {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let url = match backend {
@@ -69,7 +69,7 @@ pub async fn empty_database(backend: Backend) -> TestDatabase {
 /// The URL of a new, empty database on the PostgreSQL test server.
 ///
 /// # Panics
-/// When there is no test server, saying how to start one.
+/// If there is no test server; the message says how to start one.
 pub async fn create_postgres() -> String {
     let server = std::env::var(POSTGRES_URL).unwrap_or_else(|_| {
         panic!("{POSTGRES_URL} is not set: run the tests with `cargo xtask test`, which starts a PostgreSQL server")
@@ -77,7 +77,7 @@ pub async fn create_postgres() -> String {
     create_postgres_on(server.trim_end_matches('/')).await
 }
 
-/// The URL of a new, empty database on a PostgreSQL server, whose URL has no database.
+/// The URL of a new, empty database on a PostgreSQL server; `server` is the server's URL without a database.
 ///
 /// # Panics
 /// When it can't be created.
@@ -89,7 +89,7 @@ pub async fn create_postgres_on(server: &str) -> String {
 
 async fn create(server: &str, name: &str) -> Result<(), DbError> {
     let admin = Database::open(&format!("{server}/postgres")).await?;
-    // Statements are static for good reason; this one name is made here of letters and digits.
+    // Statements are `'static` to prevent SQL injection; this generated name has only letters and digits.
     let sql: &'static str = Box::leak(format!("CREATE DATABASE {name}").into_boxed_str());
     admin.fetch(sql, Args::new()).await?;
     admin.close().await;
