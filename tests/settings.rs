@@ -36,7 +36,10 @@ fn a_pod_beside_services_of_our_name_runs() {
         assert!(stdout.lines().any(|shown| shown == line), "{line}: {stdout}");
     }
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    assert!(stderr.starts_with("warning: ignored, because Kubernetes or Docker sets them"), "{stderr}");
+    assert!(
+        stderr.starts_with("warning: these variables are ignored, because Kubernetes or Docker sets them"),
+        "{stderr}"
+    );
     assert!(stderr.contains("MATRICULA_PORT, ") && stderr.contains("MATRICULA_SEATS_SERVICE_HOST"), "{stderr}");
 }
 
@@ -75,7 +78,7 @@ fn a_variable_that_is_no_text_is_refused_by_its_name() {
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_matricula"));
     let value = std::ffi::OsStr::from_bytes(b"\xff");
-    // Variables of others are none of our business.
+    // Variables without our prefix are ignored.
     let output = command.arg("config").env_clear().env("MATRICULA_DATA_DIR", value).env("OTHER", value).output();
     let output = output.expect("the binary runs");
     assert_eq!(output.status.code(), Some(BAD_CONFIGURATION));
