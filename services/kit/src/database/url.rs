@@ -332,7 +332,7 @@ mod tests {
         check("postgres://a,b/x", Err("several hosts"));
         check("postgres://x?host=a,b", Err("several hosts"));
         check("postgres://h/x#y", Err("%23"));
-        check("postgres://me:a/b@h/x", Err("percent-encoded"));
+        check("postgres://me:a/b@h/x", Err("percent-encode"));
     }
 
     #[test]

@@ -157,7 +157,10 @@ async fn a_conversion_stops_at_the_lock_of_a_long_reader() {
     let mut snapshot = test.database.snapshot().await.expect("a snapshot");
     snapshot.fetch("SELECT 1 AS one", Args::new()).await.expect("it begins");
     let error = test.database.compact(&schema(), false, |_| {}).await.expect_err("a reader is there");
-    assert!(matches!(error, CompactError::Locked(_)) && error.to_string().contains("not free within 3 s"), "{error}");
+    assert!(
+        matches!(error, CompactError::Locked(_)) && error.to_string().contains("not be locked within 3 s"),
+        "{error}"
+    );
     assert_eq!(snapshot.fetch(ALL, Args::new()).await.expect("it reads on").len(), IDS.len());
     snapshot.commit().await.expect("it ends");
     all_are_found(&test.database).await;

@@ -75,13 +75,13 @@ fn unsupported_protocols_are_rejected_with_the_reason() {
     check_endpoint("", &[(name, "unix:///run/c")], None, Some((name, "use http://")));
     check_endpoint("", &[(name, "http://c:4317/v1/traces")], None, Some((name, "has a path")));
     check_endpoint("", &[(name, "http://")], None, Some((name, "is not a service URL")));
-    check_endpoint("", &[(name, "localhost:4317")], None, Some((name, "without it TLS is meant")));
+    check_endpoint("", &[(name, "localhost:4317")], None, Some((name, "an endpoint without it uses TLS")));
     let insecure = ("OTEL_EXPORTER_OTLP_INSECURE", "true");
     check_endpoint("", &[(name, "localhost:4317"), insecure], Some("http://localhost:4317"), None);
 
     let grpc = [("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"), ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")];
     check_endpoint("", &[LOCAL, grpc[0], grpc[1]], Some("http://127.0.0.1:4317"), None);
-    let refused = "only grpc is; no traces are exported";
+    let refused = "use grpc; no traces are exported";
     check_endpoint("", &[LOCAL, grpc[0]], None, Some(("OTEL_EXPORTER_OTLP_PROTOCOL", refused)));
     let json = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json");
     check_endpoint("", &[LOCAL, json], None, Some(("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", refused)));
