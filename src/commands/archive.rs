@@ -96,7 +96,7 @@ fn show(archive: Archive, typed: String, format: Format) -> anyhow::Result<ExitC
         let shown: Vec<String> = candidates.iter().take(CANDIDATES_MAX).map(SagaId::to_string).collect();
         let (count, shown) = (candidates.len(), shown.join(", "));
         anyhow::bail!(
-            "{count} archived sagas have an id that begins with {typed}: {shown}; enter more characters of the id"
+            "{count} sagas in the archive have an id that begins with {typed}: {shown}; enter more characters of the id"
         );
     }
     let Some(Found { saga, file }) = found else {
