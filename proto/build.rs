@@ -1,4 +1,4 @@
-//! Compiles `matricula/<area>/v1/*.proto` with protox: no system protoc is needed.
+//! Compiles `matricula/<area>/v1/*.proto` with protox, so that no system protoc is needed.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Connections of the commands to a running system: what to say when a call fails, and when to make it again.
+//! Connections of the commands to a running system: error texts for failed calls, and the delays between retries.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use tonic_types::StatusExt as _;
 
 use crate::config::OrchestratorConfig;
 
-/// How long past its `wait` the answer of `SubmitRegistration` may take: the deadline that the contract advises.
+/// How long past its `wait` the answer to `SubmitRegistration` may take, as the API recommends.
 pub const ANSWER_MARGIN: Duration = Duration::from_secs(30);
-/// Largest message that a command takes.
+/// The largest message that a command accepts.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// First and longest pause between attempts: a restart takes a second, and a thousand clients must not come at once.
+/// First and longest delay between attempts: a restart takes a second, and a thousand clients must not retry at once.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 
@@ -46,8 +46,8 @@ impl Services {
     }
 }
 
-/// Connects at once, so that a wrong address is told at once. A connection lost later is made again by the next call.
-/// Of several URLs, separated by commas, the first that answers is taken.
+/// Connects at once, so that a wrong address is reported immediately. The next call reopens a lost connection. Of
+/// several URLs, separated by commas, the first that answers is used.
 pub async fn connect(urls: &str) -> anyhow::Result<Channel> {
     let mut failed = None;
     for url in urls.split(',').map(str::trim) {
@@ -57,16 +57,16 @@ pub async fn connect(urls: &str) -> anyhow::Result<Channel> {
         }
     }
     Err(anyhow::Error::from(failed.expect("there is at least one part"))).with_context(|| {
-        format!("can't reach {urls}: is it running? Start everything with `matricula up`, or name the place")
+        format!("can't reach {urls}: is it running? Start everything with `matricula up`, or set its URL")
     })
 }
 
-/// Connects when it is first used.
+/// Connects at the first call.
 pub fn connect_lazily(url: &str) -> anyhow::Result<Channel> {
     Ok(matricula_kit::connect::lazily(url)?)
 }
 
-/// The whole id of a saga or a registration of which the beginning was typed. The orchestrator has them all.
+/// Completes the prefix of an id of a saga or a registration, with the orchestrator's help.
 pub async fn whole_id(orchestrator: &Channel, typed: &str) -> anyhow::Result<String> {
     if let Ok(whole) = uuid::Uuid::try_parse(typed)
         && typed.len() == uuid::fmt::Hyphenated::LENGTH
@@ -78,18 +78,18 @@ pub async fn whole_id(orchestrator: &Channel, typed: &str) -> anyhow::Result<Str
     Ok(found.map_err(|status| explained(&status))?.into_inner().saga_id)
 }
 
-/// An error for people: what the service says, with the code and the machine's word for it.
+/// An error for people: the message of the service, with the code and the machine-readable reason.
 pub fn explained(status: &Status) -> anyhow::Error {
     let reason = status.get_details_error_info().map(|info| format!(", {}", info.reason)).unwrap_or_default();
     let message = match status.message() {
-        "" => "the call failed without a word",
+        "" => "the call failed, and the service sent no message",
         message => message,
     };
     anyhow::anyhow!("{message} ({:?}{reason})", status.code())
 }
 
-/// Whether the same call can't succeed however often it is made. All other errors mean "unknown" or "not now";
-/// `OUT_OF_RANGE` too: no service answers it, only a transport that has lost its place in the stream.
+/// Whether the same call fails at every attempt. All other errors mean "unknown" or "not now". `OUT_OF_RANGE` too: no
+/// service sends it, only a transport that has lost its position in the stream.
 pub fn is_permanent(code: Code) -> bool {
     matches!(
         code,
@@ -103,11 +103,12 @@ pub fn is_permanent(code: Code) -> bool {
     )
 }
 
-/// When to make a failed call again: as long as the service asks for, and longer each time, never all at once.
-pub struct Pauses(backoff::ExponentialBackoff);
+/// The delays between attempts of one call: at least the delay that the service requests, longer each time, with
+/// jitter.
+pub struct RetryDelays(backoff::ExponentialBackoff);
 
-impl Pauses {
-    /// The pauses of one call.
+impl RetryDelays {
+    /// The delays of one call.
     pub fn new() -> Self {
         let builder = backoff::ExponentialBuilder::new()
             .with_min_delay(RETRY_DELAY_MIN)
@@ -117,35 +118,35 @@ impl Pauses {
         Self(builder.build())
     }
 
-    /// The pause before the next attempt.
+    /// The delay before the next attempt.
     pub fn after(&mut self, status: &Status) -> Duration {
         let own = self.0.next().unwrap_or(RETRY_DELAY_MAX);
-        let asked = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
-        // Up to half as much again, so that those who were turned away together do not come back together.
-        own.max(asked.mul_f64(1.0 + rand::random::<f64>() / 2.0))
+        let requested = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
+        // Up to half as much again, so that clients that were rejected together do not retry together.
+        own.max(requested.mul_f64(1.0 + rand::random::<f64>() / 2.0))
     }
 }
 
-/// Makes an idempotent call until it is answered, its error is permanent, or `patience` has run out. `failed` hears
-/// of each error that is followed by another attempt.
-pub async fn persistently<T>(
-    patience: Duration,
+/// Repeats an idempotent call until it succeeds, its error is permanent, or `retry_for` has passed. Calls `failed` for
+/// each error that is followed by another attempt.
+pub async fn retried<T>(
+    retry_for: Duration,
     mut failed: impl FnMut(&Status),
     mut call: impl AsyncFnMut() -> Result<T, Status>,
 ) -> Result<T, Status> {
-    let give_up_at = Instant::now() + patience;
-    let mut pauses = Pauses::new();
+    let give_up_at = Instant::now() + retry_for;
+    let mut delays = RetryDelays::new();
     loop {
         match call().await {
             Ok(answer) => return Ok(answer),
             Err(status) if is_permanent(status.code()) => return Err(status),
             Err(status) => {
-                let pause = pauses.after(&status);
-                if Instant::now() + pause >= give_up_at {
+                let delay = delays.after(&status);
+                if Instant::now() + delay >= give_up_at {
                     return Err(status);
                 }
                 failed(&status);
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(delay).await;
             }
         }
     }
@@ -156,23 +157,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_and_honour_what_is_asked() {
+    fn delays_grow_and_respect_the_requested_delay() {
         let plain = Status::unavailable("gone");
-        let mut pauses = Pauses::new();
-        let own: Vec<Duration> = (0..10).map(|_| pauses.after(&plain)).collect();
+        let mut delays = RetryDelays::new();
+        let own: Vec<Duration> = (0..10).map(|_| delays.after(&plain)).collect();
         assert!(own[0] >= RETRY_DELAY_MIN && own[0] <= 2 * RETRY_DELAY_MIN, "{own:?}");
         assert!(own[9] >= RETRY_DELAY_MAX && own[9] <= 2 * RETRY_DELAY_MAX, "{own:?}");
 
-        let asked = Duration::from_secs(20);
-        let busy = matricula_kit::status::retry(Code::ResourceExhausted, "QUEUE_FULL", "full", asked);
-        let pause = Pauses::new().after(&busy);
-        assert!(pause >= asked && pause <= asked.mul_f64(1.5), "{pause:?}");
+        let requested = Duration::from_secs(20);
+        let busy = matricula_kit::status::retry(Code::ResourceExhausted, "QUEUE_FULL", "full", requested);
+        let pause = RetryDelays::new().after(&busy);
+        assert!(pause >= requested && pause <= requested.mul_f64(1.5), "{pause:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_is_made_again_until_it_is_answered() {
+    async fn a_call_is_repeated_until_it_is_answered() {
         let (mut calls, mut failures) = (0, 0);
-        let answer = persistently(
+        let answer = retried(
             Duration::from_secs(60),
             |_| failures += 1,
             async || {
@@ -185,9 +186,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_ends() {
+    async fn a_call_is_given_up_after_its_time() {
         let mut calls = 0;
-        let answer = persistently(
+        let answer = retried(
             Duration::from_secs(3),
             |_| (),
             async || {
@@ -199,7 +200,7 @@ mod tests {
         assert!((3..10).contains(&calls), "{calls}");
 
         let mut calls = 0;
-        let answer = persistently(
+        let answer = retried(
             Duration::from_secs(3),
             |_| (),
             async || {

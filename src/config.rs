@@ -1,4 +1,5 @@
-//! Settings: defaults < `matricula.toml` < environment < flags; read as a whole, every problem told at once.
+//! Settings: defaults < `matricula.toml` < environment < flags. They are read and checked as a whole, so that every
+//! problem is reported at once.
 
 mod address;
 mod layers;
@@ -29,43 +30,44 @@ use serde::{Deserialize, Serialize};
 
 use crate::arguments::Role;
 use address::{Address, LookupError};
-use layers::{Form, Known, Layers};
+use layers::{Form, KnownSettings, Layers};
 
-/// The file that is read where it is there and none is named.
+/// The configuration file that is read, if it exists, when no other file is given.
 const FILE: &str = "matricula.toml";
-/// Folder of the archive in the data folder, where no other is set.
+/// Default folder of the archive, inside the data folder.
 const ARCHIVE: &str = "archive";
 
-/// Default port of the orchestrator's gRPC. Those of the services follow it, in the order of [`Role`]; 7460 is reserved for
-/// operators and the console. All of them, and the HTTP ports beside them, are outside of the ranges from which systems take
-/// the local ports of outgoing connections (Linux 32768 to 60999, macOS 49152 to 65535): a client that retries in these
-/// ranges while a role is away can connect to itself, and keep the port from the role that comes back.
+/// Default gRPC port of the orchestrator. The ports of the services follow it, in the order of [`Role`]; 7460 is
+/// reserved for operators and the console. All these ports, and the HTTP ports, are outside the ranges from which
+/// systems choose the local ports of outgoing connections (Linux 32768 to 60999, macOS 49152 to 65535). Inside these
+/// ranges, a client that retries while a role is down can connect to itself, and the role can't bind its port when it
+/// restarts.
 const ORCHESTRATOR_PORT: u16 = 7_450;
-/// Each role serves HTTP (`/metrics`, `/healthz`, `/readyz`) on its gRPC port + this.
+/// By default, a role's HTTP port (`/metrics`, `/healthz`, `/readyz`) is its gRPC port plus this number.
 const HTTP_PORT_AFTER: u16 = 1_000;
 
 /// The roles, in the order in which their databases are compared.
 pub const ROLES: [Role; 6] =
     [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications, Role::Orchestrator];
 
-/// More threads than any machine has cores: a slip of the pen.
+/// More than the cores of any machine: probably a typing error.
 const WORKER_THREADS_MAX: usize = 1_024;
-/// Less cuts off what is quick, too; more is a slip of the pen.
+/// A shorter time interrupts normal work; a longer time is probably a typing error.
 const SHUTDOWN_GRACE_MS: RangeInclusive<u64> = 500..=600_000;
 
-/// Everything that can be set.
+/// All settings.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Folder of the SQLite files of roles whose `database_url` is empty.
+    /// Folder of the SQLite files of the roles whose `database_url` is empty.
     pub data_dir: PathBuf,
-    /// Threads on which the process works, 1 to 1024; 0: as many as there are cores, but one for a `serve` on up to
-    /// four cores, which six processes share.
+    /// Worker threads of the process, 0 to 1024. 0 means one per core, except for `serve` on at most four cores: six
+    /// processes share these, so each gets one thread.
     pub worker_threads: usize,
-    /// Where the campus is, by its name in the IANA time zone database, such as `America/New_York`: students read moments as
-    /// they are there, with the zone named. A term may have a zone of its own. Logs and operators' output are in UTC.
+    /// Time zone of the campus by its IANA name, such as `America/New_York`. Texts for students give times in this
+    /// zone, and name it. A term may have its own zone. Logs and operators' output use UTC.
     pub time_zone: String,
-    /// How long the process may take to end in order, from the first signal on. Kubernetes kills it after 30 s.
+    /// How long an orderly shutdown may take, from the first signal on. Kubernetes kills the process after 30 s.
     pub shutdown_grace_ms: u64,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
@@ -81,9 +83,9 @@ pub struct Config {
     pub notifications: NotificationServiceConfig,
     /// The orchestrator.
     pub orchestrator: OrchestratorConfig,
-    /// What outsiders can take of the ports.
+    /// Limits on connections and requests, against overload and hostile clients.
     pub limits: LimitsConfig,
-    /// What the commands talk to.
+    /// Connection of the commands to a running system.
     pub client: ClientConfig,
 }
 
@@ -91,11 +93,11 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceConfig {
-    /// Where gRPC is served, such as `127.0.0.1:7451` or `localhost:7451`. Port 0 takes a free one.
+    /// The gRPC listen address, such as `127.0.0.1:7451` or `localhost:7451`. Port 0 takes a free port.
     pub listen: Address,
-    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    /// The HTTP listen address of `/metrics`, `/healthz` and `/readyz`.
     pub http_listen: Address,
-    /// `sqlite:path` or `postgres://...`; empty: a SQLite file in `data_dir`.
+    /// `sqlite:path` or `postgres://...`; empty means a SQLite file in `data_dir`.
     #[serde(default)]
     pub database_url: String,
 }
@@ -104,14 +106,14 @@ pub struct ServiceConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NotificationServiceConfig {
-    /// Where gRPC is served, such as `127.0.0.1:7451` or `localhost:7451`. Port 0 takes a free one.
+    /// The gRPC listen address, such as `127.0.0.1:7451` or `localhost:7451`. Port 0 takes a free port.
     pub listen: Address,
-    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    /// The HTTP listen address of `/metrics`, `/healthz` and `/readyz`.
     pub http_listen: Address,
-    /// `sqlite:path` or `postgres://...`; empty: a SQLite file in `data_dir`.
+    /// `sqlite:path` or `postgres://...`; empty means a SQLite file in `data_dir`.
     #[serde(default)]
     pub database_url: String,
-    /// How messages are delivered: `kind` is `log`, `file` (with `path`) or `smtp` (with `url` and `from`).
+    /// Delivery of messages: `kind` is `log`, `file` (with `path`) or `smtp` (with `url` and `from`).
     #[serde(default)]
     pub sink: SinkConfig,
 }
@@ -120,38 +122,38 @@ pub struct NotificationServiceConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrchestratorConfig {
-    /// Where gRPC is served, for portals and operators. Port 0 takes a free one.
+    /// The gRPC listen address, for portals and operators. Port 0 takes a free port.
     pub listen: Address,
-    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    /// The HTTP listen address of `/metrics`, `/healthz` and `/readyz`.
     pub http_listen: Address,
-    /// `sqlite:path` or `postgres://...`; empty: a SQLite file in `data_dir`.
+    /// `sqlite:path` or `postgres://...`; empty means a SQLite file in `data_dir`.
     #[serde(default)]
     pub database_url: String,
-    /// Origins whose pages may call it from browsers (CORS for gRPC-Web), separated by commas, such as
-    /// `https://portal.example.edu`; `*` allows every origin. A page of the same origin needs none.
+    /// Origins whose pages may call the orchestrator from browsers (CORS for gRPC-Web), separated by commas, such as
+    /// `https://portal.example.edu`; `*` allows every origin. A page of the same origin needs no entry.
     #[serde(default)]
     pub cors_origins: String,
-    /// `postgres://...` of a replica that follows that database, for the list of a student's registrations, which is then as
-    /// old as the replica is behind; empty: it is read from the database itself.
+    /// `postgres://...` of a read replica of that database, for the list of a student's registrations; the list is then
+    /// as old as the replication lag. Empty means that the database itself is read.
     #[serde(default)]
     pub read_database_url: String,
-    /// Where the seat service is.
+    /// URL of the seat service.
     pub seats_url: String,
-    /// Where the enrollment service is.
+    /// URL of the enrollment service.
     pub enrollments_url: String,
-    /// Where the academic service is.
+    /// URL of the academic service.
     pub academics_url: String,
-    /// Where the fee service is.
+    /// URL of the fee service.
     pub fees_url: String,
-    /// Where the notification service is.
+    /// URL of the notification service.
     pub notifications_url: String,
-    /// How registrations begin.
+    /// The definition version of new registrations.
     #[serde(default)]
     pub registration: RegistrationConfig,
     /// Bounds of queues, calls and leases.
     #[serde(default)]
     pub runtime: RuntimeConfig,
-    /// How long finished sagas stay, and where they go then.
+    /// How long finished sagas stay in the database, and where they are archived afterwards.
     #[serde(default)]
     pub retention: RetentionConfig,
 }
@@ -160,8 +162,8 @@ pub struct OrchestratorConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrationConfig {
-    /// The version of the steps with which new registrations begin here, 1 or 2. 1: while orchestrators of a release that
-    /// knows version 1 alone run beside this one. Stored registrations keep their version.
+    /// The version of the saga definition with which new registrations begin here, 1 or 2. Use 1 while orchestrators of
+    /// a release without version 2 run beside this one. Stored registrations keep their version.
     pub begins_with_version: u32,
 }
 
@@ -175,7 +177,7 @@ impl Default for RegistrationConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientConfig {
-    /// Where the orchestrator is; several replicas are separated by commas.
+    /// URL of the orchestrator; URLs of several replicas are separated by commas.
     pub orchestrator_url: String,
 }
 
@@ -232,7 +234,7 @@ impl Default for Config {
     }
 }
 
-/// Everything that is wrong with the configuration.
+/// All problems of the configuration.
 #[derive(Debug)]
 pub struct Problems(Vec<String>);
 
@@ -249,9 +251,9 @@ impl fmt::Display for Problems {
 /// A configuration without problems.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What is in force.
+    /// The effective configuration.
     pub config: Config,
-    /// What the user should know of it.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
@@ -274,7 +276,7 @@ impl Config {
         flags: &[(String, String)],
     ) -> Result<Loaded, Problems> {
         if let Some(file) = file.filter(|file| !file.is_file()) {
-            return Err(Problems(vec![format!("{}: there is no such file", file.display())]));
+            return Err(Problems(vec![format!("{}: the configuration file does not exist", file.display())]));
         }
         let mut layers = Layers::new(known());
         layers.file(file.unwrap_or(Path::new(FILE)));
@@ -284,8 +286,8 @@ impl Config {
         Ok(Loaded { config: Self::extracted(layers)?, warnings })
     }
 
-    /// The settings, or everything that is wrong with them. One that can't be read is noted and its default taken in its
-    /// place, so that what is wrong behind it is found, too.
+    /// Reads the settings, or returns all problems. A setting that can't be read is reported and replaced by its
+    /// default, so that problems in later settings are found too.
     fn extracted(mut layers: Layers) -> Result<Self, Problems> {
         let mut problems = std::mem::take(&mut layers.problems);
         loop {
@@ -303,14 +305,14 @@ impl Config {
                 problems.push(layers.problem(&name, &error.kind.to_string()));
                 is_other |= !name.is_empty() && layers.unset(&name);
             }
-            // What comes behind it is told when it is mended.
+            // No unreadable setting was removed, so another attempt would fail in the same way.
             if !is_other {
                 return Err(Problems(problems));
             }
         }
     }
 
-    /// What is wrong, as (setting, problem).
+    /// All problems, as (setting, problem).
     fn problems(&self) -> Vec<(String, String)> {
         let mut problems = self.problems_of_databases();
         let mut found = |setting: &str, problem: String| problems.push((setting.to_owned(), problem));
@@ -353,7 +355,7 @@ impl Config {
         problems
     }
 
-    /// Databases that can't be used, and those that two roles would share.
+    /// Databases that can't be used, and databases that two roles would share.
     fn problems_of_databases(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
         let mut places = Vec::new();
@@ -365,11 +367,12 @@ impl Config {
                     continue;
                 }
             };
-            // Replicas of one role share its database. They have this configuration each, and are not compared.
+            // Replicas of a role share its database. Each replica has its own copy of this configuration, so no
+            // comparison is needed.
             match places.iter().find(|(_, other)| *other == place) {
                 Some((other, _)) => problems.push((
                     setting.to_owned(),
-                    format!("is the database of {other}, too: each role needs a database of its own"),
+                    format!("is also the database of {other}: each role needs its own database"),
                 )),
                 None => places.push((role.name(), place)),
             }
@@ -411,7 +414,7 @@ impl Config {
         urls
     }
 
-    /// The database of a role: as set, or a SQLite file in the data folder.
+    /// The database of a role: the setting, or a SQLite file in the data folder.
     pub fn database_url(&self, role: Role) -> String {
         let url = match role {
             Role::Seats => &self.seats.database_url,
@@ -427,13 +430,13 @@ impl Config {
         }
     }
 
-    /// Where the orchestrator keeps the archive of finished sagas: as set, or a folder in the data folder.
+    /// The orchestrator's archive of finished sagas: the setting, or a folder in the data folder.
     pub fn archive_dir(&self) -> PathBuf {
         let dir = &self.orchestrator.retention.archive_dir;
         if dir.as_os_str().is_empty() { self.data_dir.join(ARCHIVE) } else { dir.clone() }
     }
 
-    /// Where a role serves gRPC and HTTP; host names are looked up now.
+    /// The addresses at which a role serves gRPC and HTTP. Host names are resolved now.
     pub async fn listen(&self, role: Role) -> Result<(SocketAddr, SocketAddr), LookupError> {
         let (grpc, http) = self.addresses(role);
         let name = role.name();
@@ -451,22 +454,22 @@ impl Config {
         }
     }
 
-    /// How long the process may take to end in order.
+    /// How long an orderly shutdown may take.
     pub fn shutdown_grace(&self) -> Duration {
         Duration::from_millis(self.shutdown_grace_ms)
     }
 
-    /// Which pages of browsers may call the orchestrator.
+    /// The origins whose pages may call the orchestrator from browsers.
     pub fn cors(&self) -> anyhow::Result<Cors> {
         Cors::try_new(&self.orchestrator.cors_origins).map_err(anyhow::Error::msg)
     }
 
-    /// The time zone in which students read moments.
+    /// The time zone in texts for students.
     pub fn zone(&self) -> anyhow::Result<TimeZone> {
         time::zone(&self.time_zone).map_err(anyhow::Error::msg)
     }
 
-    /// How the notification service delivers.
+    /// How the notification service delivers messages.
     pub fn delivery(&self) -> NotificationConfig {
         NotificationConfig { sink: self.notifications.sink.clone() }
     }
@@ -487,9 +490,9 @@ impl Config {
     }
 }
 
-/// The settings that there are. Those of the way in which messages are delivered depend on its kind.
-fn known() -> Known {
-    let mut known = Known::new();
+/// All existing settings. The settings of a message sink depend on its kind, so each kind is listed.
+fn known() -> KnownSettings {
+    let mut known = KnownSettings::new();
     let sinks = [
         SinkConfig::Log,
         SinkConfig::File { path: PathBuf::new() },
@@ -506,11 +509,11 @@ fn known() -> Known {
     known
 }
 
-/// What is said of variables that are not ours.
+/// The warning about ignored variables.
 fn ignored(variables: &[String]) -> Option<String> {
     (!variables.is_empty()).then(|| {
         format!(
-            "warning: ignored, because Kubernetes or Docker sets them for a service of that name: {}",
+            "warning: these variables are ignored, because Kubernetes or Docker sets them for a service with that name: {}",
             variables.join(", ")
         )
     })
@@ -528,7 +531,7 @@ fn each_of(prefix: &str, value: &serde_json::Value, visit: &mut impl FnMut(&str,
     }
 }
 
-/// A value as it is shown, without secrets.
+/// A value as it is shown, with secrets masked.
 fn shown(name: &str, value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) if text.is_empty() => String::new(),
@@ -538,7 +541,7 @@ fn shown(name: &str, value: &serde_json::Value) -> String {
     }
 }
 
-/// Whether all of a setting is a secret, by the last part of its name. Headers carry tokens.
+/// Whether the whole value is a secret, by the last part of the setting's name. Headers contain tokens.
 fn is_secret_setting(name: &str) -> bool {
     name.rsplit('.').next().is_some_and(|last| last.ends_with("headers") || matricula_kit::secret::is_secret(last))
 }

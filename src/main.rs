@@ -1,9 +1,10 @@
-//! `matricula`: every role and every command in one binary. It composes the crates of the workspace and decides nothing.
+//! `matricula`: every role and every command in one binary. It composes the crates of the workspace and contains no
+//! business rules.
 //!
-//! Data goes to stdout, talk to stderr, errors as text whatever `--output` says. Exit code 0: done; 1: refused or failed;
-//! 2: usage; 64: bad configuration.
+//! Results go to stdout; messages go to stderr. Errors are text, also with `--output json`. Exit codes: 0 done; 1
+//! refused or failed; 2 wrong usage; 64 bad configuration.
 
-// First, because every other module speaks through it.
+// First, because the other modules use its macro.
 #[macro_use]
 mod output;
 
@@ -21,17 +22,17 @@ use clap::Parser as _;
 use arguments::{Arguments, Command};
 use config::{Config, Loaded};
 
-/// A registration is some hundred small allocations on its way; the system's allocator took a quarter of the time. SQLite takes
-/// its memory from here, too: that is the crate's feature `override`.
+/// A registration makes some hundred small allocations; with the system's allocator they took a quarter of the time.
+/// SQLite uses this allocator too, through the crate's feature `override`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit code for arguments that can't be used.
+/// Exit code for arguments that are wrong.
 const EXIT_USAGE: u8 = 2;
-/// Exit code for a configuration that can't be used (`EX_USAGE` of sysexits, as the contract names it).
+/// Exit code for a wrong configuration (`EX_USAGE` of sysexits).
 const EXIT_BAD_CONFIGURATION: u8 = 64;
 
-/// On so many cores, the six processes of an installation have hardly one each.
+/// With at most this many cores, the six processes of an installation have about one core each.
 const CORES_SHARED_MAX: usize = 4;
 
 fn main() -> ExitCode {
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
         }
     };
     let outcome = runtime.block_on(run(arguments, config));
-    // What still hangs, such as a call to a file system that does not answer, must not hold up the end.
+    // A call that still hangs, such as one to a file system that does not respond, must not delay the exit.
     runtime.shutdown_background();
     match outcome {
         Ok(code) => code,
@@ -68,17 +69,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// What was asked for instead of a command, such as the help; or what is wrong with the arguments.
+/// Prints the help or version that was requested, or the problem with the arguments.
 fn not_run(answer: &clap::Error) -> ExitCode {
     let written = answer.print().and_then(|()| std::io::stdout().flush());
     match written {
         Err(error) if !answer.use_stderr() => output::not_written(&error),
-        // Clap has 0 for the help and 2 for usage, as the contract does.
+        // Clap's codes are ours: 0 for the help, 2 for usage.
         _ => ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(EXIT_USAGE)),
     }
 }
 
-/// One thread needs no hand-over between threads, which costs as much as a call itself.
+/// A single thread needs no hand-over between threads, which would cost as much as a call itself.
 fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = match threads {
         1 => tokio::runtime::Builder::new_current_thread(),
@@ -90,7 +91,7 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     builder.enable_all().build()
 }
 
-/// How many threads the command gets; 0: as many as there are cores.
+/// The number of worker threads for the command; 0 means one per core.
 fn worker_threads(command: &Command, config: &Config) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match (config.worker_threads, command) {
@@ -100,7 +101,7 @@ fn worker_threads(command: &Command, config: &Config) -> usize {
 }
 
 async fn run(arguments: Arguments, config: Config) -> anyhow::Result<ExitCode> {
-    roles::stop::outlive_file_limits();
+    roles::stop::survive_file_size_limit();
     let format = arguments.output;
     match arguments.command {
         Command::Up(up) => roles::up(config, up).await,
@@ -113,7 +114,7 @@ async fn run(arguments: Arguments, config: Config) -> anyhow::Result<ExitCode> {
         Command::Sections { command } => commands::sections::run(&config, command, format).await,
         Command::Student { command } => commands::student::run(&config, command, format).await,
         Command::Hold { command } => commands::hold::run(&config, command, format).await,
-        Command::Override { command } => commands::permit::run(&config, command, format).await,
+        Command::Override { command } => commands::overrides::run(&config, command, format).await,
         Command::Rush(rush) => commands::rush::run(&config, rush, format).await,
         Command::Audit => commands::audit::run(&config, format).await,
         Command::Archive { command } => commands::archive::run(&config, command, format),

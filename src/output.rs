@@ -1,6 +1,7 @@
-//! How things look: tables for people, JSON for programs, progress only on a terminal.
+//! Output: tables for people, JSON for programs, progress bars on a terminal only.
 //!
-//! Data goes to stdout, and is only done with when it is written; talk goes to stderr, and is worth no failure.
+//! Results go to stdout, and a result that can't be written is a failure. Messages go to stderr; a message that can't
+//! be written is ignored.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,29 +18,29 @@ use prost_types::Timestamp;
 /// Exit code when stdout could not be written.
 const EXIT_NOT_WRITTEN: i32 = 1;
 
-/// What stands for nothing in a table.
+/// The mark of an empty cell in a table.
 pub const NONE: &str = "-";
 
-/// One line under the header: rows are told apart well enough by being rows.
+/// One line under the header; none between rows.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-/// Spaces that a column has around its content, with the one between two columns.
+/// Spaces around a column's content, including the space between two columns.
 const PADDING: usize = 3;
 
-/// Says something on stderr. It takes the place of the standard macro of this name in the whole binary: that one panics
-/// when stderr can't be written, and a full disk under a log, or a terminal that was closed, must not end a server or
-/// turn what was done into a failure.
+/// Prints a line to stderr. It replaces the standard macro of this name in the whole binary. The standard macro panics
+/// when stderr can't be written; a full disk or a closed terminal must neither end a server nor turn a success into a
+/// failure.
 macro_rules! eprintln {
     () => {
-        $crate::output::say(format_args!(""))
+        $crate::output::print_to_stderr(format_args!(""))
     };
     ($($text:tt)*) => {
-        $crate::output::say(format_args!($($text)*))
+        $crate::output::print_to_stderr(format_args!($($text)*))
     };
 }
 
-/// Writes a line to stderr, when it can be written.
-pub fn say(text: fmt::Arguments<'_>) {
-    // There is nowhere left to say that this could not be said.
+/// Writes a line to stderr, if stderr can be written.
+pub fn print_to_stderr(text: fmt::Arguments<'_>) {
+    // An error can't be reported: stderr was the place to report it.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
@@ -48,12 +49,12 @@ pub fn table<const N: usize>(columns: [&'static str; N]) -> Table {
     Table { columns: columns.to_vec(), rows: Vec::new(), dropped: Vec::new() }
 }
 
-/// A table that fits the terminal without cutting or wrapping a word: so every id in it can be copied. In a file or a pipe it
-/// is as wide as it is.
+/// A table that fits the terminal without cutting or wrapping a word, so that every id in it can be copied. In a file
+/// or a pipe it has its full width.
 pub struct Table {
     columns: Vec<&'static str>,
     rows: Vec<Vec<String>>,
-    /// Columns that may be left out where the terminal is too narrow, the first one first.
+    /// Columns that may be omitted on a narrow terminal; the first is omitted first.
     dropped: Vec<&'static str>,
 }
 
@@ -64,7 +65,7 @@ impl Table {
         self
     }
 
-    /// Columns to leave out where the terminal is too narrow, the first one first. JSON has them all.
+    /// Names columns that may be omitted on a narrow terminal; the first is omitted first. JSON contains all columns.
     pub fn may_drop<const N: usize>(&mut self, columns: [&'static str; N]) -> &mut Self {
         self.dropped = columns.to_vec();
         self
@@ -98,7 +99,7 @@ impl Table {
         table.trim_fmt()
     }
 
-    /// The width with every text wrapped as far as its words allow.
+    /// The smallest width: every text is wrapped between its words.
     fn narrowest(&self, shown: &[usize]) -> usize {
         shown.iter().map(|index| self.longest_word(*index) + PADDING).sum()
     }
@@ -110,7 +111,7 @@ impl Table {
     }
 }
 
-/// How wide the terminal under stdout is; none when stdout is no terminal.
+/// The width of the terminal at stdout; `None` when stdout is not a terminal.
 fn terminal_width() -> Option<usize> {
     // Snapshots must not depend on the width of the terminal that runs the tests.
     if cfg!(test) {
@@ -119,7 +120,7 @@ fn terminal_width() -> Option<usize> {
     comfy_table::Table::new().width().map(usize::from)
 }
 
-/// Prints to stdout, ending with one line break. What could not be written is no success, though the work was done.
+/// Prints to stdout, ending with one line break. Ends the process with a failure if stdout can't be written.
 pub fn print(text: impl fmt::Display) {
     let text = text.to_string();
     let mut stdout = io::stdout().lock();
@@ -129,7 +130,8 @@ pub fn print(text: impl fmt::Display) {
     }
 }
 
-/// Ends the process because its result could not be written. A reader that has seen enough (`| head`) causes no message.
+/// Ends the process because its result could not be written. It prints no message if the reader closed the pipe (`|
+/// head`).
 pub fn not_written(error: &io::Error) -> ! {
     if error.kind() != io::ErrorKind::BrokenPipe {
         eprintln!("error: the work was done, but its result could not be written: {error}");
@@ -143,17 +145,17 @@ pub fn json(value: &serde_json::Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A moment as RFC 3339 in UTC, to the millisecond; `None` when it is unset.
+/// A timestamp as RFC 3339 in UTC, to the millisecond; `None` when it is unset.
 pub fn moment(wire: Option<&Timestamp>) -> Option<String> {
     wire.and_then(UnixMs::from_wire).map(|moment| moment.to_string())
 }
 
-/// A moment for a table.
+/// A timestamp for a table.
 pub fn moment_or_none(wire: Option<&Timestamp>) -> String {
     moment(wire).unwrap_or_else(|| NONE.to_owned())
 }
 
-/// Where a value comes from, for a table.
+/// The source of a value, for a table.
 pub fn source(source: Source) -> &'static str {
     match source {
         Source::Unspecified => NONE,
@@ -162,7 +164,7 @@ pub fn source(source: Source) -> &'static str {
     }
 }
 
-/// Where a value comes from, for programs; null where that is not known.
+/// The source of a value, for programs; null when it is unknown.
 pub fn source_to_json(source: Source) -> Option<&'static str> {
     match source {
         Source::Unspecified => None,
@@ -171,14 +173,14 @@ pub fn source_to_json(source: Source) -> Option<&'static str> {
     }
 }
 
-/// A bar of what takes longer than a moment; drawn only when stderr is a terminal, and gone when it is done.
+/// A progress bar for long work. It is drawn only when stderr is a terminal, and removed at the end.
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// A bar, when stderr is a terminal.
+    /// A bar, if stderr is a terminal.
     pub fn on_terminal() -> Self {
         let bar = ProgressBar::new(0);
-        // The template is fixed and tested by being drawn; without it the bar is only plainer.
+        // The template is constant and valid; without it the bar only looks plainer.
         if let Ok(style) = ProgressStyle::with_template("{msg:24} {wide_bar} {human_pos}/{human_len} {elapsed}") {
             bar.set_style(style);
         }
@@ -186,29 +188,29 @@ impl Progress {
         Self(bar)
     }
 
-    /// A line that changes, of what nobody knows the end of.
+    /// A status line for work of unknown length, if stderr is a terminal.
     pub fn line_on_terminal() -> Self {
         let spinner = ProgressBar::new_spinner();
         spinner.enable_steady_tick(Duration::from_millis(200));
         Self(spinner)
     }
 
-    /// Nothing to see.
+    /// No progress.
     pub fn hidden() -> Self {
         Self(ProgressBar::hidden())
     }
 
-    /// How much there is to do in all.
+    /// Sets the total amount of work.
     pub fn expect(&self, total: usize) {
         self.0.set_length(total as u64);
     }
 
-    /// What is being done now.
+    /// Sets the description of the current work.
     pub fn now(&self, what: impl Into<Cow<'static, str>>) {
         self.0.set_message(what);
     }
 
-    /// So much more is done.
+    /// Adds finished work.
     pub fn advance(&self, done: usize) {
         self.0.inc(done as u64);
     }

@@ -36,7 +36,10 @@ fn a_pod_beside_services_of_our_name_runs() {
         assert!(stdout.lines().any(|shown| shown == line), "{line}: {stdout}");
     }
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    assert!(stderr.starts_with("warning: ignored, because Kubernetes or Docker sets them"), "{stderr}");
+    assert!(
+        stderr.starts_with("warning: these variables are ignored, because Kubernetes or Docker sets them"),
+        "{stderr}"
+    );
     assert!(stderr.contains("MATRICULA_PORT, ") && stderr.contains("MATRICULA_SEATS_SERVICE_HOST"), "{stderr}");
 }
 
@@ -79,5 +82,5 @@ fn a_variable_that_is_no_text_is_refused_by_its_name() {
     let output = command.arg("config").env_clear().env("MATRICULA_DATA_DIR", value).env("OTHER", value).output();
     let output = output.expect("the binary runs");
     assert_eq!(output.status.code(), Some(BAD_CONFIGURATION));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("\n  MATRICULA_DATA_DIR: its value is no UTF-8"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("\n  MATRICULA_DATA_DIR: the value is not UTF-8"));
 }

@@ -1,4 +1,4 @@
-//! What the wire costs: the largest of the batches that a registration is part of, encoded and decoded.
+//! Measures the cost of the wire format: encodes and decodes the largest batches of a registration.
 
 use std::hint::black_box;
 
@@ -9,7 +9,7 @@ use matricula_proto::registration::v1::SubmitRegistrationRequest;
 use matricula_proto::seats::v1::{HoldSeatsOperation, HoldSeatsRequest, HoldSeatsResponse};
 use prost::Message;
 
-/// Operations of one RPC at full load.
+/// Operations per RPC at full load.
 const OPERATIONS: usize = 100;
 
 fn course(number: usize) -> ReservedCourse {

@@ -1,7 +1,7 @@
 //! Wire types and gRPC stubs of Matricula, generated from the `.proto` files beside this crate.
 //!
-//! The contract is in those files: every RPC says what it does, whether it may be repeated and which errors it has.
-//! Nothing else is here, so that a client needs this crate alone.
+//! These files document the API: for every RPC its effect, its errors and whether it may be repeated. The crate
+//! contains nothing else, so that clients need no other crate.
 
 #![allow(missing_docs, reason = "generated code carries the comments of the .proto files")]
 #![allow(clippy::all, reason = "generated code")]

@@ -1,48 +1,48 @@
-//! The verbs of `archive`.
+//! The subcommands of `archive`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-/// Verbs of `archive`.
+/// Subcommands of `archive`.
 #[derive(Debug, Subcommand)]
 pub enum Archive {
-    /// List the sagas of the archive, those that went there last first.
+    /// List archived sagas, the latest archived first.
     #[command(
-        after_help = "What can't be read is named by file and line, and spoils nothing else; the exit code is 1 then.\n\n\
+        after_help = "An unreadable entry is reported by file and line. The other entries are still listed, and the exit code is 1.\n\n\
         Examples:\n  \
         matricula archive list --student S000007\n  \
         matricula archive list --dir /mnt/one --dir /mnt/two --limit 1000000 --output json"
     )]
     List {
-        /// Only those of this student.
+        /// Only sagas of this student.
         #[arg(long)]
         student: Option<String>,
-        /// At most this many.
+        /// Maximum number of sagas.
         #[arg(long, default_value_t = 50)]
         limit: u32,
-        /// Where it is.
+        /// The folders to read.
         #[command(flatten)]
-        place: Place,
+        folders: ArchiveFolders,
     },
-    /// Show a saga of the archive, as `saga show` did while it was in the database.
+    /// Show an archived saga, as `saga show` did while it was in the database.
     #[command(after_help = "Examples:\n  \
         matricula archive show 01a20394-7ebb-7176-8acb-23285aac80e3\n  \
         matricula archive show 01a20394-7eb --dir /mnt/one")]
     Show {
-        /// Its id, or the beginning of its id.
+        /// The saga's id, or a prefix of it.
         #[arg(value_parser = super::id_or_prefix)]
         id: String,
-        /// Where it is.
+        /// The folders to read.
         #[command(flatten)]
-        place: Place,
+        folders: ArchiveFolders,
     },
 }
 
-/// Where an archive is.
+/// The folders of an archive.
 #[derive(Debug, Args)]
-pub struct Place {
-    /// Folder of the archive [default: that of the configuration]; once for each, where replicas wrote to several.
+pub struct ArchiveFolders {
+    /// Folder of the archive [default: the configured one]; repeat it if replicas wrote to several folders.
     #[arg(long = "dir", value_name = "DIR")]
     pub dirs: Vec<PathBuf>,
 }

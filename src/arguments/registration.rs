@@ -1,10 +1,10 @@
-//! The verbs of `registration`: what became of registrations, and whether registration is open.
+//! The subcommands of `registration`: show registrations; open, pause and close registration.
 
 use clap::{Args, Subcommand};
 
 use super::Decision;
 
-/// Verbs of `registration`.
+/// Subcommands of `registration`.
 #[derive(Debug, Subcommand)]
 pub enum Registration {
     /// Show one registration.
@@ -12,7 +12,7 @@ pub enum Registration {
         matricula registration show 01a20394-7ebb-7176-8acb-23285aac80e3\n  \
         matricula registration show 01a20394-7eb")]
     Show {
-        /// Its id, or the beginning of its id.
+        /// The registration's id, or a prefix of it.
         #[arg(value_parser = super::id_or_prefix)]
         id: String,
     },
@@ -22,42 +22,46 @@ pub enum Registration {
     List {
         /// The student.
         student: String,
-        /// At most this many.
+        /// Maximum number of registrations.
         #[arg(long, default_value_t = 100)]
         limit: u32,
     },
-    /// Open registration at all replicas: registrations are accepted and decided.
+    /// Open registration at all replicas: registrations are accepted and processed.
     #[command(after_help = "Example:\n  \
         matricula registration open --by ada --reason \"the dean has decided\"")]
     Open(DoorDecision),
-    /// Pause registration at all replicas: registrations are accepted and wait in line, and no turn comes.
-    #[command(after_help = "What has begun goes on. Rosters are taken over all the same.\n\nExample:\n  \
+    /// Pause registration at all replicas: registrations are accepted, but wait in line.
+    #[command(
+        after_help = "Registrations that have started continue. Imports of rosters continue too.\n\nExample:\n  \
         matricula registration pause --sentence \"We are looking into fees; you keep your place.\" \
-        --by ada --reason \"fees charge twice\"")]
+        --by ada --reason \"fees charge twice\""
+    )]
     Pause(DoorDecision),
-    /// Close registration at all replicas: nothing new is accepted, and students are told the sentence.
-    #[command(after_help = "What was accepted is decided. Rosters are taken over all the same.\n\nExample:\n  \
+    /// Close registration at all replicas: new registrations are rejected, and students see the sentence.
+    #[command(
+        after_help = "Registrations that were accepted are still processed. Imports of rosters continue too.\n\nExample:\n  \
         matricula registration close --sentence \"Registration opens again on Monday at 9.\" \
-        --by ada --reason \"end of the first phase\"")]
+        --by ada --reason \"end of the first phase\""
+    )]
     Close(DoorDecision),
     /// Show whether registration is open, and the latest changes with their authors and reasons.
     #[command(after_help = "Examples:\n  \
         matricula registration door\n  \
         matricula registration door --limit 100 --output json")]
     Door {
-        /// Changes, at most.
+        /// Maximum number of changes.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i32).range(1..=1_000))]
         limit: i32,
     },
 }
 
-/// What is decided about the door.
+/// A decision about the door.
 #[derive(Debug, Args)]
 pub struct DoorDecision {
-    /// What students are told; needed to close.
+    /// The sentence that students see; required by `close`.
     #[arg(long, value_name = "TEXT")]
     pub sentence: Option<String>,
-    /// The person who decides, and the reason.
+    /// The author and the reason of the decision.
     #[command(flatten)]
     pub decision: Decision,
 }

@@ -1,4 +1,4 @@
-//! The verbs of `student`, `hold` and `override`: what staff see of a student, and what they decide.
+//! The subcommands of `student`, `hold` and `override`: what staff see of a student, and what they decide.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
@@ -7,11 +7,11 @@ use matricula_kit::answer::Reason;
 
 use super::Decision;
 
-/// Verbs of `student`.
+/// Subcommands of `student`.
 #[derive(Debug, Subcommand)]
 pub enum Student {
     /// Show a student: record, holds, overrides, latest registrations, balance.
-    #[command(after_help = "The registrations and the balance are left out while their services can't be reached.\n\n\
+    #[command(after_help = "The registrations and the balance are omitted while their services are unavailable.\n\n\
         Examples:\n  \
         matricula student show S000007\n  \
         matricula student show S000007 --output json")]
@@ -21,7 +21,7 @@ pub enum Student {
     },
 }
 
-/// Verbs of `hold`.
+/// Subcommands of `hold`.
 #[derive(Debug, Subcommand)]
 pub enum Hold {
     /// Set a hold, or change its text: the student can't register until it is lifted.
@@ -34,9 +34,9 @@ pub enum Hold {
     Lift {
         /// The student.
         student: String,
-        /// The hold, as `hold list` names it.
+        /// The hold's name, as `hold list` shows it.
         hold: String,
-        /// The person who decides, and the reason.
+        /// The author and the reason of the decision.
         #[command(flatten)]
         decision: Decision,
     },
@@ -54,21 +54,21 @@ pub enum Hold {
 pub struct SetHold {
     /// The student.
     pub student: String,
-    /// A name for the hold, one of the student's.
+    /// The hold's name, unique for the student.
     pub hold: String,
-    /// What the student reads: what it is and what to do.
+    /// The text for the student: what the hold is, and what to do about it.
     #[arg(long, value_name = "TEXT")]
     pub text: String,
-    /// The person who decides, and the reason.
+    /// The author and the reason of the decision.
     #[command(flatten)]
     pub decision: Decision,
 }
 
-/// Verbs of `override`.
+/// Subcommands of `override`.
 #[derive(Debug, Subcommand)]
 pub enum Override {
-    /// Let a student past a reason for a refusal.
-    #[command(after_help = "The student then registers again; what was refused stays refused.\n\n\
+    /// Exempt a student from one reason for a refusal.
+    #[command(after_help = "The student must register again: a refused registration stays refused.\n\n\
         Examples:\n  \
         matricula override grant S000007 CLOSED_SECTION --section C001-L1 --reason \"needs it to graduate\"\n  \
         matricula override grant S000007 HOLD --until 2026-12-01T17:00:00Z --by ada --reason \"pays tomorrow\"")]
@@ -87,26 +87,26 @@ pub enum Override {
 pub struct Grant {
     /// The student.
     pub student: String,
-    /// The reason to let the student past, as the refusal names it.
+    /// The reason, as the refusal names it.
     #[arg(value_name = "REASON", ignore_case = true, value_parser = overridable(), hide_possible_values = true)]
     pub past: Reason,
     /// Only for this section [default: for every section].
     #[arg(long, value_name = "SECTION")]
     pub section: Option<String>,
-    /// Only for registrations until this moment, such as 2026-12-01T17:00:00Z [default: no end].
+    /// Only for registrations until this moment, such as 2026-12-01T17:00:00Z [default: no limit].
     #[arg(long, value_name = "MOMENT")]
     pub until: Option<Timestamp>,
-    /// The person who decides, and the reason.
+    /// The author and the reason of the decision.
     #[command(flatten)]
     pub decision: Decision,
 }
 
-/// The reasons that can be overridden, by their names.
+/// Parses the reasons that can be overridden, by their names.
 fn overridable() -> impl clap::builder::TypedValueParser<Value = Reason> {
     let reasons = || Reason::ALL.iter().copied().filter(|reason| reason.overridable());
     let names = PossibleValuesParser::new(reasons().map(Reason::name));
     names.try_map(move |name| {
         let mut reasons = reasons();
-        reasons.find(|reason| reason.name().eq_ignore_ascii_case(&name)).ok_or("no reason that can be overridden")
+        reasons.find(|reason| reason.name().eq_ignore_ascii_case(&name)).ok_or("this reason can't be overridden")
     })
 }

@@ -1,4 +1,4 @@
-//! Holds the command tree to its promises: every command has examples, and one that shows something has JSON, shown by a
+//! Checks the command tree: every command has examples, and every command that shows something has JSON, shown by a
 //! real invocation in `tests/system/commands.rs`.
 
 use std::collections::BTreeSet;
@@ -7,11 +7,11 @@ use clap::CommandFactory as _;
 
 use super::*;
 
-#[expect(dead_code, reason = "what the tests of the whole system run is only listed here")]
+#[expect(dead_code, reason = "the system tests run this list; here only the paths are read")]
 #[path = "../../tests/system/commands/list.rs"]
 mod list;
 
-/// Every command that can be run, with its path.
+/// Every command without subcommands, with its path.
 fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
     let children: Vec<&clap::Command> = command.get_subcommands().filter(|child| child.get_name() != "help").collect();
     if children.is_empty() {
@@ -37,7 +37,7 @@ fn the_arguments_are_sound() {
 fn every_command_is_in_the_list_of_real_invocations() {
     let commands: BTreeSet<String> = all().into_iter().map(|(path, _)| path).collect();
     let listed: BTreeSet<String> = list::COMMANDS.iter().map(|command| command.path.to_owned()).collect();
-    assert_eq!(listed, commands, "tests/system/commands/list.rs has each command, and how it is called");
+    assert_eq!(listed, commands, "tests/system/commands/list.rs must list each command with an invocation");
 }
 
 #[test]
@@ -47,10 +47,10 @@ fn every_command_has_examples_that_can_be_read() {
         let examples: Vec<&str> = help.lines().map(str::trim).filter(|line| line.starts_with("matricula ")).collect();
         assert!(help.contains("Example") && !examples.is_empty(), "{path} has no example");
         for example in examples {
-            // What is behind three spaces is a remark; a placeholder for an id is long enough for one.
+            // Three spaces begin a remark. The placeholder ID is replaced by a prefix of valid length.
             let words = example.split("   ").next().unwrap_or_default().replace(" ID", " 01a2");
             let words = shlex::split(&words).unwrap_or_else(|| panic!("{path}: {example}"));
-            assert!(words[1..].join(" ").starts_with(&path), "{path}: {example} is an example of something else");
+            assert!(words[1..].join(" ").starts_with(&path), "{path}: {example} is an example of another command");
             if let Err(problem) = Arguments::try_parse_from(&words) {
                 panic!("{path}: {example} can't be read: {problem}");
             }
@@ -59,7 +59,7 @@ fn every_command_has_examples_that_can_be_read() {
 }
 
 #[test]
-fn a_beginning_of_an_id_is_long_enough() {
+fn a_prefix_of_an_id_has_a_minimum_length() {
     for (typed, is_taken) in [("", false), ("01a", false), ("01a2", true), ("nobody", true)] {
         assert_eq!(id_or_prefix(typed).is_ok(), is_taken, "{typed:?}");
     }

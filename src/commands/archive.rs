@@ -1,4 +1,4 @@
-//! `matricula archive`: finished sagas whose log has left the database, read from files alone.
+//! `matricula archive`: finished sagas that were moved out of the database, read from their files alone.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,26 +11,26 @@ use matricula_runtime::SagaId;
 use matricula_runtime::archive::{Archive, Found, Problem};
 use serde_json::Value;
 
-use crate::arguments::{self, Format, Place};
+use crate::arguments::{self, ArchiveFolders, Format};
 use crate::commands::saga as shown;
 use crate::config::Config;
 use crate::output;
 
-/// Ids that an ambiguous beginning of an id is answered with.
+/// Maximum number of ids in the answer to an ambiguous prefix.
 const CANDIDATES_MAX: usize = 5;
 
-/// Runs a verb of `archive`.
+/// Runs a subcommand of `archive`.
 pub fn run(config: &Config, command: arguments::Archive, format: Format) -> anyhow::Result<ExitCode> {
     match command {
-        arguments::Archive::List { student, limit, place } => {
-            list(open(config, place)?, student.as_deref(), limit as usize, format)
+        arguments::Archive::List { student, limit, folders } => {
+            list(open(config, folders)?, student.as_deref(), limit as usize, format)
         }
-        arguments::Archive::Show { id, place } => show(open(config, place)?, id, format),
+        arguments::Archive::Show { id, folders } => show(open(config, folders)?, id, format),
     }
 }
 
-fn open(config: &Config, place: Place) -> anyhow::Result<Archive> {
-    let dirs: Vec<PathBuf> = if place.dirs.is_empty() { vec![config.archive_dir()] } else { place.dirs };
+fn open(config: &Config, folders: ArchiveFolders) -> anyhow::Result<Archive> {
+    let dirs: Vec<PathBuf> = if folders.dirs.is_empty() { vec![config.archive_dir()] } else { folders.dirs };
     Archive::open(&dirs).map_err(|problem| anyhow::anyhow!("{problem}")).context("the archive can't be opened")
 }
 
@@ -49,7 +49,7 @@ fn list(archive: Archive, student: Option<&str>, limit: usize, format: Format) -
                 sagas.push(matricula_ops::summary(&stored));
             }
             Err(problem) => {
-                tell(&problem);
+                print_problem(&problem);
                 damaged += 1;
             }
         }
@@ -59,13 +59,13 @@ fn list(archive: Archive, student: Option<&str>, limit: usize, format: Format) -
         Format::Json => output::json(&Value::Array(sagas.iter().map(shown::summary_to_json).collect()))?,
     }
     if has_more {
-        eprintln!("There are more; raise --limit.");
+        eprintln!("More sagas follow; raise --limit to see them.");
     }
     Ok(if damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Shows the one saga whose id begins so. A whole id is found in the newest file that has it; for a beginning, all files are
-/// read.
+/// Shows the saga whose id begins with `typed`. For a whole id, reading ends at the newest file that contains it; for a
+/// prefix, all files are read.
 fn show(archive: Archive, typed: String, format: Format) -> anyhow::Result<ExitCode> {
     let typed = matricula_ops::beginning(&typed);
     check_id(&typed).context("the id")?;
@@ -75,18 +75,18 @@ fn show(archive: Archive, typed: String, format: Format) -> anyhow::Result<ExitC
         Some(id) => archive.only(id),
         None => archive.only_beginning_with(&typed),
     };
-    // Of the others only the ids are kept: many may begin so.
+    // Only the ids of further matches are kept: a prefix may match many sagas.
     let (mut found, mut candidates): (Option<Found>, BTreeSet<SagaId>) = (None, BTreeSet::new());
     for read in archive {
         match read {
-            // An id can be named in another saga: as the registration that it drops sections of.
+            // The index also finds sagas that mention the id, such as the registration whose sections this one drops.
             Ok(read) if !read.saga.id.to_string().starts_with(&typed) => {}
-            // A file is read after those that are newer, and the newest has the last word.
+            // Files are read from the newest to the oldest, and the newest version of a saga counts.
             Ok(read) => {
                 candidates.insert(read.saga.id);
                 found.get_or_insert(read);
             }
-            Err(problem) => tell(&problem),
+            Err(problem) => print_problem(&problem),
         }
         if whole.is_some() && found.is_some() {
             break;
@@ -95,10 +95,12 @@ fn show(archive: Archive, typed: String, format: Format) -> anyhow::Result<ExitC
     if candidates.len() > 1 {
         let shown: Vec<String> = candidates.iter().take(CANDIDATES_MAX).map(SagaId::to_string).collect();
         let (count, shown) = (candidates.len(), shown.join(", "));
-        anyhow::bail!("{count} sagas of the archive have an id that begins with {typed}: {shown}");
+        anyhow::bail!(
+            "{count} sagas in the archive have an id that begins with {typed}: {shown}; enter more characters of the id"
+        );
     }
     let Some(Found { saga, file }) = found else {
-        anyhow::bail!("none of the {files} files of the archive has the saga {typed}");
+        anyhow::bail!("saga {typed} is in none of the {files} files of the archive");
     };
     let definitions = saga::definitions()?;
     let saga = matricula_ops::shown(&definitions, &StoredRegistration::read(&definitions, saga));
@@ -107,6 +109,6 @@ fn show(archive: Archive, typed: String, format: Format) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell(problem: &Problem) {
+fn print_problem(problem: &Problem) {
     eprintln!("{problem}");
 }

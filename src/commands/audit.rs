@@ -1,7 +1,7 @@
-//! `matricula audit`: asks every service for its ledger and proves the invariants.
+//! `matricula audit`: reads the ledger of every service and checks the invariants.
 //!
-//! The order is what makes the proof exact while registrations go on: the registrations are read first, then what the
-//! services have, then the registrations again.
+//! The order of reading makes the check exact while registrations are in progress: first the registrations, then the
+//! services' ledgers, then the registrations again.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -21,17 +21,17 @@ use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
 use crate::arguments::Format;
-use crate::clients::{connect, explained, persistently};
+use crate::clients::{connect, explained, retried};
 use crate::config::Config;
 use crate::output::{self, Progress, grouped};
 
-/// How long a service that is restarting or busy is waited for; its ledger is then read from the beginning.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait for a service that is restarting or busy; its ledger is then read again from the beginning.
+const RETRY_FOR: Duration = Duration::from_secs(60);
 
-/// Proves the invariants of a running system.
+/// Checks the invariants of a running system.
 pub async fn run(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
     let progress = Progress::on_terminal();
-    let report = prove(config, &progress).await?;
+    let report = check(config, &progress).await?;
     drop(progress);
     match format {
         Format::Table => output::print(shown(&report)),
@@ -40,14 +40,14 @@ pub async fn run(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
     Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Reads all ledgers and proves every invariant over them.
-pub async fn prove(config: &Config, progress: &Progress) -> anyhow::Result<Report> {
-    let (report, ()) = prove_and(config, progress, |_| ()).await?;
+/// Reads all ledgers and checks every invariant over them.
+pub async fn check(config: &Config, progress: &Progress) -> anyhow::Result<Report> {
+    let (report, ()) = check_and(config, progress, |_| ()).await?;
     Ok(report)
 }
 
-/// Does the same, and makes something else of the ledgers, too.
-pub async fn prove_and<T: Send + 'static>(
+/// Like [`check`], and also derives another result from the ledgers.
+pub async fn check_and<T: Send + 'static>(
     config: &Config,
     progress: &Progress,
     also: impl FnOnce(&Ledgers) -> T + Send + 'static,
@@ -81,10 +81,10 @@ pub async fn prove_and<T: Send + 'static>(
             NotificationServiceClient::new(notifications.clone()).export_ledger(request).await
         }),
     )?;
-    progress.now("registrations again");
+    progress.now("registrations, second time");
     ledgers.registrations_after = registrations(&orchestrator, progress).await?;
-    progress.now("proving");
-    // Hashing a million holds takes a second: not on a thread that other tasks wait for.
+    progress.now("checking the invariants");
+    // Hashing a million holds takes a second, so it must not block a thread of the async runtime.
     let proof = tokio::task::spawn_blocking(move || {
         seats.into_iter().for_each(|entry| ledgers.add_seats(entry));
         enrollments.into_iter().for_each(|entry| ledgers.add_enrollments(entry));
@@ -106,7 +106,7 @@ async fn registrations(
     .await
 }
 
-/// A whole ledger; read again from the beginning when its stream breaks, because half a ledger proves nothing.
+/// A complete ledger. It is read again from the beginning when its stream breaks, because the check needs all entries.
 async fn ledger<T>(
     service: &str,
     progress: &Progress,
@@ -121,7 +121,7 @@ async fn ledger<T>(
         }
         Ok(entries)
     };
-    let entries = persistently(PATIENCE, |_| (), read).await;
+    let entries = retried(RETRY_FOR, |_| (), read).await;
     entries.map_err(|status| explained(&status)).with_context(|| format!("the ledger of {service} can't be read"))
 }
 
@@ -155,14 +155,14 @@ pub fn shown(report: &Report) -> String {
             1 => ("1 registration".to_owned(), "needs"),
             count => (format!("{} registrations", grouped(count)), "need"),
         };
-        let _ = writeln!(text, "\n{count} {verb} attention: `matricula saga list --needs-attention` shows which.");
+        let _ = writeln!(text, "\n{count} {verb} attention: `matricula saga list --needs-attention` lists them.");
     }
     let manual = &report.manual;
     if manual.count > 0 {
         let _ = write!(
             text,
-            "\nDecided by hand: operators skipped, resolved or abandoned something of {} registrations. What these left in\n\
-             the services is not judged above; `matricula saga show ID` tells who decided what, and why:\n   {}\n",
+            "\nManual decisions: operators skipped, resolved or abandoned steps of {} registrations. Their effects in the\n\
+             services are not checked above. `matricula saga show ID` shows each decision with its author and reason:\n   {}\n",
             grouped(manual.count),
             manual.registration_ids.join("\n   "),
         );
@@ -223,10 +223,10 @@ mod tests {
            registration r-1: C001-L1 is enrolled, C001-B1 is not
            and 20 more
 
-        2 registrations need attention: `matricula saga list --needs-attention` shows which.
+        2 registrations need attention: `matricula saga list --needs-attention` lists them.
 
-        Decided by hand: operators skipped, resolved or abandoned something of 3 registrations. What these left in
-        the services is not judged above; `matricula saga show ID` tells who decided what, and why:
+        Manual decisions: operators skipped, resolved or abandoned steps of 3 registrations. Their effects in the
+        services are not checked above. `matricula saga show ID` shows each decision with its author and reason:
            r-2
            r-3
            and 1 more

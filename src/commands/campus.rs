@@ -1,4 +1,4 @@
-//! `matricula campus`: makes up a campus with its registration morning, as a bundle to import and to play.
+//! `matricula campus`: generates a campus and its registration morning, as a bundle for `import` and `rush`.
 
 use std::process::ExitCode;
 
@@ -9,16 +9,16 @@ use serde_json::{Value, json};
 use crate::arguments::{Campus, Format};
 use crate::output::{self, Progress, grouped, table};
 
-/// Runs a verb of `campus`.
+/// Runs a subcommand of `campus`.
 pub async fn run(command: Campus, format: Format) -> anyhow::Result<ExitCode> {
     let Campus::Generate { dir, students, sections, seed } = command;
     let spec = Spec::try_new(students, sections, seed)?;
     let progress = Progress::on_terminal();
-    progress.now("making up the campus");
+    progress.now("generating the campus");
     let target = dir.clone();
     let written: anyhow::Result<Bundle> = tokio::task::spawn_blocking(move || {
         let bundle = matricula_campus::generate(spec);
-        matricula_campus::write(&bundle, &target).context("the bundle can't be written; name another folder")?;
+        matricula_campus::write(&bundle, &target).context("the bundle can't be written; choose another folder")?;
         Ok(bundle)
     })
     .await?;
@@ -29,11 +29,11 @@ pub async fn run(command: Campus, format: Format) -> anyhow::Result<ExitCode> {
         Format::Table => output::print(shown(&bundle)),
         Format::Json => output::json(&to_json(&bundle, &dir.to_string()))?,
     }
-    eprintln!("Written to {dir}. Next: `matricula import {dir}`, then `matricula rush {dir} --speed 60x`");
+    eprintln!("Wrote the bundle to {dir}. Next: `matricula import {dir}`, then `matricula rush {dir} --speed 60x`");
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was made up, in numbers.
+/// The size of the generated campus.
 struct Counts {
     courses: u64,
     sections: u64,
@@ -72,7 +72,7 @@ fn to_json(bundle: &Bundle, dir: &str) -> Value {
 
 fn shown(bundle: &Bundle) -> String {
     let Counts { courses, sections, seats, students, clicks, duration_s } = Counts::of(bundle);
-    let mut table = table(["made up", "count"]);
+    let mut table = table(["generated", "count"]);
     for (what, count) in [
         ("courses", courses),
         ("sections", sections),
@@ -91,10 +91,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_made_up_is_shown() {
+    fn the_generated_campus_is_shown() {
         let spec = Spec::try_new(30, 10, 1).expect("a small campus");
         insta::assert_snapshot!(shown(&matricula_campus::generate(spec)), @"
-         made up                    count
+         generated                  count
         ──────────────────────────────────
          courses                    2
          sections                   10

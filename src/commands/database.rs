@@ -1,4 +1,4 @@
-//! `matricula database`: what is done to the databases of the configuration while the roles work on them.
+//! `matricula database`: converts the configured databases while the roles use them.
 
 use std::process::ExitCode;
 
@@ -10,14 +10,14 @@ use crate::arguments::{self, Compact, Format, Role};
 use crate::config::{Config, ROLES};
 use crate::output;
 
-/// Runs a verb of `database`.
+/// Runs a subcommand of `database`.
 pub async fn run(config: &Config, command: arguments::Database, format: Format) -> anyhow::Result<ExitCode> {
     match command {
         arguments::Database::Compact(compact) => compact_all(config, compact, format).await,
     }
 }
 
-/// What came of a role's database.
+/// The result for a role's database.
 struct Outcome {
     role: Role,
     ids: &'static str,
@@ -25,9 +25,9 @@ struct Outcome {
 }
 
 async fn compact_all(config: &Config, compact: Compact, format: Format) -> anyhow::Result<ExitCode> {
-    let is_asked = |role: &Role| compact.roles.is_empty() || compact.roles.contains(role);
+    let is_selected = |role: &Role| compact.roles.is_empty() || compact.roles.contains(role);
     let mut outcomes = Vec::new();
-    for role in ROLES.into_iter().filter(is_asked) {
+    for role in ROLES.into_iter().filter(is_selected) {
         outcomes.push(match compact_one(config, role, compact.force).await {
             Ok(ids) => Outcome { role, ids, problem: None },
             Err(error) => {
@@ -56,12 +56,12 @@ async fn compact_all(config: &Config, compact: Compact, format: Format) -> anyho
 
 async fn compact_one(config: &Config, role: Role, force: bool) -> anyhow::Result<&'static str> {
     let url = config.database_url(role);
-    // The process that works on a file has it for itself.
+    // A SQLite file is locked by the process that uses it.
     if let Ok(DatabaseUrl::Sqlite { .. }) = DatabaseUrl::parse(&url) {
         return Ok("text: SQLite needs no compact ids");
     }
     let database = Database::open(&url).await.context("the database can't be opened")?;
-    let compacted = database.compact(schema(role), force, |step| say(role, &step)).await;
+    let compacted = database.compact(schema(role), force, |step| print_step(role, &step)).await;
     database.close().await;
     match compacted {
         Ok(Compacted::Now) => Ok("compact now"),
@@ -73,8 +73,8 @@ async fn compact_one(config: &Config, role: Role, force: bool) -> anyhow::Result
                 format!("process {} ({program}, from {})", other.pid, other.address)
             });
             anyhow::bail!(
-                "sessions are open that are not of this release: {}; end them if they are of an earlier release, or use \
-                 --force if none of them is",
+                "sessions of other programs or releases are open: {}; end those of an earlier release, or use --force if \
+                 none is of an earlier release",
                 shown.collect::<Vec<_>>().join(", ")
             )
         }
@@ -82,13 +82,13 @@ async fn compact_one(config: &Config, role: Role, force: bool) -> anyhow::Result
     }
 }
 
-fn say(role: Role, step: &CompactStep) {
+fn print_step(role: Role, step: &CompactStep) {
     let role = role.name();
     match step {
         CompactStep::Begins { tables } => {
             let tables: Vec<String> =
                 tables.iter().map(|(table, rows)| format!("{table} (about {rows} rows)")).collect();
-            eprintln!("{role}: converts {}", tables.join(", "));
+            eprintln!("{role}: converting {}", tables.join(", "));
         }
         CompactStep::Converted { table, rows, took } => {
             eprintln!("{role}: {table}: {rows} rows in {:.1} s", took.as_secs_f64());

@@ -1,4 +1,4 @@
-//! `matricula registration open|pause|close|door`: whether registration is open, and the registrars who changed that.
+//! `matricula registration open|pause|close|door`: sets and shows the door, with the author of each change.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use crate::arguments::{DoorDecision, Format};
-use crate::clients::{explained, persistently};
+use crate::clients::{explained, retried};
 use crate::output::{self, NONE, moment, moment_or_none};
 
-/// How long an orchestrator that is not available is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait for an unavailable orchestrator.
+const RETRY_FOR: Duration = Duration::from_secs(30);
 
 /// Sets the door for all replicas, and prints the change.
 pub async fn set(channel: Channel, door: Door, decision: DoorDecision, format: Format) -> anyhow::Result<()> {
@@ -21,21 +21,21 @@ pub async fn set(channel: Channel, door: Door, decision: DoorDecision, format: F
     let (by, reason) = (decision.by(), decision.reason);
     let request = SetDoorRequest { door: door.into(), sentence: sentence.unwrap_or_default(), by, reason };
     let client = DoorServiceClient::new(channel);
-    let failed = |status: &tonic::Status| eprintln!("Not now: {:#}; trying again", explained(status));
-    // The same again is recorded again, and changes nothing.
-    let answer = persistently(PATIENCE, failed, async || client.clone().set_door(request.clone()).await).await;
+    let failed = |status: &tonic::Status| eprintln!("Not yet: {:#}; retrying", explained(status));
+    // A repeated call is recorded again and has no other effect.
+    let answer = retried(RETRY_FOR, failed, async || client.clone().set_door(request.clone()).await).await;
     let change = answer.map_err(|status| explained(&status))?.into_inner().change.unwrap_or_default();
     match format {
         Format::Table => output::print(shown(std::slice::from_ref(&change))),
         Format::Json => output::json(&to_json(&change))?,
     }
     let effect = match door {
-        Door::Open => "registrations are accepted and decided",
-        Door::Paused => "registrations are accepted and wait in line, until `matricula registration open`",
-        Door::Closed => "nothing new is accepted; the line is decided",
+        Door::Open => "registrations are accepted and processed",
+        Door::Paused => "registrations are accepted, but wait in line until `matricula registration open`",
+        Door::Closed => "new registrations are rejected; those in line are still processed",
         Door::Unspecified => "",
     };
-    eprintln!("In force at all replicas: {effect}.");
+    eprintln!("Effective at all replicas: {effect}.");
     Ok(())
 }
 
@@ -55,7 +55,7 @@ pub async fn show(channel: Channel, limit: i32, format: Format) -> anyhow::Resul
     Ok(())
 }
 
-/// The first one holds.
+/// The newest change is the first one, and it is in force.
 fn shown(changes: &[DoorChange]) -> String {
     let mut table = output::table(["door", "since", "by", "reason", "students read"]);
     for change in changes {

@@ -1,4 +1,4 @@
-//! `matricula hold`: what keeps a student from registering until staff lift it.
+//! `matricula hold`: holds, which block a student's registrations until staff lift them.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::commands::student::{Academics, academics, record};
 use crate::config::Config;
 use crate::output;
 
-/// Runs a verb of `hold`.
+/// Runs a subcommand of `hold`.
 pub async fn run(config: &Config, command: Hold, format: Format) -> anyhow::Result<ExitCode> {
     let academics = academics(config).await?;
     let student = match command {
@@ -26,7 +26,7 @@ pub async fn run(config: &Config, command: Hold, format: Format) -> anyhow::Resu
             if !holds.iter().any(|known| known.hold_id == hold) {
                 let known: Vec<&str> = holds.iter().map(|hold| hold.hold_id.as_str()).collect();
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                anyhow::bail!("{student} has no hold {hold}; the holds are: {known}");
+                anyhow::bail!("{student} has no hold named {hold}; the existing holds are: {known}");
             }
             let hold = Wire { hold_id: hold, ..Wire::default() };
             change(academics.clone(), &student, hold, true, &decision).await?;

@@ -1,16 +1,17 @@
-//! `matricula import`: what a bundle says becomes what the services have.
+//! `matricula import`: changes the data of the services to match a bundle.
 //!
 //! ```text
 //! bundle --read, checked as a whole--> Bundle --+
 //!                                               +--> Desired --compare--> Plan --> shown, --dry-run ends here
 //! services --ReadImported--> State -------------+                          |
-//!                                                       stage and apply: fees, seats, addresses, academics; then rosters
+//!                                                       stage and apply: fees, seats, addresses, academics; then
+//!                                                       rosters
 //! ```
 //!
-//! One rule: for each file that is there, the bundle is the truth about what the file covers, field by field. An absent
-//! file or column says nothing. Every call is idempotent, so that an import that was cut off is simply made again.
+//! Rule: for each file in the bundle, the bundle is the truth about what the file covers, field by field. An absent
+//! file or column changes nothing. Every call is idempotent, so an interrupted import can simply be repeated.
 //!
-//! Reading holds a bundle to the bounds of the services: none of them refuses a part of what was read.
+//! Reading checks a bundle against the limits of the services, so that no service rejects a part of it later.
 
 mod apply;
 mod desired;
@@ -97,7 +98,7 @@ pub async fn run(config: &Config, import: Import, format: Format) -> anyhow::Res
         return Ok(ExitCode::FAILURE);
     }
     if let Some(Err(why)) = rosters_done {
-        let rest = if plan.is_empty() { "there was nothing else to import" } else { "everything else is imported" };
+        let rest = if plan.is_empty() { "nothing else was to be imported" } else { "everything else was imported" };
         eprintln!("error: {why}; {rest}");
         return Ok(ExitCode::FAILURE);
     }
@@ -105,13 +106,15 @@ pub async fn run(config: &Config, import: Import, format: Format) -> anyhow::Res
     eprintln!("{}", ending(is_empty, import.dry_run));
     if is_applied && !bundle.registrations.is_empty() {
         let (clicks, bundle) = (grouped(bundle.registrations.len() as u64), import.bundle.display());
-        eprintln!("The bundle has a morning of {clicks} clicks: play it with `matricula rush {bundle} --speed 60x`");
+        eprintln!(
+            "The bundle contains a registration morning of {clicks} clicks: replay it with `matricula rush {bundle} --speed 60x`"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Carries the plans out. What came of the rosters, or why they can't be taken over now; none when nothing was to be
-/// done.
+/// Carries the plans out. Returns the outcome of the rosters, or why they can't be taken over now; `None` if there are
+/// no rosters to take over.
 async fn apply_all(
     config: &Config,
     import: &Import,
@@ -122,24 +125,24 @@ async fn apply_all(
     apply::apply(plan, services, &Progress::on_terminal()).await?;
     let Some(rosters) = rosters.filter(|rosters| !rosters.is_empty()) else { return Ok(None) };
     let orchestrator = connect_lazily(config.client.orchestrator_urls().next().unwrap_or_default())?;
-    if let Some(why) = roster::why_not_now(&orchestrator).await? {
+    if let Some(why) = roster::pause_problem(&orchestrator).await? {
         return Ok(Some(Err(why)));
     }
     Ok(Some(Ok(take_over(&orchestrator, rosters, import.charge).await?)))
 }
 
-/// Carries a plan of rosters out. If registration is paused meanwhile, the error says so.
+/// Carries a plan of rosters out. If registration was paused meanwhile, the error says so.
 async fn take_over(orchestrator: &Channel, rosters: &RosterPlan, charge: bool) -> anyhow::Result<roster::Outcome> {
     match roster::apply(orchestrator, rosters, charge, &Progress::on_terminal()).await {
         Ok(outcome) => Ok(outcome),
-        Err(error) => match roster::why_not_now(orchestrator).await {
+        Err(error) => match roster::pause_problem(orchestrator).await {
             Ok(Some(why)) => Err(error.context(why)),
             Ok(None) | Err(_) => Err(error),
         },
     }
 }
 
-/// Imports a bundle without asking anybody.
+/// Imports a bundle without a confirmation.
 pub async fn import_bundle(bundle: &Bundle, services: &Services, zone: &TimeZone) -> anyhow::Result<()> {
     let plan = plan_of(bundle, services, zone).await?;
     apply::apply(&plan, services, &Progress::hidden()).await
@@ -152,14 +155,14 @@ async fn plan_of(bundle: &Bundle, services: &Services, zone: &TimeZone) -> anyho
     Ok(Plan::new(&state, overlay.desired()))
 }
 
-/// The day on the campus.
+/// The current date on the campus.
 fn today(zone: &TimeZone) -> anyhow::Result<Date> {
     Ok(jiff::Timestamp::from_millisecond(time::now().0)?.to_zoned(zone.clone()).date())
 }
 
 fn ending(is_empty: bool, is_dry_run: bool) -> &'static str {
     match (is_empty, is_dry_run) {
-        (true, _) => "The services have what the bundle says: there is nothing to import.",
+        (true, _) => "The services match the bundle: there is nothing to import.",
         (false, true) => "This is the plan; nothing was imported.",
         (false, false) => "Imported.",
     }

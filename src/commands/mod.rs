@@ -8,7 +8,7 @@ pub mod database;
 pub mod door;
 pub mod hold;
 pub mod import;
-pub mod permit;
+pub mod overrides;
 pub mod register;
 pub mod registration;
 pub mod rush;

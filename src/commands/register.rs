@@ -12,17 +12,17 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 
 use crate::arguments::{Format, Register};
-use crate::clients::{ANSWER_MARGIN, connect, explained, persistently};
+use crate::clients::{ANSWER_MARGIN, connect, explained, retried};
 use crate::commands::registration;
 use crate::config::Config;
 use crate::output::{self, Progress};
 
-/// On a terminal the line is shown to those who are not served by then.
+/// On a terminal, the waiting line is shown if there is no outcome after this time.
 const LINE_AFTER: Duration = Duration::from_millis(500);
 
 type Client = RegistrationServiceClient<tonic::transport::Channel>;
 
-/// Submits the registration and prints what became of it.
+/// Submits the registration and prints its outcome.
 pub async fn run(config: &Config, register: Register, format: Format) -> anyhow::Result<ExitCode> {
     let key = register.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let channel = connect(&config.client.orchestrator_url).await?;
@@ -39,21 +39,21 @@ pub async fn run(config: &Config, register: Register, format: Format) -> anyhow:
             adds: register.add.clone(),
             drops: register.drop.clone(),
             seen_versions: seen_versions.clone(),
-            // The contract and the flag allow at most 30 s.
+            // The API and the flag limit the wait to 30 s, so it fits.
             wait_ms: wait.as_millis() as i32,
         });
         request.set_timeout(wait + ANSWER_MARGIN);
         let answer = client.clone().submit_registration(request).await?;
         Ok::<_, Status>(answer.into_inner().registration.unwrap_or_default())
     };
-    // Nothing is lost and nothing happens twice: every attempt has the same key.
+    // Every attempt has the same key, so a retry neither loses nor repeats a registration.
     let shows_line = std::io::stderr().is_terminal();
     let first_wait = if shows_line { LINE_AFTER } else { register.wait };
-    let first = persistently(register.wait, told_of_retry, async || submit(left().min(first_wait)).await).await;
+    let first = retried(register.wait, print_retry, async || submit(left().min(first_wait)).await).await;
     let mut registration = first.map_err(|status| not_answered(&status, &key))?;
     if shows_line && registration.outcome() == Outcome::Pending {
         watch_line(client.clone(), &registration, wait_until).await;
-        let last = persistently(left(), told_of_retry, async || submit(left()).await).await;
+        let last = retried(left(), print_retry, async || submit(left()).await).await;
         registration = last.map_err(|status| not_answered(&status, &key))?;
     }
     match format {
@@ -63,14 +63,14 @@ pub async fn run(config: &Config, register: Register, format: Format) -> anyhow:
     if registration.outcome() == Outcome::Pending {
         let (wait_ms, id) = (register.wait.as_millis(), &registration.registration_id);
         eprintln!(
-            "Accepted, and not decided within {wait_ms} ms: it goes on by itself. See `matricula registration show {id}`"
+            "Accepted, but not decided within {wait_ms} ms. Processing continues; see `matricula registration show {id}`"
         );
     }
     Ok(exit_code(&registration))
 }
 
-/// Shows how the line moves until there is an outcome or the wait is over. It is only to be looked at: whatever ends it,
-/// the same submission again has the answer.
+/// Shows how the line moves until there is an outcome or the wait is over. Errors end the display only: the caller
+/// submits the same registration again and gets the answer.
 async fn watch_line(mut client: Client, registration: &Registration, until: Instant) {
     let progress = Progress::line_on_terminal();
     let watching = async {
@@ -80,7 +80,7 @@ async fn watch_line(mut client: Client, registration: &Registration, until: Inst
         let mut now = registration.clone();
         while now.outcome() == Outcome::Pending {
             let place = registration::in_line(&now).map(|place| format!("waits in line: {place}"));
-            progress.now(place.unwrap_or_else(|| "accepted, not decided yet".to_owned()));
+            progress.now(place.unwrap_or_else(|| "accepted, not yet decided".to_owned()));
             tokio::select! {
                 change = changes.message() => match change?.and_then(|change| change.registration) {
                     Some(change) => now = change,
@@ -97,7 +97,7 @@ async fn watch_line(mut client: Client, registration: &Registration, until: Inst
     let _ = tokio::time::timeout_at(until, watching).await;
 }
 
-/// What is refused or cancelled did not happen; what is pending may yet.
+/// A refused or cancelled registration is a failure; a pending one may still succeed.
 fn exit_code(registration: &Registration) -> ExitCode {
     match registration.outcome() {
         Outcome::Enrolled | Outcome::Pending => ExitCode::SUCCESS,
@@ -105,8 +105,8 @@ fn exit_code(registration: &Registration) -> ExitCode {
     }
 }
 
-fn told_of_retry(status: &Status) {
-    eprintln!("Not now: {:#}; trying again", explained(status));
+fn print_retry(status: &Status) {
+    eprintln!("Not yet: {:#}; retrying", explained(status));
 }
 
 fn not_answered(status: &Status, key: &str) -> anyhow::Error {
@@ -115,7 +115,7 @@ fn not_answered(status: &Status, key: &str) -> anyhow::Error {
             format!("nothing was accepted; try again later with `--key {key}`")
         }
         code if crate::clients::is_permanent(code) => "the registration was not accepted".to_owned(),
-        _ => format!("it is not known whether the registration was accepted; ask again with `--key {key}`"),
+        _ => format!("it is unknown whether the registration was accepted; repeat the command with `--key {key}`"),
     };
     explained(status).context(hint)
 }

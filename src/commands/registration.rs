@@ -1,4 +1,4 @@
-//! `matricula registration`: what became of registrations, for people and as JSON. The door is in `door`.
+//! `matricula registration`: shows registrations for people and as JSON. The door is in `door`.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -19,10 +19,10 @@ use crate::commands::door;
 use crate::config::Config;
 use crate::output::{self, NONE, moment, moment_or_none};
 
-/// Registrations in a page; the service's bound.
+/// The largest page that the service accepts.
 const PAGE_SIZE_MAX: u32 = 1_000;
 
-/// Runs a verb of `registration`.
+/// Runs a subcommand of `registration`.
 pub async fn run(config: &Config, command: Registration, format: Format) -> anyhow::Result<ExitCode> {
     let channel = connect(&config.client.orchestrator_url).await?;
     let client = RegistrationServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
@@ -71,7 +71,7 @@ async fn list(mut client: Client, student: String, limit: u32, format: Format) -
     }
     output::print(list_shown(&registrations));
     if !page_token.is_empty() {
-        eprintln!("There are more; raise --limit.");
+        eprintln!("More registrations follow; raise --limit to see them.");
     }
     Ok(())
 }
@@ -96,7 +96,7 @@ pub fn list_shown(registrations: &[Wire]) -> String {
     table.trim_fmt()
 }
 
-/// The outcome in the words of the contract.
+/// The name of an outcome in the API.
 pub fn outcome_name(outcome: i32) -> &'static str {
     match Outcome::try_from(outcome) {
         Ok(Outcome::Pending) => "PENDING",
@@ -107,12 +107,12 @@ pub fn outcome_name(outcome: i32) -> &'static str {
     }
 }
 
-/// The reason in the words of the contract.
+/// The name of a reason in the API.
 pub fn reason_name(reason: i32) -> &'static str {
     Reason::from_wire(reason).map_or("UNKNOWN_REASON", Reason::name)
 }
 
-/// An amount for people, as messages to students have it, too.
+/// An amount for people, as in messages to students.
 pub fn amount(money: &Money) -> String {
     money::shown(&money.currency, money.minor_units)
 }
@@ -147,15 +147,15 @@ pub fn shown(registration: &Wire) -> String {
     let mut head = format!("{outcome}  {}\n", registration.registration_id);
     if registration.needs_attention {
         let id = &registration.registration_id;
-        let _ = writeln!(head, "  needs attention: staff can see why with `matricula saga show {id}`");
+        let _ = writeln!(head, "  needs attention: staff can see why with `matricula saga explain {id}`");
     }
     head + &text
 }
 
-/// Where it stands in line and how long it will take, as far as that is known; none when it does not wait there.
+/// Its place in the line and the expected wait, as far as they are known; `None` when it does not wait in line.
 pub fn in_line(registration: &Wire) -> Option<String> {
     let before = match registration.place_in_line? {
-        0 => "it is the next".to_owned(),
+        0 => "next in line".to_owned(),
         ahead => format!("{ahead} before it"),
     };
     let place = match registration.ticket {
@@ -170,7 +170,7 @@ pub fn in_line(registration: &Wire) -> Option<String> {
     })
 }
 
-/// Moves a registration that waits in line to where it is by now.
+/// Updates the place of a registration in line from a newer state of the line.
 pub fn move_in_line(registration: &mut Wire, line: &WatchLineResponse) {
     let places = registration.ticket.map(|ticket| ticket - line.now_serving).filter(|places| *places > 0);
     registration.place_in_line = places.map(|places| i32::try_from(places - 1).unwrap_or(i32::MAX));
@@ -305,7 +305,7 @@ mod tests {
     fn a_refusal_is_shown_with_every_reason_and_what_to_do() {
         insta::assert_snapshot!(shown(&refused()), @r#"
         REFUSED  0198c5d0-0000-7000-8000-000000000001
-          needs attention: staff can see why with `matricula saga show 0198c5d0-0000-7000-8000-000000000001`
+          needs attention: staff can see why with `matricula saga explain 0198c5d0-0000-7000-8000-000000000001`
           student       S000001
           adds          C001-L1 C001-B1
           drops         C002-L1
@@ -380,19 +380,19 @@ mod tests {
     }
 
     #[test]
-    fn a_place_in_line_is_told_as_far_as_it_is_known() {
+    fn only_the_known_parts_of_a_place_in_line_are_shown() {
         let shown = |place_in_line, expected_ms: Option<u64>| {
             let expected_wait = expected_ms.and_then(|ms| Duration::from_millis(ms).try_into().ok());
             in_line(&Wire { ticket: Some(80), place_in_line, expected_wait, ..Wire::default() })
         };
         assert_eq!(shown(Some(41), Some(1_250)).as_deref(), Some("ticket 80, 41 before it, about 1.2 s"));
         assert_eq!(shown(Some(312), Some(40_100)).as_deref(), Some("ticket 80, 312 before it, about 40 s"));
-        assert_eq!(shown(Some(0), None).as_deref(), Some("ticket 80, it is the next"));
+        assert_eq!(shown(Some(0), None).as_deref(), Some("ticket 80, next in line"));
         assert_eq!(shown(None, Some(60)), None);
     }
 
     #[test]
-    fn a_place_follows_the_line() {
+    fn a_place_is_updated_from_the_line() {
         let mut registration = Wire { ticket: Some(80), place_in_line: Some(41), ..Wire::default() };
         let mut line = WatchLineResponse { now_serving: 60, turns_per_second: Some(10.0), ..Default::default() };
         line.work = Duration::from_millis(500).try_into().ok();
@@ -406,7 +406,7 @@ mod tests {
         assert_eq!(in_line(&registration), None);
     }
 
-    /// The table on the screen, the refusal and the message: one formatter.
+    /// The table, the refusal and the message use the same formatter.
     #[test]
     fn an_amount_is_shown_as_in_messages() {
         for (currency, minor_units, text) in [("JPY", 45_000, "JPY 45,000"), ("USD", -135_000, "USD -1,350.00")] {

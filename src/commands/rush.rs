@@ -1,13 +1,13 @@
-//! `matricula rush`: plays a registration morning against a running system, and says what became of every click.
+//! `matricula rush`: replays a registration morning against a running system, and reports the result of every click.
 //!
 //! ```text
-//! registrations.csv ─> play: one task a click, at its moment ─> follow: until it is decided ─> tally ─> report
-//!                      (whatever the earlier clicks do)  │       (retries, lost answers)         └─> audit, order
-//!                                                        └────> waits: are the given waits right?
+//! registrations.csv ─> play: one task a click, at its time ─> follow: until it is decided ─> tally ─> report
+//!                      (independent of earlier clicks)  │     (retries, lost answers)         └─> audit, order
+//!                                                       └───> waits: are the wait estimates right?
 //! ```
 //!
 //! The load is open-loop: a click is sent when it is due, whether or not earlier ones are answered, and its latency
-//! counts from when it was due. A slow system can't make the load lighter.
+//! counts from its due time. So a slow system can't reduce the load.
 
 mod follow;
 mod live;
@@ -29,21 +29,21 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::arguments::{Format, Rush};
-use crate::clients::{connect, connect_lazily, explained, persistently};
+use crate::clients::{connect, connect_lazily, explained, retried};
 use crate::commands::audit;
 use crate::config::{ClientConfig, Config};
 use crate::output::{self, Progress};
 use crate::roles::stop::Stop;
 use report::{Report, Setting};
 
-/// Connections that one client may open: more would only measure the client's own machine.
+/// Maximum number of connections of one client; more would only measure the client's own machine.
 const CONNECTIONS_MAX: usize = 1_000;
-/// How long the audit waits for the tails of sagas whose outcome is known, and for an orchestrator that restarts.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at what is unfinished.
+/// How long to wait before the audit until sagas with a known outcome finish, or an orchestrator restarts.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// The interval of queries for unfinished sagas.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 
-/// Plays the morning, then proves the invariants.
+/// Plays the morning, then checks the invariants.
 pub async fn run(config: &Config, rush: Rush, format: Format) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
         (1..=CONNECTIONS_MAX).contains(&rush.connections),
@@ -60,7 +60,7 @@ pub async fn run(config: &Config, rush: Rush, format: Format) -> anyhow::Result<
     };
     let channels = connections(&config.client, rush.connections).await?;
     let setting = Setting { dir: rush.dir.clone(), speed: rush.speed, connections: channels.len() };
-    eprintln!("{} of {}", morning.announced(rush.speed), rush.dir.display());
+    eprintln!("{} of {}", morning.announcement(rush.speed), rush.dir.display());
 
     let stop = Stop::listen();
     let pace = play::Pace { speed: rush.speed, acknowledge: rush.acknowledge };
@@ -69,8 +69,8 @@ pub async fn run(config: &Config, rush: Rush, format: Format) -> anyhow::Result<
     let progress = Progress::on_terminal();
     let (played, started) = (std::mem::take(&mut tally.played), tally.started_at);
     let judged = move |ledgers: &matricula_audit::Ledgers| order::judge(played, &ledgers.holds, started);
-    let proof = audit::prove_and(config, &progress, judged).await;
-    let (proof, order) = proof.context("the clicks are played; the audit could not be made")?;
+    let proof = audit::check_and(config, &progress, judged).await;
+    let (proof, order) = proof.context("all clicks were played, but the audit failed")?;
     drop(progress);
 
     let report = Report::new(setting, &tally, order, (unfinished, &proof));
@@ -86,7 +86,7 @@ pub async fn run(config: &Config, rush: Rush, format: Format) -> anyhow::Result<
     Ok(if report.is_clean() && !stop.hung_up() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What is known of a morning before it is played.
+/// The size of a morning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Morning {
     clicks: u64,
@@ -94,7 +94,7 @@ struct Morning {
 }
 
 impl Morning {
-    /// Reads it once through, so that a bad row is told before the first click and not in the middle.
+    /// Reads the whole morning, so that a bad row is reported before the first click.
     fn survey(dir: &Path) -> Result<Self, BundleErrors> {
         let mut morning = Self::default();
         for click in matricula_campus::registrations(dir)? {
@@ -103,7 +103,7 @@ impl Morning {
         Ok(morning)
     }
 
-    fn announced(&self, speed: f64) -> String {
+    fn announcement(&self, speed: f64) -> String {
         let clicks = output::grouped(self.clicks);
         format!("Playing {clicks} clicks in {:.1} s, {speed} times as fast as the morning", {
             play::due(self.last_arrival_ms, speed).as_secs_f64()
@@ -111,28 +111,28 @@ impl Morning {
     }
 }
 
-/// At least one for each replica, in turn. One is made at once, so that a wrong address is told at once; all find back
-/// by themselves after a restart.
+/// At least one connection per replica, in turn. One connection is tested at once, so that a wrong address is reported
+/// immediately; all reconnect after a restart.
 async fn connections(client: &ClientConfig, count: usize) -> anyhow::Result<Vec<Channel>> {
     drop(connect(&client.orchestrator_url).await?);
     let urls: Vec<&str> = client.orchestrator_urls().collect();
     urls.iter().cycle().take(count.max(urls.len())).map(|url| connect_lazily(url)).collect()
 }
 
-/// Waits until no saga is unfinished; whether any was left when patience ended.
+/// Waits until no saga is unfinished. Returns whether any saga is left after the longest wait.
 async fn settle(client: &ClientConfig) -> anyhow::Result<bool> {
     let replicas: anyhow::Result<Vec<Channel>> = client.orchestrator_urls().map(connect_lazily).collect();
     let replicas = replicas?;
     let mut next = replicas.iter().cycle();
     let request = ListSagasRequest { page_size: 1, unfinished: true, ..ListSagasRequest::default() };
-    let give_up_at = Instant::now() + SETTLE_PATIENCE;
+    let give_up_at = Instant::now() + SETTLE_MAX;
     loop {
         let list = async || {
             let replica = next.next().cloned().unwrap_or_else(|| replicas[0].clone());
             SagaServiceClient::new(replica).list_sagas(request.clone()).await
         };
-        let page = persistently(SETTLE_PATIENCE, |_| (), list).await.map_err(|status| explained(&status));
-        let page = page.context("the clicks are played; the orchestrator does not say what is unfinished")?;
+        let page = retried(SETTLE_MAX, |_| (), list).await.map_err(|status| explained(&status));
+        let page = page.context("all clicks were played, but the unfinished sagas could not be queried")?;
         if page.into_inner().sagas.is_empty() {
             return Ok(false);
         }
@@ -146,5 +146,5 @@ async fn settle(client: &ClientConfig) -> anyhow::Result<bool> {
 fn write(report: &Report, file: &Path) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(report)?;
     let written = matricula_campus::write_whole(file, |to| writeln!(to, "{text}"));
-    written.with_context(|| format!("{}: the rush is over, but its report could not be written", file.display()))
+    written.with_context(|| format!("{}: the report of the rush could not be written", file.display()))
 }

@@ -1,19 +1,19 @@
-//! `matricula saga`: what sagas do, why they are stuck, and what operators do about it.
+//! `matricula saga`: what sagas do, why they are stuck, and the decisions of operators.
 //!
-//! | module | one job |
+//! | module | job |
 //! |---|---|
-//! | `tree` | a saga as a tree |
-//! | `explain` | why it is stuck, and what can be done |
-//! | `verbs` | what an operator decides |
-//! | `watch` | sagas as they change |
-//! | `destinations` | what stands before each service, and those that do not answer |
-//! | `lines` | lines of text that fit the terminal |
+//! | `tree` | shows a saga as a tree |
+//! | `explain` | explains why a saga is stuck, and what can be done |
+//! | `operator_command` | sends an operator's decision |
+//! | `watch` | prints sagas as they change |
+//! | `destinations` | shows the limits and breakers of services, and the services that do not answer |
+//! | `lines` | formats text for the width of the terminal |
 
 mod destinations;
 mod explain;
 mod lines;
+mod operator_command;
 mod tree;
-mod verbs;
 mod watch;
 
 use std::process::ExitCode;
@@ -31,12 +31,12 @@ use crate::config::Config;
 use crate::output::{self, NONE, moment};
 
 use self::lines::Width;
-use self::verbs::{Order, Verb};
+use self::operator_command::{Action, OperatorCommand};
 
-/// Sagas in a page; the service's bound.
+/// The largest page that the service accepts.
 const PAGE_SIZE_MAX: usize = 1_000;
 
-/// Runs a verb of `saga`.
+/// Runs a subcommand of `saga`.
 pub async fn run(config: &Config, mut command: Saga, format: Format) -> anyhow::Result<ExitCode> {
     let channel = connect(&config.client.orchestrator_url).await?;
     if let Some(id) = command.id_mut() {
@@ -46,8 +46,8 @@ pub async fn run(config: &Config, mut command: Saga, format: Format) -> anyhow::
     match command {
         Saga::List { student, needs_attention, unfinished, limit } => {
             let student_id = student.unwrap_or_default();
-            let asked = ListSagasRequest { student_id, needs_attention, unfinished, ..ListSagasRequest::default() };
-            list(client, asked, limit as usize, format).await?;
+            let filter = ListSagasRequest { student_id, needs_attention, unfinished, ..ListSagasRequest::default() };
+            list(client, filter, limit as usize, format).await?;
         }
         Saga::Show { id } => show(client, id, format).await?,
         Saga::Explain { id } => explain::run(client, id, format).await?,
@@ -55,20 +55,41 @@ pub async fn run(config: &Config, mut command: Saga, format: Format) -> anyhow::
         Saga::Destinations => destinations::list(client, format).await?,
         Saga::Limit { name, in_flight_max } => destinations::limit(client, name, in_flight_max, format).await?,
         Saga::Retry { id, step, decision } => {
-            return verbs::run(client, Order { id, verb: Verb::Retry { step }, decision, is_sure: true }, format).await;
+            return operator_command::run(
+                client,
+                OperatorCommand { id, action: Action::Retry { step }, decision, is_confirmed: true },
+                format,
+            )
+            .await;
         }
         Saga::Skip { id, step, yes, decision } => {
-            return verbs::run(client, Order { id, verb: Verb::Skip { step }, decision, is_sure: yes }, format).await;
+            return operator_command::run(
+                client,
+                OperatorCommand { id, action: Action::Skip { step }, decision, is_confirmed: yes },
+                format,
+            )
+            .await;
         }
         Saga::Resolve { id, step, done, refused: _, yes, decision } => {
-            let verb = Verb::Resolve { step, done };
-            return verbs::run(client, Order { id, verb, decision, is_sure: yes }, format).await;
+            let action = Action::Resolve { step, done };
+            return operator_command::run(client, OperatorCommand { id, action, decision, is_confirmed: yes }, format)
+                .await;
         }
         Saga::Abandon { id, yes, decision } => {
-            return verbs::run(client, Order { id, verb: Verb::Abandon, decision, is_sure: yes }, format).await;
+            return operator_command::run(
+                client,
+                OperatorCommand { id, action: Action::Abandon, decision, is_confirmed: yes },
+                format,
+            )
+            .await;
         }
         Saga::Cancel { id, decision } => {
-            return verbs::run(client, Order { id, verb: Verb::Cancel, decision, is_sure: true }, format).await;
+            return operator_command::run(
+                client,
+                OperatorCommand { id, action: Action::Cancel, decision, is_confirmed: true },
+                format,
+            )
+            .await;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -76,13 +97,13 @@ pub async fn run(config: &Config, mut command: Saga, format: Format) -> anyhow::
 
 type Client = SagaServiceClient<tonic::transport::Channel>;
 
-async fn list(mut client: Client, asked: ListSagasRequest, limit: usize, format: Format) -> anyhow::Result<()> {
+async fn list(mut client: Client, filter: ListSagasRequest, limit: usize, format: Format) -> anyhow::Result<()> {
     let mut sagas: Vec<SagaSummary> = Vec::new();
     let mut in_trouble: Vec<Destination> = Vec::new();
     let mut page_token = String::new();
     while sagas.len() < limit {
         let page_size = (limit - sagas.len()).min(PAGE_SIZE_MAX) as i32;
-        let request = ListSagasRequest { page_size, page_token, ..asked.clone() };
+        let request = ListSagasRequest { page_size, page_token, ..filter.clone() };
         let page = client.list_sagas(request).await.map_err(|status| explained(&status))?.into_inner();
         sagas.extend(page.sagas);
         in_trouble = page.destinations_in_trouble;
@@ -94,19 +115,19 @@ async fn list(mut client: Client, asked: ListSagasRequest, limit: usize, format:
     let list = Value::Array(sagas.iter().map(summary_to_json).collect());
     match format {
         Format::Table => {
-            // First what may be the cause of all that follows.
+            // First the services that may be the cause of the rows below.
             let causes = destinations::in_trouble(&in_trouble, Width::now());
             let gap = if causes.is_empty() { "" } else { "\n\n" };
             output::print(format_args!("{causes}{gap}{}", sagas_shown(&sagas)));
         }
-        Format::Json if asked.needs_attention => {
+        Format::Json if filter.needs_attention => {
             let causes: Value = in_trouble.iter().map(destinations::to_json).collect();
             output::json(&json!({ "destinations_in_trouble": causes, "sagas": list }))?;
         }
         Format::Json => output::json(&list)?,
     }
     if !page_token.is_empty() {
-        eprintln!("There are more; raise --limit.");
+        eprintln!("More sagas follow; raise --limit to see them.");
     }
     Ok(())
 }
@@ -116,7 +137,7 @@ async fn show(mut client: Client, saga_id: String, format: Format) -> anyhow::Re
     print(&answer.into_inner(), format)
 }
 
-/// Prints all that is known of a saga.
+/// Prints a saga in full.
 pub fn print(saga: &GetSagaResponse, format: Format) -> anyhow::Result<()> {
     match format {
         Format::Table => output::print(tree::shown(saga, Width::now())),
@@ -148,7 +169,7 @@ fn sagas_fitted(sagas: &[SagaSummary], width: Width) -> String {
     list.shown(width)
 }
 
-/// What a saga waits for, in words; none when it only goes its way.
+/// What a saga waits for; `None` when it is not blocked.
 fn waits_for(saga: &SagaSummary) -> Option<String> {
     let (other, service) = (saga.waits_for_saga_id.as_str(), saga.waits_for_service.as_str());
     match (other.is_empty(), service.is_empty()) {
@@ -173,7 +194,7 @@ fn phase_name(phase: i32) -> &'static str {
     }
 }
 
-fn leg_name(status: i32) -> &'static str {
+fn direction_status_name(status: i32) -> &'static str {
     match LegStatus::try_from(status) {
         Ok(LegStatus::NotStarted) => "not started",
         Ok(LegStatus::Trying) => "trying",
@@ -211,9 +232,9 @@ fn saga_to_json(saga: &GetSagaResponse) -> Value {
             "service": step.service,
             "kind": step.kind,
             "applies": step.applies,
-            "action": step.action.as_ref().map(leg_to_json),
+            "action": step.action.as_ref().map(direction_to_json),
             "undo_name": text(&step.undo_name),
-            "undo": step.undo.as_ref().map(leg_to_json),
+            "undo": step.undo.as_ref().map(direction_to_json),
         })
     });
     let events = saga.events.iter().map(|event| {
@@ -241,9 +262,9 @@ fn saga_to_json(saga: &GetSagaResponse) -> Value {
     })
 }
 
-fn leg_to_json(leg: &Leg) -> Value {
+fn direction_to_json(leg: &Leg) -> Value {
     json!({
-        "status": leg_name(leg.status).replace(' ', "_"),
+        "status": direction_status_name(leg.status).replace(' ', "_"),
         "attempts": leg.attempts,
         "last_error": (!leg.last_error.is_empty()).then_some(&leg.last_error),
         "next_attempt_at": moment(leg.next_attempt_at.as_ref()),
@@ -271,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_saga_that_waits_for_another_one_says_for_which_and_for_which_service() {
+    fn a_saga_that_waits_for_another_shows_that_saga_and_its_service() {
         insta::assert_snapshot!(sagas_fitted(&[saga()], Width::exactly(100)), @"
          saga                                  student  phase         outcome  attention  created  recorded
         ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-//! `matricula sections`: the catalogue with its free seats, and the capacity of a section.
+//! `matricula sections`: sections with their free seats, and the capacity of a section.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -13,16 +13,16 @@ use serde_json::{Value, json};
 use tonic::Status;
 
 use crate::arguments::{Format, Sections};
-use crate::clients::{MESSAGE_BYTES_MAX, Pauses, connect, explained, is_permanent};
+use crate::clients::{MESSAGE_BYTES_MAX, RetryDelays, connect, explained, is_permanent};
 use crate::config::Config;
 use crate::output::{self, NONE, moment, moment_or_none};
 
-/// Sections that are shown when none is named.
+/// Sections that are shown when no ids are given.
 const SHOWN_DEFAULT: i32 = 100;
-/// Ids in a request; the service's bound.
+/// The most ids that the service accepts in a request.
 const IDS_MAX: usize = 1_000;
 
-/// Runs a verb of `sections`.
+/// Runs a subcommand of `sections`.
 pub async fn run(config: &Config, command: Sections, format: Format) -> anyhow::Result<ExitCode> {
     match command {
         Sections::Show { ids } => show(config, ids, format).await,
@@ -65,18 +65,18 @@ async fn show(config: &Config, ids: Vec<String>, format: Format) -> anyhow::Resu
         }))?,
     }
     if ids.is_empty() && more {
-        eprintln!("There are more; name those that you want.");
+        eprintln!("More sections exist; give the ids of the sections to show.");
     }
     let known: BTreeSet<&str> = sections.iter().map(|section| section.section_id.as_str()).collect();
     let unknown: Vec<&str> = ids.iter().map(String::as_str).filter(|id| !known.contains(id)).collect();
     if unknown.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("There is no section {}", unknown.join(", "));
+    eprintln!("Unknown section ids: {}", unknown.join(", "));
     Ok(ExitCode::FAILURE)
 }
 
-/// Prints every change until it is interrupted.
+/// Prints every change until interrupted.
 async fn watch(config: &Config, section_ids: Vec<String>, format: Format) -> anyhow::Result<ExitCode> {
     let client = catalog(config).await?;
     tokio::select! {
@@ -85,22 +85,31 @@ async fn watch(config: &Config, section_ids: Vec<String>, format: Format) -> any
     }
 }
 
-/// Connects again when the connection is lost; returns only what no retry can mend.
+/// Reconnects when the connection is lost; returns only errors that a retry can't fix.
 async fn watch_forever(mut client: Client, section_ids: Vec<String>, format: Format) -> anyhow::Error {
-    let mut pauses = Pauses::new();
+    let mut delays = RetryDelays::new();
     loop {
         let request = WatchAvailabilityRequest { section_ids: section_ids.clone() };
-        let ended = follow(&mut client, request, format, &mut pauses).await;
+        let ended = follow(&mut client, request, format, &mut delays).await;
         if is_permanent(ended.code()) {
             return explained(&ended);
         }
-        let pause = pauses.after(&ended);
-        eprintln!("Lost: {:#}; what is above may be out of date. Again in {} ms", explained(&ended), pause.as_millis());
+        let pause = delays.after(&ended);
+        eprintln!(
+            "Connection lost: {:#}; the lines above may be out of date. Retrying in {} ms",
+            explained(&ended),
+            pause.as_millis()
+        );
         tokio::time::sleep(pause).await;
     }
 }
 
-async fn follow(client: &mut Client, request: WatchAvailabilityRequest, format: Format, pauses: &mut Pauses) -> Status {
+async fn follow(
+    client: &mut Client,
+    request: WatchAvailabilityRequest,
+    format: Format,
+    delays: &mut RetryDelays,
+) -> Status {
     let mut stream = match client.watch_availability(request).await {
         Ok(stream) => stream.into_inner(),
         Err(status) => return status,
@@ -109,7 +118,7 @@ async fn follow(client: &mut Client, request: WatchAvailabilityRequest, format: 
     loop {
         match stream.message().await {
             Ok(Some(message)) => {
-                *pauses = Pauses::new();
+                *delays = RetryDelays::new();
                 print_change(&message, format, &mut was_live);
             }
             Ok(None) => return Status::unavailable("the stream ended"),
@@ -121,7 +130,7 @@ async fn follow(client: &mut Client, request: WatchAvailabilityRequest, format: 
 fn print_change(message: &WatchAvailabilityResponse, format: Format, was_live: &mut Option<bool>) {
     let freshness = message.freshness.unwrap_or_default();
     if format == Format::Json {
-        // One document a line: the stream has no end.
+        // One document per line, because the stream has no end.
         let sections: Vec<Value> = message.sections.iter().map(availability_to_json).collect();
         output::print(json!({
             "sections": sections,
@@ -142,9 +151,9 @@ fn print_change(message: &WatchAvailabilityResponse, format: Format, was_live: &
         ));
     }
     for id in &message.unknown_section_ids {
-        output::print(format_args!("{NONE:<24}  {id:<16} does not exist, or not any more"));
+        output::print(format_args!("{NONE:<24}  {id:<16} does not exist, or was removed"));
     }
-    // The rest of the state follows, and then the moment up to which it is complete.
+    // The state is incomplete: more of it follows, and then the time up to which it is complete.
     if freshness.live && freshness.as_of.is_none() {
         return;
     }
@@ -164,7 +173,7 @@ async fn set_capacity(config: &Config, id: String, capacity: i32, format: Format
             output::print(format_args!("{id}: {taken} of {capacity} seats taken"));
             if taken > capacity {
                 let excess = taken - capacity + 1;
-                eprintln!("Nobody is evicted; nothing more is granted until {excess} seats are given back.");
+                eprintln!("Students keep their seats; no further seat is granted until {excess} seats are given back.");
             }
         }
         Format::Json => output::json(&json!({
@@ -210,24 +219,24 @@ fn sections_shown(sections: &[Section]) -> String {
     table.trim_fmt()
 }
 
-/// What two answers together are complete up to: no more than the older one. Where that is not known for one, it is not
-/// known for both.
+/// The time up to which two answers together are complete: that of the older answer, and unknown if it is unknown for
+/// one of them.
 fn oldest(one: Freshness, other: Freshness) -> Freshness {
     let moment = |of: Option<prost_types::Timestamp>| of.map(|moment| (moment.seconds, moment.nanos));
     let as_of = if moment(one.as_of) <= moment(other.as_of) { one.as_of } else { other.as_of };
     Freshness { as_of, live: one.live && other.live }
 }
 
-/// How far what is shown can be trusted.
+/// How up to date the shown seats are.
 fn freshness_shown(freshness: &Freshness) -> String {
     match (moment(freshness.as_of.as_ref()), freshness.live) {
-        (Some(as_of), true) => format!("Every change before {as_of} is in it; the feed of seats is live."),
+        (Some(as_of), true) => format!("All changes before {as_of} are included; the seat feed is live."),
         (Some(as_of), false) => {
             format!(
-                "The feed of seats is NOT live: seats may have gone since {as_of}. Registering still decides rightly."
+                "The seat feed is NOT live: seats may have been taken since {as_of}. Registrations are still decided correctly."
             )
         }
-        (None, _) => "The feed of seats has not been heard of yet: free seats are not known.".to_owned(),
+        (None, _) => "The seat feed has not delivered anything yet: the number of free seats is unknown.".to_owned(),
     }
 }
 
@@ -289,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_guessed() {
+    fn unknown_values_are_marked_unknown() {
         let sections = [
             section("C001-L1", Some(3)),
             section("C001-L2", None),
@@ -305,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn several_answers_are_as_old_as_the_oldest() {
+    fn several_answers_together_are_as_old_as_the_oldest() {
         let freshness = |ms: Option<i64>, live| Freshness { as_of: ms.map(|ms| UnixMs(ms).to_wire()), live };
         let (old, new, none) = (freshness(Some(1_001), true), freshness(Some(2_000), false), freshness(None, true));
         assert_eq!(oldest(old, new), freshness(Some(1_001), false));
@@ -314,13 +323,13 @@ mod tests {
     }
 
     #[test]
-    fn freshness_is_honest() {
+    fn freshness_is_shown() {
         let as_of = Some(UnixMs(1_787_000_000_000).to_wire());
         let shown = |as_of, live| freshness_shown(&Freshness { as_of, live });
         insta::assert_snapshot!([shown(as_of, true), shown(as_of, false), shown(None, false)].join("\n"), @"
-        Every change before 2026-08-17T20:53:20.000Z is in it; the feed of seats is live.
-        The feed of seats is NOT live: seats may have gone since 2026-08-17T20:53:20.000Z. Registering still decides rightly.
-        The feed of seats has not been heard of yet: free seats are not known.
+        All changes before 2026-08-17T20:53:20.000Z are included; the seat feed is live.
+        The seat feed is NOT live: seats may have been taken since 2026-08-17T20:53:20.000Z. Registrations are still decided correctly.
+        The seat feed has not delivered anything yet: the number of free seats is unknown.
         ");
     }
 }

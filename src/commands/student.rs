@@ -1,4 +1,4 @@
-//! `matricula student`: what is known of a student, from the services that own its parts.
+//! `matricula student`: a student's record, collected from the services that own its parts.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -18,21 +18,21 @@ use tonic::transport::Channel;
 
 use crate::arguments::{Format, Student};
 use crate::clients::{MESSAGE_BYTES_MAX, connect, explained};
-use crate::commands::{hold, permit, registration};
+use crate::commands::{hold, overrides, registration};
 use crate::config::Config;
 use crate::output::{self, NONE, moment};
 
-/// Registrations that are shown, the latest ones.
+/// Number of the latest registrations that are shown.
 const REGISTRATIONS_SHOWN: i32 = 10;
 
-/// Runs a verb of `student`.
+/// Runs a subcommand of `student`.
 pub async fn run(config: &Config, command: Student, format: Format) -> anyhow::Result<ExitCode> {
     let Student::Show { student } = command;
     let academics = academics(config).await?;
-    let known = Known {
+    let known = StudentRecord {
         record: record(academics, &student).await?,
-        registrations: or_warning(registrations(config, &student).await, "its registrations are left out"),
-        balance: or_warning(balance(config, &student).await, "the balance is left out"),
+        registrations: or_warning(registrations(config, &student).await, "the registrations are omitted"),
+        balance: or_warning(balance(config, &student).await, "the balance is omitted"),
     };
     match format {
         Format::Table => output::print(shown(&known)),
@@ -41,8 +41,8 @@ pub async fn run(config: &Config, command: Student, format: Format) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is known of a student; parts that are not known are those whose service did not answer.
-struct Known {
+/// A student's record; a part is `None` when its service did not answer.
+struct StudentRecord {
     record: GetAcademicRecordResponse,
     registrations: Option<Vec<Registration>>,
     balance: Option<Money>,
@@ -57,7 +57,7 @@ pub async fn academics(config: &Config) -> anyhow::Result<Academics> {
     Ok(Academics::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
 }
 
-/// What the academic service has of a student.
+/// The academic service's record of a student.
 pub async fn record(mut academics: Academics, student: &str) -> anyhow::Result<GetAcademicRecordResponse> {
     let request = GetAcademicRecordRequest { student_id: student.to_owned() };
     Ok(academics.get_academic_record(request).await.map_err(|status| explained(&status))?.into_inner())
@@ -83,13 +83,13 @@ async fn balance(config: &Config, student: &str) -> anyhow::Result<Money> {
     Ok(account.map_err(|status| explained(&status))?.into_inner().balance.unwrap_or_default())
 }
 
-/// A part of what is shown, or a warning on stderr that it is missing.
+/// The part, or a warning on stderr that it is missing.
 fn or_warning<T>(part: anyhow::Result<T>, missing: &str) -> Option<T> {
     part.inspect_err(|error| eprintln!("{missing}: {error:#}")).ok()
 }
 
 /// A student for people.
-fn shown(known: &Known) -> String {
+fn shown(known: &StudentRecord) -> String {
     let unknown = Profile::default();
     let GetAcademicRecordResponse { student, courses, overrides } = &known.record;
     let student = student.as_ref().unwrap_or(&unknown);
@@ -99,7 +99,10 @@ fn shown(known: &Known) -> String {
         let _ = writeln!(text, "  {name:<13} {value}");
     };
     if student.closed {
-        line("closed", "takes no new registration; a bundle has closed the student, and can open it again".to_owned());
+        line(
+            "closed",
+            "an import closed the student: new registrations are refused until an import opens it again".to_owned(),
+        );
     }
     let (from, until) = (moment(student.active_from.as_ref()), moment(student.active_until.as_ref()));
     if from.is_some() || until.is_some() {
@@ -114,7 +117,7 @@ fn shown(known: &Known) -> String {
     }
     match &known.balance {
         Some(balance) => line("balance", registration::amount(balance)),
-        None => line("balance", "not known".to_owned()),
+        None => line("balance", "unknown".to_owned()),
     }
     let mut part = |title: &str, is_empty: bool, table: &dyn Fn() -> String| {
         let _ = match is_empty {
@@ -123,12 +126,12 @@ fn shown(known: &Known) -> String {
         };
     };
     part("Holds", student.holds.is_empty(), &|| hold::shown(&student.holds));
-    part("Overrides", overrides.is_empty(), &|| permit::shown(overrides));
+    part("Overrides", overrides.is_empty(), &|| overrides::shown(overrides));
     part("Courses of registrations", courses.is_empty(), &|| courses_shown(courses));
     part("Completed", student.completed.is_empty(), &|| completed_shown(&student.completed));
     match &known.registrations {
         Some(found) => part("Latest registrations", found.is_empty(), &|| registration::list_shown(found)),
-        None => text.push_str("\nLatest registrations: not known\n"),
+        None => text.push_str("\nLatest registrations: unknown\n"),
     }
     text
 }
@@ -163,7 +166,7 @@ fn credits(hundredths: i32) -> String {
     format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
 
-/// The status in the words of the contract.
+/// The name of a status in the API.
 fn status_name(status: i32) -> &'static str {
     match EnrollmentStatus::try_from(status) {
         Ok(EnrollmentStatus::Pending) => "PENDING",
@@ -177,7 +180,7 @@ fn status_name(status: i32) -> &'static str {
 }
 
 /// A student for programs.
-fn to_json(known: &Known) -> Value {
+fn to_json(known: &StudentRecord) -> Value {
     let unknown = Profile::default();
     let GetAcademicRecordResponse { student, courses, overrides } = &known.record;
     let student = student.as_ref().unwrap_or(&unknown);
@@ -209,7 +212,7 @@ fn to_json(known: &Known) -> Value {
         "appointment_end": moment(student.appointment_end.as_ref()),
         "max_credits_hundredths": (limit > 0).then_some(limit),
         "holds": student.holds.iter().map(hold::to_json).collect::<Vec<_>>(),
-        "overrides": overrides.iter().map(permit::to_json).collect::<Vec<_>>(),
+        "overrides": overrides.iter().map(overrides::to_json).collect::<Vec<_>>(),
         "courses": courses.collect::<Vec<_>>(),
         "completed": completed.collect::<Vec<_>>(),
         "registrations": registrations.map(|found| found.iter().map(registration::to_json).collect::<Vec<_>>()),
@@ -230,7 +233,7 @@ mod tests {
 
     const ID: &str = "0198c5d0-0000-7000-8000-000000000001";
 
-    fn known() -> Known {
+    fn known() -> StudentRecord {
         let student = Profile {
             student_id: "S000007".to_owned(),
             name: "Ada Byron".to_owned(),
@@ -275,7 +278,7 @@ mod tests {
             submitted_at: Some(UnixMs(1_787_000_000_000).to_wire()),
             ..Registration::default()
         };
-        Known {
+        StudentRecord {
             record: GetAcademicRecordResponse {
                 student: Some(student),
                 courses: vec![course],
@@ -287,10 +290,10 @@ mod tests {
     }
 
     #[test]
-    fn a_student_is_shown_whole() {
+    fn every_part_of_a_student_is_shown() {
         insta::assert_snapshot!(shown(&known()), @r"
         S000007  Ada Byron
-          closed        takes no new registration; a bundle has closed the student, and can open it again
+          closed        an import closed the student: new registrations are refused until an import opens it again
           active        - to 2026-08-17T20:53:20.000Z
           appointment   2026-08-17T20:53:20.000Z to -
           credits       at most 18.00
@@ -302,9 +305,9 @@ mod tests {
          library   Unpaid library fine   bundle
 
         Overrides
-         past   section     until    by    source   why             granted                    override
-        ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-         HOLD   every one   no end   ada   staff    pays tomorrow   2026-08-17T20:53:20.000Z   0198c5d0-0000-7000-8000-000000000002
+         reason   section   until      by    source   justification   granted                    override
+        ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+         HOLD     all       no limit   ada   staff    pays tomorrow   2026-08-17T20:53:20.000Z   0198c5d0-0000-7000-8000-000000000002
 
         Courses of registrations
          section   course   credits   status     registration                           dropped by
@@ -324,10 +327,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_shown_as_nothing() {
-        let known = Known { registrations: None, balance: None, ..known() };
+    fn a_missing_part_is_shown_as_unknown() {
+        let known = StudentRecord { registrations: None, balance: None, ..known() };
         let text = shown(&known);
-        assert!(text.contains("balance       not known") && text.contains("registrations: not known"), "{text}");
+        assert!(text.contains("balance       unknown") && text.contains("registrations: unknown"), "{text}");
         let json = to_json(&known);
         assert_eq!((&json["account"], &json["registrations"]), (&Value::Null, &Value::Null));
         assert_eq!(json["student_id"], "S000007");

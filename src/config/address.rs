@@ -1,4 +1,4 @@
-//! Where a role listens: an address or a host name, and a port.
+//! The address at which a role listens: an IP address or a host name, and a port.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// `127.0.0.1:7450`, `[::1]:7450` or `localhost:7450`. A host name is looked up when the role starts to listen.
+/// `127.0.0.1:7450`, `[::1]:7450` or `localhost:7450`. A host name is resolved when the role starts to listen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Address {
@@ -20,14 +20,14 @@ enum Host {
     Name(String),
 }
 
-/// Why a text is no address.
+/// Why a text is not a valid address.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no address such as 127.0.0.1:7450, [::1]:7450 or localhost:7450: {1}")]
+#[error("{0:?} is not a listen address such as 127.0.0.1:7450, [::1]:7450 or localhost:7450: {1}")]
 pub struct AddressError(String, &'static str);
 
-/// Why an address can't be listened on.
+/// A host name that can't be resolved.
 #[derive(Debug, thiserror::Error)]
-#[error("{setting}: the host name of {address} can't be looked up")]
+#[error("{setting}: the host name of {address} can't be resolved")]
 pub struct LookupError {
     setting: String,
     address: Address,
@@ -49,19 +49,19 @@ impl FromStr for Address {
             return Ok(address.into());
         }
         let refused = |why| Err(AddressError(matricula_kit::secret::masked_url(text), why));
-        let Some((name, port)) = text.rsplit_once(':') else { return refused("it has no port") };
+        let Some((name, port)) = text.rsplit_once(':') else { return refused("the port is missing") };
         if name.is_empty() {
-            return refused("it has no host; 0.0.0.0 and [::] are all addresses of this machine");
+            return refused("the host is missing; use 0.0.0.0 or [::] for all addresses of this machine");
         }
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         if !name.bytes().all(is_name) {
-            return refused("its host is neither an address nor a name");
+            return refused("the host is neither an IP address nor a host name");
         }
         match port.parse::<u16>() {
             Ok(port) if port.to_string().len() == text.len() - name.len() - 1 => {
                 Ok(Self { host: Host::Name(name.to_owned()), port })
             }
-            _ => refused("its port is no number from 0 to 65535"),
+            _ => refused("the port must be a number from 0 to 65535"),
         }
     }
 }
@@ -90,13 +90,13 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// The port; 0 takes a free one.
+    /// The port; 0 takes a free port.
     #[cfg(test)]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The address; that of a name is looked up. Of several addresses, the first of IPv4 is taken: the default URLs are of IPv4.
+    /// Resolves the host name. It prefers the first IPv4 address, because the default URLs use IPv4.
     pub async fn look_up(&self, setting: &str) -> Result<SocketAddr, LookupError> {
         let name = match &self.host {
             Host::Address(address) => return Ok(*address),
@@ -106,7 +106,7 @@ impl Address {
         let found: Vec<SocketAddr> =
             tokio::net::lookup_host((name.as_str(), self.port)).await.map_err(failed)?.collect();
         let first = found.iter().find(|address| address.is_ipv4()).or(found.first()).copied();
-        first.ok_or_else(|| failed(std::io::Error::new(std::io::ErrorKind::NotFound, "it has no address")))
+        first.ok_or_else(|| failed(std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address")))
     }
 }
 
@@ -128,12 +128,12 @@ mod tests {
         for text in ["127.0.0.1:7450", "[::1]:7450", "[::]:0", "0.0.0.0:0", "localhost:7450", "seats-0.seats:7451"] {
             check(text, Ok(()));
         }
-        check("nowhere", Err("no port"));
-        check("7450", Err("no port"));
-        check(":7450", Err("no host"));
-        check("::1:7450", Err("neither an address nor a name"));
-        check("*:7450", Err("neither an address nor a name"));
-        check("http://localhost:7450", Err("neither an address nor a name"));
+        check("nowhere", Err("port is missing"));
+        check("7450", Err("port is missing"));
+        check(":7450", Err("host is missing"));
+        check("::1:7450", Err("neither an IP address nor a host name"));
+        check("*:7450", Err("neither an IP address nor a host name"));
+        check("http://localhost:7450", Err("neither an IP address nor a host name"));
         for text in ["localhost:", "localhost:70000", "localhost:+1", "localhost:x", "127.0.0.1:70000"] {
             check(text, Err("from 0 to 65535"));
         }
@@ -146,6 +146,6 @@ mod tests {
         assert!(look_up("localhost:0").await.expect("known everywhere").ip().is_loopback());
         assert_eq!(look_up("[::1]:7450").await.expect("no name"), "[::1]:7450".parse().expect("an address"));
         let error = look_up("no-such-host.invalid:7450").await.expect_err("reserved for this").to_string();
-        assert_eq!(error, "seats.listen: the host name of no-such-host.invalid:7450 can't be looked up");
+        assert_eq!(error, "seats.listen: the host name of no-such-host.invalid:7450 can't be resolved");
     }
 }

@@ -1,7 +1,7 @@
-//! The settings that are set, and where: in the file, in the environment, by flags; each goes before the ones before it.
+//! The layers of settings: file, environment, flags. Each layer overrides those before it.
 //!
-//! Every name is compared with the settings that there are before anything is read, so that all unknown ones are named at
-//! once, as they were written. A text is taken as it is, whatever it looks like: `2026` is a folder's name, too.
+//! Every name is checked against the existing settings before a value is read, so that all unknown names are reported
+//! at once, as the user wrote them. A text setting is not parsed: `2026` can be the name of a folder.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,20 +14,21 @@ use matricula_kit::secret::masked;
 
 use super::service_links::is_service_link;
 
-/// Prefix of the environment's settings; levels are parted by two underscores.
+/// Prefix of environment variables that are settings; two underscores separate the levels of a name.
 const ENV_PREFIX: &str = "MATRICULA_";
 /// Settings of the test suite, not of the program.
 const OF_TESTS: [&str; 1] = ["MATRICULA_TEST_POSTGRES_URL"];
-/// How alike two names are, 0 to 1, when one is suggested for the other: a letter, or an underscore, is wrong.
+/// The similarity of two names, 0 to 1, from which one is suggested for the other: about one wrong letter or
+/// underscore.
 const ALIKE_MIN: f64 = 0.94;
 
-/// The settings that there are, and how the value of each is written in the environment.
-pub type Known = BTreeMap<String, Form>;
+/// The existing settings, and how the value of each is written in the environment.
+pub type KnownSettings = BTreeMap<String, Form>;
 
-/// How a value is written.
+/// How a value is written in the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// As it is.
+    /// As plain text.
     Text,
     /// As in TOML: a number, `true`, `false`.
     Toml,
@@ -41,23 +42,23 @@ enum Origin {
     Flag,
 }
 
-/// What is set.
+/// The settings that are set, each with its origin.
 pub struct Layers {
-    known: Known,
+    known: KnownSettings,
     set: BTreeMap<String, (Value, Origin)>,
-    /// What can't be read at all.
+    /// Settings and files that can't be read.
     pub problems: Vec<String>,
-    /// Variables that look like settings and are those of a container's services.
+    /// Variables that look like settings, but describe the services of a container.
     pub ignored: Vec<String>,
 }
 
 impl Layers {
-    /// Nothing is set.
-    pub fn new(known: Known) -> Self {
+    /// No setting is set.
+    pub fn new(known: KnownSettings) -> Self {
         Self { known, set: BTreeMap::new(), problems: Vec::new(), ignored: Vec::new() }
     }
 
-    /// Reads a file; one that is missing sets nothing.
+    /// Reads a file; a missing file sets nothing.
     pub fn file(&mut self, file: &Path) {
         let shown = file.display().to_string();
         match Figment::from(Toml::file(file)).extract::<Dict>() {
@@ -80,12 +81,12 @@ impl Layers {
         }
     }
 
-    /// Reads the variables that begin with our prefix. An empty one counts as unset.
+    /// Reads the variables with our prefix. An empty variable counts as unset.
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
         let mut variables: Vec<(String, OsString)> = variables
             .into_iter()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-            .filter(|(name, value)| is_ours(name) && !value.is_empty())
+            .filter(|(name, value)| has_our_prefix(name) && !value.is_empty())
             .collect();
         variables.sort();
         for (variable, value) in variables {
@@ -96,7 +97,7 @@ impl Layers {
     fn variable(&mut self, variable: String, value: &OsStr) {
         let name = variable[ENV_PREFIX.len()..].to_lowercase().replace("__", ".");
         let Some(value) = value.to_str() else {
-            self.problems.push(format!("{variable}: its value is no UTF-8"));
+            self.problems.push(format!("{variable}: the value is not UTF-8"));
             return;
         };
         let is_setting = self.known.contains_key(&name) || self.is_group(&name);
@@ -129,14 +130,17 @@ impl Layers {
             return;
         }
         let problem = if self.is_group(&name) {
-            format!("is a group of settings: set one of them, such as {}", origin.name_of(self.example(&name)))
+            format!(
+                "this is a group of settings: use a setting of the group, such as {}",
+                origin.name_of(self.example(&name))
+            )
         } else {
             match self.alike(&name) {
-                Some(alike) => format!("there is no such setting; perhaps {} is meant", origin.name_of(alike)),
-                None => "there is no such setting; `matricula config` prints all of them".to_owned(),
+                Some(alike) => format!("unknown setting; did you mean {}?", origin.name_of(alike)),
+                None => "unknown setting; `matricula config` lists all settings".to_owned(),
             }
         };
-        self.problems.push(origin.worded(&name, &problem));
+        self.problems.push(origin.with_problem(&name, &problem));
     }
 
     fn is_group(&self, name: &str) -> bool {
@@ -147,9 +151,9 @@ impl Layers {
         self.known.keys().find(|known| known.starts_with(&format!("{group}."))).map_or(group, String::as_str)
     }
 
-    /// The setting that is most like a name.
+    /// The setting with the most similar name.
     fn alike(&self, name: &str) -> Option<&str> {
-        // One underscore instead of two is the most frequent slip.
+        // The most frequent mistake is one underscore instead of two.
         let plain = |name: &str| name.replace(['.', '_', '-'], "").to_lowercase();
         let likeness = |known: &str| strsim::jaro_winkler(&plain(known), &plain(name));
         let alike = self.known.keys().map(|known| (likeness(known), known));
@@ -157,31 +161,31 @@ impl Layers {
         (likeness >= ALIKE_MIN).then_some(known)
     }
 
-    /// The settings that are set, over the defaults.
+    /// The settings that are set, merged over the defaults.
     pub fn over(&self, defaults: Figment) -> Figment {
         self.set.iter().fold(defaults, |figment, (name, (value, _))| figment.merge((name.as_str(), value.clone())))
     }
 
-    /// Has a setting, or a group, be as if it was not set. Whether it was.
+    /// Removes a setting or a group. Returns whether it was set.
     pub fn unset(&mut self, name: &str) -> bool {
         let before = self.set.len();
-        self.set.retain(|known, _| !is_of(known, name));
+        self.set.retain(|known, _| !is_in(known, name));
         self.set.len() < before
     }
 
-    /// A problem of a setting or a group, by the name under which it was set.
+    /// A problem with a setting or a group, reported under the name with which it was set.
     pub fn problem(&self, name: &str, problem: &str) -> String {
-        let mut origins = self.set.iter().filter(|(known, _)| is_of(known, name));
+        let mut origins = self.set.iter().filter(|(known, _)| is_in(known, name));
         masked(&match origins.next() {
-            Some((known, (_, origin))) => origin.worded(known, problem),
+            Some((known, (_, origin))) => origin.with_problem(known, problem),
             None => format!("{name}: {problem}"),
         })
     }
 }
 
 impl Origin {
-    /// A problem of what was set here.
-    fn worded(&self, name: &str, problem: &str) -> String {
+    /// The text of a problem with a setting of this origin.
+    fn with_problem(&self, name: &str, problem: &str) -> String {
         match self {
             Self::Variable(variable) => format!("{variable}: {problem}"),
             Self::File(file) => format!("{name}: {problem} (set in {file})"),
@@ -189,7 +193,7 @@ impl Origin {
         }
     }
 
-    /// The name of another setting, as it would be set in the same place.
+    /// The name of another setting, as it would be written at the same origin.
     fn name_of(&self, name: &str) -> String {
         match self {
             Self::Variable(_) => format!("{ENV_PREFIX}{}", name.replace('.', "__").to_uppercase()),
@@ -198,12 +202,12 @@ impl Origin {
     }
 }
 
-/// Whether a setting is the one of this name, or in the group of this name.
-fn is_of(setting: &str, name: &str) -> bool {
+/// Whether the setting has this name, or is in the group of this name.
+fn is_in(setting: &str, name: &str) -> bool {
     setting.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-fn is_ours(variable: &str) -> bool {
+fn has_our_prefix(variable: &str) -> bool {
     let is_prefixed = variable.get(..ENV_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(ENV_PREFIX));
     is_prefixed && !OF_TESTS.contains(&variable)
 }

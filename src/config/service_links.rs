@@ -1,9 +1,9 @@
-//! Variables that Kubernetes and Docker put into the environment of a container for each service that it could call.
+//! Detects the variables that Kubernetes and Docker set in a container for each service that it could call.
 //!
-//! A service named `matricula` sets `MATRICULA_PORT=tcp://10.0.0.1:7450` in every pod of its namespace, and one named
-//! `matricula-seats` sets `MATRICULA_SEATS_SERVICE_HOST`: these look like settings of ours, and are none.
+//! A service named `matricula` sets `MATRICULA_PORT=tcp://10.0.0.1:7450` in every pod of its namespace, and a service
+//! named `matricula-seats` sets `MATRICULA_SEATS_SERVICE_HOST`. These names look like our settings, but are not.
 //!
-//! | name, behind that of the service | value | by |
+//! | suffix after the name of the service | value | by |
 //! |---|---|---|
 //! | `_SERVICE_HOST` | an address | Kubernetes |
 //! | `_SERVICE_PORT`, `_SERVICE_PORT_<NAME>` | a port | Kubernetes |
@@ -18,15 +18,15 @@
 
 use std::net::IpAddr;
 
-/// What names of services begin with here.
+/// The prefix of the services' names in variables.
 const SERVICE: &str = "MATRICULA";
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
-/// Whether a variable is of that kind, by its name and its value.
+/// Whether Kubernetes or Docker set the variable, judged by its name and its value.
 pub fn is_service_link(name: &str, value: &str) -> bool {
     let Some(rest) = name.strip_prefix(SERVICE) else { return false };
     let is_known = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    // `_ENV_` is followed by a name of any kind.
+    // Any name can follow `_ENV_`.
     let of_service = rest.split_once("_ENV_").map_or(rest, |(service, _)| service);
     if !of_service.bytes().all(is_known) || !(of_service.is_empty() || of_service.starts_with('_')) {
         return false;
@@ -55,7 +55,7 @@ pub fn is_service_link(name: &str, value: &str) -> bool {
     rest.ends_with("_PORT") && is_place(value)
 }
 
-/// What comes behind `<N>_TCP`.
+/// The suffix after `<N>_TCP`.
 fn of_port(text: &str) -> Option<&str> {
     let (number, rest) = text.split_once('_')?;
     let protocol = PROTOCOLS.iter().find(|protocol| rest.starts_with(*protocol))?;
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_of_services_are_known() {
+    fn variables_of_services_are_detected() {
         for (name, value) in [
             ("MATRICULA_PORT", "tcp://10.0.0.1:7450"),
             ("MATRICULA_PORT", "tcp://[fd00::1]:7450"),

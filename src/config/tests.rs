@@ -1,11 +1,11 @@
-//! What is wrong is told: all of it, by its name.
+//! Every problem is reported, with the name of its setting.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::*;
 
-/// Reads the settings of an environment and of flags; no file.
+/// Reads the settings of an environment and of flags, without a file.
 fn read(variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loaded, String> {
     let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let flags: Vec<(String, String)> =
@@ -48,7 +48,7 @@ fn secrets_are_not_shown() {
     assert_eq!(shown["fees.database_url"], "postgres://db/fees?user=me&p%61ssword=********");
     assert_eq!(shown["notifications.sink.url"], "smtps://me:********@mail.example");
     assert!(!format!("{shown:?} {config:?}").contains("s3cret"));
-    // What is refused is shown, too.
+    // Rejected values are masked too.
     let mut wrong: Vec<(&str, &str)> = set.iter().map(|(_, value)| ("seats.listen", *value)).collect();
     wrong.extend(set.iter().map(|(_, value)| ("limits.stall_ms", *value)));
     wrong.extend(set.iter().map(|(_, value)| ("orchestrator.fees_url", *value)));
@@ -63,7 +63,7 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
-fn every_problem_is_told_by_its_name() {
+fn every_problem_is_reported_with_its_setting() {
     refused(
         &[("MATRICULA_FEES__DATABASE_URL", "mysql://x"), ("MATRICULA_LIMITS__CONNECTIONS_MAX", "many")],
         &[
@@ -76,12 +76,12 @@ fn every_problem_is_told_by_its_name() {
         ],
         &[
             "MATRICULA_LIMITS__CONNECTIONS_MAX: invalid type: found string \"many\", expected usize",
-            "seats.listen: \"nowhere\" is no address such as 127.0.0.1:7450, [::1]:7450 or localhost:7450: it has no port \
+            "seats.listen: \"nowhere\" is not a listen address such as 127.0.0.1:7450, [::1]:7450 or localhost:7450: the port is missing \
              (set by a flag)",
             "MATRICULA_FEES__DATABASE_URL: must begin with sqlite: or postgres://",
             "orchestrator.read_database_url: must begin with postgres:// (set by a flag)",
-            "orchestrator.fees_url: \"nowhere\" is no URL such as http://127.0.0.1:7451 (set by a flag)",
-            "client.orchestrator_url: \"c\" is no URL such as http://127.0.0.1:7451 (set by a flag)",
+            "orchestrator.fees_url: \"nowhere\" is not a service URL such as http://127.0.0.1:7451 (set by a flag)",
+            "client.orchestrator_url: \"c\" is not a service URL such as http://127.0.0.1:7451 (set by a flag)",
             "orchestrator.runtime.lease_ttl_ms: must be 500 to 60000 (set by a flag)",
             "limits.stall_ms: must be 100 to 600000 (set by a flag)",
         ],
@@ -89,7 +89,7 @@ fn every_problem_is_told_by_its_name() {
 }
 
 #[test]
-fn unknown_settings_are_told_as_they_were_written() {
+fn unknown_settings_are_reported_as_they_were_written() {
     refused(
         &[
             ("MATRICULA_FOO", "1"),
@@ -102,30 +102,30 @@ fn unknown_settings_are_told_as_they_were_written() {
         ],
         &[("seats.lissten", "127.0.0.1:1"), ("baz", "")],
         &[
-            "MATRICULA_DATA_DIR__X: there is no such setting; perhaps MATRICULA_DATA_DIR is meant",
-            "MATRICULA_FOO: there is no such setting; `matricula config` prints all of them",
-            "MATRICULA_LIMITS: is a group of settings: set one of them, such as MATRICULA_LIMITS__ARRIVING_BYTES_MAX",
-            "MATRICULA_PORT: there is no such setting; `matricula config` prints all of them",
-            "MATRICULA_SEATS_LISTEN: there is no such setting; perhaps MATRICULA_SEATS__LISTEN is meant",
-            "MATRICULA_SEATS__LISTN: there is no such setting; perhaps MATRICULA_SEATS__LISTEN is meant",
-            "matricula_bar: there is no such setting; `matricula config` prints all of them",
-            "seats.lissten: there is no such setting; perhaps seats.listen is meant (set by a flag)",
-            "baz: there is no such setting; `matricula config` prints all of them (set by a flag)",
+            "MATRICULA_DATA_DIR__X: unknown setting; did you mean MATRICULA_DATA_DIR?",
+            "MATRICULA_FOO: unknown setting; `matricula config` lists all settings",
+            "MATRICULA_LIMITS: this is a group of settings: use a setting of the group, such as MATRICULA_LIMITS__ARRIVING_BYTES_MAX",
+            "MATRICULA_PORT: unknown setting; `matricula config` lists all settings",
+            "MATRICULA_SEATS_LISTEN: unknown setting; did you mean MATRICULA_SEATS__LISTEN?",
+            "MATRICULA_SEATS__LISTN: unknown setting; did you mean MATRICULA_SEATS__LISTEN?",
+            "matricula_bar: unknown setting; `matricula config` lists all settings",
+            "seats.lissten: unknown setting; did you mean seats.listen? (set by a flag)",
+            "baz: unknown setting; `matricula config` lists all settings (set by a flag)",
         ],
     );
 }
 
 #[test]
-fn problems_of_a_file_name_it() {
+fn problems_in_a_file_are_reported_with_the_file() {
     let problems = read_file(
         "data_dir = 2026\nfoo = 1\n[seats]\nlistn = \"x\"\nlisten = \"nowhere:x\"\n[bar]\nbaz = 1\n[limits]\nstall_ms = 0",
         &[],
     );
     let problems = problems.expect_err("it is refused");
     for part in [
-        "\n  bar: there is no such setting; `matricula config` prints all of them (set in FILE)",
-        "\n  foo: there is no such setting; `matricula config` prints all of them (set in FILE)",
-        "\n  seats.listn: there is no such setting; perhaps seats.listen is meant (set in FILE)",
+        "\n  bar: unknown setting; `matricula config` lists all settings (set in FILE)",
+        "\n  foo: unknown setting; `matricula config` lists all settings (set in FILE)",
+        "\n  seats.listn: unknown setting; did you mean seats.listen? (set in FILE)",
         "\n  data_dir: invalid type: found signed int `2026`, expected path string (set in FILE)",
         "\n  limits.stall_ms: must be 100 to 600000 (set in FILE)",
     ] {
@@ -133,7 +133,7 @@ fn problems_of_a_file_name_it() {
     }
     assert!(problems.lines().any(|line| line.starts_with("  seats.listen: ") && line.ends_with("(set in FILE)")));
     assert!(read_file("a = [", &[]).expect_err("it is no TOML").contains("\n  FILE: "));
-    // What goes before it is not the file's problem.
+    // The variable overrides the file, so the problem is not the file's.
     let over = read_file("[limits]\nstall_ms = 0", &[("MATRICULA_LIMITS__STALL_MS", "1")]).expect_err("it is refused");
     assert!(over.ends_with("\n  MATRICULA_LIMITS__STALL_MS: must be 100 to 600000"), "{over}");
 }
@@ -149,8 +149,10 @@ fn variables_of_services_are_ignored_and_named() {
     assert_eq!(loaded.config, Config::default());
     assert_eq!(
         loaded.warnings,
-        ["warning: ignored, because Kubernetes or Docker sets them for a service of that name: MATRICULA_PORT, \
-          MATRICULA_PORT_7450_TCP_ADDR, MATRICULA_SEATS_SERVICE_HOST"]
+        [
+            "warning: these variables are ignored, because Kubernetes or Docker sets them for a service with that name: MATRICULA_PORT, \
+          MATRICULA_PORT_7450_TCP_ADDR, MATRICULA_SEATS_SERVICE_HOST"
+        ]
     );
     assert!(read(&[], &[]).expect("nothing is set").warnings.is_empty());
 }
@@ -166,7 +168,7 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn a_text_is_taken_as_it_is() {
+fn a_text_is_not_parsed() {
     let texts = ["2026", "007", "1.50", "1e3", "true", "[1, 2]", "{a=1}", "\"quoted\"", "'x'", "-", "null", "0x10"];
     for text in texts {
         for config in [
@@ -179,7 +181,7 @@ fn a_text_is_taken_as_it_is() {
         let config = read(&[], &sink).expect("a file").config;
         assert_eq!(config.notifications.sink, SinkConfig::File { path: PathBuf::from(text) });
     }
-    // Every text, whatever it is for: it is refused, if it is, by its content and not by its type.
+    // Any text may be rejected because of its content, but not because of its type.
     let is_text = |name: &&String| known()[*name] == Form::Text;
     let names = Config::default().shown().into_keys().collect::<Vec<_>>();
     assert!(names.iter().filter(is_text).count() > 20, "most settings of the services are texts");
@@ -190,7 +192,7 @@ fn a_text_is_taken_as_it_is() {
             }
         }
     }
-    // Numbers and switches are still read.
+    // Numbers and booleans are still parsed.
     let config = read(
         &[("MATRICULA_WORKER_THREADS", "3"), ("MATRICULA_ORCHESTRATOR__RETENTION__ENABLED", "false")],
         &[("telemetry.trace_sample_ratio", "0.5"), ("limits.stall_ms", "500")],
@@ -214,7 +216,7 @@ fn host_names_are_addresses() {
 }
 
 #[test]
-fn urls_of_services_that_are_not_served_are_refused() {
+fn unsupported_urls_of_services_are_rejected() {
     let mut names = vec!["client.orchestrator_url".to_owned(), "telemetry.otlp_endpoint".to_owned()];
     names.extend(
         ["seats", "enrollments", "academics", "fees", "notifications"].map(|role| format!("orchestrator.{role}_url")),
@@ -235,12 +237,12 @@ fn urls_of_services_that_are_not_served_are_refused() {
 }
 
 #[test]
-fn two_roles_on_one_database_are_refused() {
+fn two_roles_on_one_database_are_rejected() {
     let check = |seats: &str, fees: &str, setting: &str, other: &str| {
         let set = [("seats.database_url", seats), ("fees.database_url", fees)];
         let set: Vec<_> = set.into_iter().filter(|(_, url)| !url.is_empty()).collect();
         let problems = read(&[], &set).expect_err("it is one database");
-        let problem = format!("\n  {setting}: is the database of {other}, too: each role needs a database of its own");
+        let problem = format!("\n  {setting}: is also the database of {other}: each role needs its own database");
         assert!(problems.contains(&problem), "{problems}");
     };
     check("postgres://db/x", "postgres://me:pw@DB:5432/x?sslmode=disable", "fees.database_url", "seats");
@@ -252,7 +254,7 @@ fn two_roles_on_one_database_are_refused() {
 }
 
 #[test]
-fn a_data_folder_of_any_name_has_its_databases_in_it() {
+fn a_data_folder_with_special_characters_contains_its_databases() {
     let config = read(&[("MATRICULA_DATA_DIR", "a b?mode=ro#%20")], &[]).expect("a folder").config;
     match DatabaseUrl::parse(&config.database_url(Role::Fees)) {
         Ok(DatabaseUrl::Sqlite { path, create: true }) => assert_eq!(path, PathBuf::from("a b?mode=ro#%20/fees.db")),
@@ -261,7 +263,7 @@ fn a_data_folder_of_any_name_has_its_databases_in_it() {
 }
 
 #[test]
-fn no_default_port_is_one_of_which_systems_take_local_ports() {
+fn no_default_port_is_in_a_range_of_local_ports() {
     // Linux: net.ipv4.ip_local_port_range; macOS: net.inet.ip.portrange.first and .last.
     let local_ports = [32_768..=60_999, 49_152..=65_535];
     let defaults = Config::default().shown();
@@ -269,12 +271,12 @@ fn no_default_port_is_one_of_which_systems_take_local_ports() {
     assert_eq!(ports.len(), 18, "two ports of each role, five URLs of services and one of the orchestrator: {ports:?}");
     for port in ports {
         assert!(!local_ports.iter().any(|range| range.contains(&port)), "{port}");
-        assert!(port > 1_024, "{port} takes the rights of root");
+        assert!(port > 1_024, "{port} needs root");
     }
 }
 
 #[test]
-fn default_ports_are_those_of_the_contract() {
+fn default_ports_are_the_documented_ones() {
     let config = Config::default();
     let ports = |role| {
         let (grpc, http) = config.addresses(role);
@@ -289,9 +291,9 @@ fn default_ports_are_those_of_the_contract() {
 }
 
 #[test]
-fn the_end_the_time_zone_and_the_origins_of_browsers_are_checked() {
+fn the_shutdown_time_the_time_zone_and_the_cors_origins_are_checked() {
     let flag = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    for (name, value, told) in [
+    for (name, value, problem) in [
         ("shutdown_grace_ms", "0", "shutdown_grace_ms: must be 500 to 600000"),
         ("shutdown_grace_ms", "3600000", "shutdown_grace_ms: must be 500 to 600000"),
         (
@@ -308,16 +310,16 @@ fn the_end_the_time_zone_and_the_origins_of_browsers_are_checked() {
         (
             "time_zone",
             "America/Nowhere",
-            "time_zone: \"America/Nowhere\" is no time zone; use a name of the IANA database",
+            "time_zone: \"America/Nowhere\" is not a time zone; use a name of the IANA database",
         ),
-        ("time_zone", "", "time_zone: \"\" is no time zone"),
+        ("time_zone", "", "time_zone: \"\" is not a time zone"),
         ("notifications.sink.url", "smtp://u:tls=p@mail.example.edu", "notifications.sink.url: may send"),
     ] {
         let mail = [("kind", "smtp"), ("from", "registrar@example.edu"), ("url", "smtps://mail.example.edu")];
         let mut flags: Vec<_> = mail.map(|(name, value)| flag(&format!("notifications.sink.{name}"), value)).into();
         flags.push(flag(name, value));
         let problems = Config::load(None, &flags).expect_err("it is wrong").to_string();
-        assert!(problems.contains(told), "{name}={value}: {problems}");
+        assert!(problems.contains(problem), "{name}={value}: {problems}");
     }
     assert_eq!(Config::default().zone().expect("the default"), TimeZone::UTC);
     let flags = [
@@ -331,7 +333,7 @@ fn the_end_the_time_zone_and_the_origins_of_browsers_are_checked() {
     assert_ne!(config.cors().expect("a list"), Cors::default());
 }
 
-/// An empty ratio is not set, so that a standard variable can say it.
+/// An empty ratio counts as unset, so that a standard variable applies.
 #[test]
 fn a_sample_ratio_may_be_left_empty() {
     let ratio = |value: &str| {

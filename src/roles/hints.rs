@@ -1,5 +1,5 @@
-//! What `up` proposes to try: commands that work as they stand when they are pasted into another terminal, whatever ports
-//! are in force.
+//! What `up` proposes to try: commands that work as they stand when they are pasted into another terminal, whatever
+//! ports are in force.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,18 +8,18 @@ use std::path::Path;
 use crate::arguments::Role;
 use crate::config::Config;
 
-/// The URL of each role, by the setting in which a command has it.
-pub type Places = BTreeMap<&'static str, String>;
+/// The URL of each role, by the setting from which a command reads it.
+pub type RoleUrls = BTreeMap<&'static str, String>;
 
 /// A registration to propose.
 pub struct Proposed {
     /// The student.
     pub student: String,
-    /// What to add.
+    /// The sections to add.
     pub sections: Vec<String>,
 }
 
-/// The setting by which a command finds a role.
+/// The setting from which a command reads a role's URL.
 pub fn setting(role: Role) -> &'static str {
     match role {
         Role::Orchestrator => "client.orchestrator_url",
@@ -31,7 +31,7 @@ pub fn setting(role: Role) -> &'static str {
     }
 }
 
-/// How a role that listens here is called from this machine.
+/// The URL by which this machine calls a role with this listen address.
 pub fn url(listening: SocketAddr) -> String {
     let ip = match listening.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -41,15 +41,15 @@ pub fn url(listening: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, listening.port()))
 }
 
-/// The commands, one a line.
-pub fn lines(places: &Places, campus: Option<&Path>, proposed: Option<Proposed>) -> Vec<String> {
-    // As it was called, so that the lines can be copied.
+/// The commands, one per line.
+pub fn lines(places: &RoleUrls, campus: Option<&Path>, proposed: Option<Proposed>) -> Vec<String> {
+    // The program as it was called, so that the lines can be copied.
     let program = std::env::args().next().unwrap_or_else(|| "matricula".to_owned());
     let found = Config::load(None, &[]).map(|loaded| urls(&loaded.config)).unwrap_or_default();
     proposals(&program, &flags(places, &urls(&Config::default()), &found), campus, proposed)
 }
 
-fn urls(config: &Config) -> Places {
+fn urls(config: &Config) -> RoleUrls {
     let services = &config.orchestrator;
     BTreeMap::from([
         (setting(Role::Orchestrator), config.client.orchestrator_url.clone()),
@@ -61,9 +61,9 @@ fn urls(config: &Config) -> Places {
     ])
 }
 
-/// The flags that a command needs, by setting: one for each URL that it would not find by itself, neither by the defaults nor by the file
-/// and the environment. The environment of the other terminal may be another one.
-fn flags(places: &Places, default: &Places, found: &Places) -> BTreeMap<&'static str, String> {
+/// The flags that a command needs, by setting: one for each URL that it would not find by itself, neither by the
+/// defaults nor by the file and the environment. The environment of the other terminal may be another one.
+fn flags(places: &RoleUrls, default: &RoleUrls, found: &RoleUrls) -> BTreeMap<&'static str, String> {
     let is_elsewhere =
         |setting: &&str, url: &String| default.get(setting) != Some(url) || found.get(setting) != Some(url);
     let elsewhere = places.iter().filter(|(setting, url)| is_elsewhere(setting, url));
@@ -86,7 +86,7 @@ fn proposals(
     let mut lines = vec![format!("{program} sections show{orchestrator}")];
     lines.push(match proposed {
         Some(Proposed { student, sections }) => {
-            // Ids need no quotes. The flag behind them ends the list.
+            // Ids need no quotes. The flag after them ends the list.
             format!("{program} register {student} --add {}{orchestrator}", sections.join(" "))
         }
         None => format!("{program} register --help"),
@@ -98,9 +98,9 @@ fn proposals(
     lines
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
-    // Only a NUL can't be quoted, and no path has one.
+    // Only a NUL can't be quoted, and paths have none.
     shlex::try_quote(word).map_or_else(|_| word.to_owned(), std::borrow::Cow::into_owned)
 }
 
@@ -108,7 +108,7 @@ fn quoted(word: &str) -> String {
 mod tests {
     use super::*;
 
-    fn shown(places: &Places) -> String {
+    fn shown(places: &RoleUrls) -> String {
         let default = urls(&Config::default());
         let proposed = Proposed { student: "S7".to_owned(), sections: vec!["A".to_owned(), "B".to_owned()] };
         proposals("matricula", &flags(places, &default, &default), Some(Path::new("my data/campus")), Some(proposed))
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_listens_everywhere_is_called_here() {
+    fn a_role_that_listens_everywhere_is_called_locally() {
         for (listening, called) in [
             ("127.0.0.1:7", "http://127.0.0.1:7"),
             ("0.0.0.0:7", "http://127.0.0.1:7"),

@@ -1,4 +1,4 @@
-//! Serving: one role as a process, or all of them in one.
+//! Serves one role as a process, or all of them in one.
 
 mod hints;
 mod start;
@@ -17,11 +17,11 @@ use stop::Stop;
 
 pub use up::up;
 
-/// The metrics of all roles, beside those of the kit.
+/// The metrics of all roles except those of the kit.
 const METRICS: [&[Metric]; 3] =
     [&matricula_runtime::METRICS, &matricula_portal::METRICS, &matricula_notifications::METRICS];
 
-/// Share of the time left that the last spans may take. The rest is for the end itself.
+/// Share of the remaining time for exporting the last spans; the rest is for the end itself.
 const FLUSH_SHARE: f64 = 0.8;
 
 /// Serves one role until it is told to stop.
@@ -41,19 +41,19 @@ pub async fn serve_one(config: Config, role: Role) -> anyhow::Result<ExitCode> {
     if let Some(serving) = serving {
         stop.fail_with(&serving);
         announce(&serving);
-        stop.asked().await;
+        stop.requested().await;
         serving.ended().await;
     }
     flush(telemetry, &stop).await;
     Ok(stop.exit_code())
 }
 
-/// Sends the spans that are left, in the time that is left.
+/// Exports the remaining spans within the remaining time.
 async fn flush(telemetry: Telemetry, stop: &Stop) {
     let until = stop.shutdown().begun().await.part(FLUSH_SHARE);
     let flushing = tokio::task::spawn_blocking(|| telemetry.flush());
     if tokio::time::timeout_at(until.into(), flushing).await.is_err() {
-        tracing::warn!("the last spans were not sent: the collector does not answer");
+        tracing::warn!("the last spans were not exported: the collector does not answer");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Opens the database of a role, starts it, and serves it.
 //!
-//! A database that does not answer yet is waited for, with a bound: machines that start together start in any order.
-//! One that answers and refuses (no such database, a wrong password, a locked file) is an error at once.
+//! A start waits a limited time for a database that does not answer yet, because machines may start in any order. A
+//! database that answers with an error (missing database, wrong password, locked file) is an error at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ use crate::config::{Config, OrchestratorConfig};
 const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
 const DATABASE_PAUSE: Duration = Duration::from_millis(500);
 
-/// Starts a service and serves it until `shutdown`; none if `stopping` is cancelled before it has started. In `up`, the
-/// orchestrator serves HTTP for all.
+/// Starts a service and serves it until `shutdown`; `None` if `stopping` is cancelled before it has started. In `up`,
+/// the orchestrator serves HTTP for all roles.
 pub async fn service(
     config: &Config,
     role: Role,
@@ -37,7 +37,7 @@ pub async fn service(
     shutdown: Shutdown,
 ) -> anyhow::Result<Option<Serving>> {
     let token = shutdown.token();
-    let started = patiently(role, stopping, async || {
+    let started = start_with_retries(role, stopping, async || {
         let database = open(config, role).await?;
         let started = started(config, role, database, &token).await;
         started.with_context(|| format!("{}: can't start", role.name()))
@@ -64,8 +64,8 @@ async fn started(
 }
 
 /// Starts the orchestrator and serves it until `shutdown`; none if `shutdown` begins before it has started. Its probes
-/// speak for the other roles of the process, too. The role has failed if it loses its lease, or if what drives the sagas
-/// ends in another way.
+/// speak for the other roles of the process, too. The role has failed if it loses its lease, or if what drives the
+/// sagas ends in another way.
 pub async fn orchestrator(
     config: &Config,
     channels: Channels,
@@ -77,7 +77,7 @@ pub async fn orchestrator(
     let token = shutdown.token();
     let registrations = Registrations::try_new(channels.clone())?.in_zone(config.zone()?);
     let workload = Arc::new(registrations.beginning_with(own.registration.begins_with_version)?);
-    let started = patiently(Role::Orchestrator, &token, async || {
+    let started = start_with_retries(Role::Orchestrator, &token, async || {
         let database = open(config, Role::Orchestrator).await?;
         let mut store =
             SagaStore::open(database.clone()).await.context("orchestrator: the saga log can't be opened")?;
@@ -115,9 +115,9 @@ pub async fn orchestrator(
     Ok(Some(serve::serve_beside(role, others, Listen { grpc, http: Some(http), limits }, shutdown).await?))
 }
 
-/// Starts a role, again and again while its database does not answer. None if `stopping` is cancelled meanwhile. A
-/// start that is given up leaves in the database no more than a process that is killed.
-async fn patiently<T>(
+/// Starts a role, and tries again while its database does not answer. `None` if `stopping` is cancelled first. An
+/// abandoned start leaves nothing more in the database than a killed process.
+async fn start_with_retries<T>(
     role: Role,
     stopping: &CancellationToken,
     start: impl AsyncFn() -> anyhow::Result<T>,
@@ -131,7 +131,7 @@ async fn patiently<T>(
             None => return Ok(None),
             Some(Err(error)) if is_passing(&error) && Instant::now() < give_up_at => {
                 let problem = format!("{error:#}");
-                tracing::warn!(role = role.name(), problem, "the database does not answer yet; trying again");
+                tracing::warn!(role = role.name(), problem, "the database does not answer yet; retrying");
                 stopping.run_until_cancelled(tokio::time::sleep(DATABASE_PAUSE)).await;
             }
             Some(ended) => return ended.map(Some),
@@ -144,7 +144,7 @@ async fn open(config: &Config, role: Role) -> anyhow::Result<Database> {
     Database::open(&url).await.with_context(|| format!("{}: the database can't be opened", role.name()))
 }
 
-/// Channels that connect when they are first used, and again whenever the connection is lost.
+/// Channels that connect at the first call, and reconnect when the connection is lost.
 pub fn channels_over_tcp(config: &OrchestratorConfig) -> anyhow::Result<Channels> {
     Ok(Channels {
         seats: connect::lazily(&config.seats_url)?,

@@ -1,5 +1,5 @@
-//! When the process ends: at a signal, or when a role can't go on. It has ended by one deadline; a second signal exits at
-//! once.
+//! When the process ends: at a signal, or when a role can't go on. It has ended by one deadline; a second signal exits
+//! at once.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -14,37 +14,37 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Exit code of a process that a second signal ended, as shells report an interrupt.
+/// Exit code after a second signal; shells use it for an interrupt.
 const EXIT_INTERRUPTED: i32 = 130;
-/// Exit code of a process that did not end by its deadline.
+/// Exit code of a process that exceeded its deadline.
 const EXIT_OVERDUE: i32 = 1;
-/// How long the end waits until its last message is written. A pipe that nobody reads takes no message.
+/// How long the exit waits for its last message to be written. A pipe that is not read accepts none.
 const LAST_MESSAGE_MAX: Duration = Duration::from_millis(200);
 
-/// The signal of a write beyond the limit of a file's size, on Linux and macOS alike.
+/// The signal of a write beyond the limit on file sizes, on Linux and macOS.
 const SIGXFSZ: i32 = 25;
 
-/// The end of the process, in order: first the orchestrator, then the services that it calls.
+/// The shutdown of the process: first the orchestrator, then the services that it calls.
 #[derive(Clone)]
 pub struct Stop {
     shutdown: Shutdown,
-    /// Starts the time of the thread that ends the process at the deadline.
+    /// Starts the timer of the thread that ends the process at the deadline.
     deadline: Option<threads::Sender<()>>,
     failed: Arc<AtomicBool>,
     hung_up: Arc<AtomicBool>,
 }
 
 impl Stop {
-    /// Begins to listen for SIGINT, SIGTERM and SIGHUP; for SIGHUP only if it was not ignored at the start (`nohup`).
+    /// Handles SIGINT, SIGTERM and SIGHUP; SIGHUP only if it was not ignored at the start (`nohup`).
     pub fn listen() -> Self {
         Self::of(Shutdown::new(GRACE), None)
     }
 
-    /// The same; when a signal comes, the process has ended after `grace`, whatever hangs in it.
+    /// Like [`Self::listen`]; the process also ends at most `grace` after a signal, even if a part of it hangs.
     pub fn listen_and_end_within(grace: Duration) -> Self {
         let (deadline, begun) = threads::channel();
-        // Every part of the end has a shorter deadline. This one is for a thread that is blocked. So it needs no task,
-        // and its thread exists before anything can block.
+        // Every part of the shutdown has a shorter deadline. This one is for a blocked thread, so it uses no task, and
+        // its thread exists before anything can block.
         std::thread::spawn(move || {
             // An error: the process has ended in order.
             if begun.recv().is_ok() {
@@ -58,19 +58,19 @@ impl Stop {
     fn of(shutdown: Shutdown, deadline: Option<threads::Sender<()>>) -> Self {
         let stop = Self { shutdown, deadline, failed: Arc::default(), hung_up: Arc::default() };
         let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
-        // Looked at before anything listens for it: a handler would take the place of "ignored".
+        // This is read before a handler is installed, which would replace "ignored".
         kinds.extend(heeds_hangup().then(SignalKind::hangup));
-        let (asked, mut signals) = mpsc::channel(1);
+        let (requests, mut signals) = mpsc::channel(1);
         for kind in kinds {
             match signal(kind) {
                 Ok(mut signal) => {
-                    let asked = asked.clone();
+                    let requests = requests.clone();
                     tasks::detached("signals", async move {
-                        while signal.recv().await.is_some() && asked.send(kind).await.is_ok() {}
+                        while signal.recv().await.is_some() && requests.send(kind).await.is_ok() {}
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(?kind, %error, "a signal can't be listened for: it ends the process at once");
+                    tracing::warn!(?kind, %error, "a signal can't be handled: it ends the process at once");
                 }
             }
         }
@@ -78,7 +78,7 @@ impl Stop {
         tasks::detached("stop", async move {
             let Some(first) = signals.recv().await else { return };
             stopping.hung_up.store(first == SignalKind::hangup(), Ordering::Relaxed);
-            // Before the message: its write can block.
+            // Before the message, because its write can block.
             stopping.begin();
             // After a hang-up nobody may be there to read it, and a write that fails must not panic here.
             let _ = writeln!(io::stderr(), "stopping: calls in flight may finish; press Ctrl-C again to stop at once");
@@ -92,31 +92,31 @@ impl Stop {
     fn begin(&self) {
         self.shutdown.begin();
         if let Some(deadline) = &self.deadline {
-            // The thread takes one message; it does not wait for another.
+            // The thread takes only one message.
             let _ = deadline.send(());
         }
     }
 
     /// Waits until the process is to end.
-    pub async fn asked(&self) {
+    pub async fn requested(&self) {
         self.shutdown.token().cancelled().await;
     }
 
-    /// Ends when the process is to end.
+    /// Is cancelled when the process is to end.
     pub fn token(&self) -> CancellationToken {
         self.shutdown.token()
     }
 
-    /// The end of the process, with its deadline.
+    /// The shutdown, with its deadline.
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
     }
 
-    /// Ends the process when a task fails without which this role can't go on.
+    /// Ends the process if a task fails that this role needs.
     pub fn fail_with(&self, serving: &Serving) {
         let (stop, failed) = (self.clone(), serving.failed());
         tasks::detached("failures", async move {
-            // It has been logged where it happened.
+            // The failure was logged where it happened.
             failed.await;
             stop.failed.store(true, Ordering::Relaxed);
             stop.begin();
@@ -128,14 +128,14 @@ impl Stop {
         self.hung_up.load(Ordering::Relaxed)
     }
 
-    /// What the process reports.
+    /// The exit code of the process.
     pub fn exit_code(&self) -> ExitCode {
         if self.failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
 }
 
-/// Ends the process, whatever is blocked in it. A thread that can't write may hold the lock of stderr. So another thread
-/// writes the message, and this one waits for it only for a moment.
+/// Ends the process, whatever is blocked in it. A thread that can't write may hold the lock of stderr. So another
+/// thread writes the message, and this one waits for it only for a moment.
 fn end_overdue(grace: Duration) -> ! {
     let (written, is_written) = threads::channel();
     std::thread::spawn(move || {
@@ -146,14 +146,14 @@ fn end_overdue(grace: Duration) -> ! {
     std::process::exit(EXIT_OVERDUE);
 }
 
-/// Makes a file that may not grow further an error of the write, as on a full disk, and no end of the process.
-pub fn outlive_file_limits() {
-    // The handler stays when its receiver goes.
+/// Makes a write beyond the limit on file sizes an error, as on a full disk, instead of the end of the process.
+pub fn survive_file_size_limit() {
+    // The handler stays installed when its receiver is dropped.
     drop(signal(SignalKind::from_raw(SIGXFSZ)));
 }
 
-/// Whether a hang-up is to end the process. One that was ignored at the start, as `nohup` does, stays ignored. Where the
-/// system does not say so (there is no `/proc`), nothing listens, and what it does by default is left.
+/// Whether a hang-up is to end the process. One that was ignored at the start, as `nohup` does, stays ignored. Where
+/// the system does not say so (there is no `/proc`), nothing listens, and what it does by default is left.
 fn heeds_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status");
     status.is_ok_and(|status| is_ignored(&status, SignalKind::hangup()) == Some(false))
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_ignored_at_the_start_is_known() {
+    fn signals_ignored_at_the_start_are_detected() {
         let status = |mask: &str| format!("Name:\tmatricula\nSigBlk:\t0000000000000000\nSigIgn:\t{mask}\nSigCgt:\t0\n");
         let hangup = |mask| is_ignored(&status(mask), SignalKind::hangup());
         assert_eq!(hangup("0000000000000001"), Some(true));

@@ -1,5 +1,5 @@
-//! `matricula up`: all roles in one process. The orchestrator reaches the services through gRPC in memory; every role
-//! listens on its own port, too, so that the commands work as they do against separate processes.
+//! `matricula up`: all roles in one process. The orchestrator calls the services through gRPC in memory. Every role
+//! also listens on its own port, so that the commands work as with separate processes.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::roles::stop::Stop;
 use crate::roles::{METRICS, announce, flush, hints, start};
 
-/// What the orchestrator calls, in the order in which it is started.
+/// The services, in the order in which they are started.
 const SERVICES: [Role; 5] = [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications];
 
 /// Clicks of the morning among which one to propose is looked for.
@@ -34,12 +34,12 @@ pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
     let telemetry = telemetry::init("up", &config.telemetry, &matricula_portal::BEGINS_TRACES)?;
     serve::install_metrics(&METRICS);
     let stop = Stop::listen_and_end_within(config.shutdown_grace());
-    // The services end after the orchestrator, so that it never calls into nothing, and by the same deadline.
+    // The services end after the orchestrator, because it calls them, and by the same deadline.
     let services_end = stop.shutdown().later();
     let mut services = Vec::new();
     let orchestrator = started(&config, &arguments, &stop, &services_end, &mut services).await?;
-    stop.asked().await;
-    // The probes are those of the whole process: they are answered until the services have ended, too.
+    stop.requested().await;
+    // The probes are those of the whole process, so they are answered until the services have ended too.
     let probes = match orchestrator {
         Some(orchestrator) => orchestrator.ended_before_probes().await,
         None => None,
@@ -106,7 +106,7 @@ async fn started(
     Ok(Some(orchestrator))
 }
 
-/// Makes up a campus when there is none, and leaves its files beside the data so that `rush` can play its morning.
+/// Generates a campus if there is none. Its files stay beside the data, so that `rush` can play its morning.
 async fn campus_if_empty(config: &Config, channels: &Channels, arguments: &Up) -> anyhow::Result<Option<PathBuf>> {
     let mut client = academics::academic_service_client::AcademicServiceClient::new(channels.academics.clone());
     let request = academics::ListSectionsRequest { page_size: 1, ..Default::default() };
@@ -116,7 +116,7 @@ async fn campus_if_empty(config: &Config, channels: &Channels, arguments: &Up) -
         return Ok(folder.is_dir().then_some(folder));
     }
     eprintln!(
-        "the data is empty: making up a campus of {} students and {} sections (seed {})",
+        "the data is empty: generating a campus of {} students and {} sections (seed {})",
         arguments.students, arguments.sections, arguments.seed
     );
     let spec = matricula_campus::Spec::try_new(arguments.students, arguments.sections, arguments.seed)?;
@@ -136,7 +136,8 @@ async fn campus_if_empty(config: &Config, channels: &Channels, arguments: &Up) -
     Ok(Some(folder))
 }
 
-/// A registration of the campus's morning that the rules allow now, so that what is proposed is enrolled when it is tried.
+/// A registration of the campus's morning that the rules allow now, so that what is proposed is enrolled when it is
+/// tried.
 async fn proposed(folder: &Path, academics: Channel) -> Option<hints::Proposed> {
     let folder = folder.to_owned();
     let clicks = tokio::task::spawn_blocking(move || {
@@ -161,8 +162,8 @@ async fn proposed(folder: &Path, academics: Channel) -> Option<hints::Proposed> 
     None
 }
 
-/// Where each role is called, as the settings of the commands name it.
-fn places(services: &[Serving], orchestrator: &Serving) -> hints::Places {
+/// The URL of each role, by the setting from which a command reads it.
+fn places(services: &[Serving], orchestrator: &Serving) -> hints::RoleUrls {
     let of_services = SERVICES.into_iter().zip(services);
     let of_services = of_services.map(|(role, serving)| (hints::setting(role), hints::url(serving.grpc)));
     of_services.chain([(hints::setting(Role::Orchestrator), hints::url(orchestrator.grpc))]).collect()

@@ -226,7 +226,7 @@ async fn registrars_pause_close_and_open_the_door() {
     let explained = system.done(&["saga", "explain", id]);
     let explained = explained.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(explained.contains("paused by ada") && explained.contains("fees charge twice"), "{explained}");
-    assert!(system.done(&["registration", "show", id]).contains("it is the next"));
+    assert!(system.done(&["registration", "show", id]).contains("next in line"));
     assert_eq!(json(&system, &["registration", "show", id])["ticket"], waits.ticket.expect("a ticket"));
 
     // It continues with the registrations in line, and accepts no others.

@@ -118,8 +118,8 @@ async fn a_stuck_saga_is_explained_and_decided_at_another_replica() {
     check_refused(&system, &["saga", "skip", skipped, "bribe", "--yes"], 1, "step: must be one of");
     check_refused(&system, &["saga", "skip", "nobody", "notify", "--yes"], 1, "there is no saga nobody");
     check_refused(&system, &["saga", "skip", skipped, "notify"], 2, "leaves it undone for good");
-    check_refused(&system, &["saga", "skip", skipped, "settle_courses"], 2, "would be refused now");
-    check_refused(&system, &["saga", "abandon", skipped], 2, "confirm it with --yes");
+    check_refused(&system, &["saga", "skip", skipped, "settle_courses"], 2, "would be refused in the current state");
+    check_refused(&system, &["saga", "abandon", skipped], 2, "Add --yes to carry it out");
     check_refused(&system, &["saga", "resolve", skipped, "notify", "--yes"], 2, "--done|--refused");
     let (code, _, _) = run(&system, &["saga", "retry", skipped]);
     assert_eq!(code, Some(2), "nothing is decided without a reason");

@@ -1,4 +1,5 @@
-//! Breaks the released binary for minutes: builds it with its tormentor and starts that.
+//! Tests the released binary under faults for minutes: builds it together with the chaos program, and starts that
+//! program.
 
 use std::path::PathBuf;
 
@@ -6,30 +7,30 @@ use clap::Args;
 
 use crate::{packages, release};
 
-/// The package with the tormentor.
+/// The package of the chaos program.
 const PACKAGE: &str = "matricula-chaos";
 
-/// Flags of the chore; the tormentor checks them.
+/// Flags of the chaos run; the chaos program checks them.
 #[derive(Debug, Args)]
 pub struct Chaos {
-    /// How long things are broken [default: 10].
+    /// Minutes with faults [default: 10].
     #[arg(long)]
     minutes: Option<f64>,
-    /// The database under all processes: `sqlite` or `postgres` [default: postgres].
+    /// The database of all processes: `sqlite` or `postgres` [default: postgres].
     #[arg(long)]
     database: Option<String>,
-    /// What is broken when; the same seed does the same again [default: a new one].
+    /// Seed of the faults; the same seed repeats them [default: a new seed].
     #[arg(long)]
     seed: Option<u64>,
-    /// Clicks that come in a second [default: 60].
+    /// Clicks per second [default: 60].
     #[arg(long)]
     clicks_per_second: Option<u32>,
-    /// Write the report to this file, too, as JSON.
+    /// Also write the report to this file, as JSON.
     #[arg(long, value_name = "FILE.json")]
     report: Option<PathBuf>,
 }
 
-/// Runs it and returns its exit code: 1 when something does not hold.
+/// Runs it and returns its exit code: 1 if an invariant is broken.
 pub fn run(chaos: &Chaos) -> anyhow::Result<u8> {
     if chaos.database.as_deref() != Some("sqlite") {
         packages::find_or_install_postgres()?;
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_said_is_passed_on_and_no_more() {
+    fn only_the_given_flags_are_passed_on() {
         let none = Chaos { minutes: None, database: None, seed: None, clicks_per_second: None, report: None };
         assert!(arguments(&none).is_empty());
         let some = Chaos { minutes: Some(0.5), seed: Some(7), report: Some("a.json".into()), ..none };

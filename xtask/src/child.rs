@@ -1,4 +1,4 @@
-//! Runs a program to its end, and hands on to it, and to what it has started, the signals that end a run.
+//! Runs a program to its end, and forwards interrupting signals to it and to its child processes.
 
 use std::process::ExitStatus;
 
@@ -8,11 +8,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::say;
 
-/// What the names of the variables begin with that cargo sets for a program that it runs, about that program's package.
+/// Prefixes of the variables that cargo sets for a program it runs, about that program's package.
 const OF_XTASK: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
-/// Cargo, without the variables that `cargo xtask` has set for this program. Build scripts of some dependencies watch these
-/// variables: with them, each change between `cargo xtask` and plain `cargo` would build these dependencies anew.
+/// Cargo, without the variables that `cargo xtask` has set for this program. Build scripts of some dependencies watch
+/// these variables: with them, each switch between `cargo xtask` and plain `cargo` would rebuild these dependencies.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
@@ -30,23 +30,23 @@ pub fn run(command: Command) -> anyhow::Result<u8> {
     runtime.block_on(async { until_ended(command, &mut Signals::install()?).await })
 }
 
-/// Runs a program and returns its exit code; a signal that comes meanwhile ends it.
+/// Runs a program and returns its exit code; a signal ends the program early.
 pub async fn until_ended(mut command: Command, signals: &mut Signals) -> anyhow::Result<u8> {
-    // A group of its own: a signal can be passed on to the program and to what it runs at once.
+    // Its own process group, so that a signal reaches the program and its child processes at once.
     command.process_group(0);
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let mut child = command.spawn().with_context(|| format!("can't start {program}"))?;
     tokio::select! {
         status = child.wait() => Ok(exit_code(status?)),
         signal = signals.next() => {
-            say("interrupted: stopping what runs.");
+            say("interrupted: stopping the running program.");
             stop(&mut child, signals).await?;
             Ok(128 + signal)
         }
     }
 }
 
-/// Ends a program and what it runs; a second signal ends them without a chance to clean up.
+/// Ends a program and its child processes; a second signal kills them without a chance to clean up.
 async fn stop(child: &mut Child, signals: &mut Signals) -> anyhow::Result<()> {
     let Some(group) = child.id() else { return Ok(()) };
     kill("-TERM", group).await?;
@@ -67,7 +67,7 @@ fn exit_code(status: ExitStatus) -> u8 {
     status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-/// The signals that end a run, by their numbers in POSIX.
+/// The signals that interrupt a run, with their POSIX numbers.
 pub struct Signals {
     hang_up: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
@@ -75,7 +75,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Begins to listen for them.
+    /// Installs the handlers.
     pub fn install() -> std::io::Result<Self> {
         Ok(Self {
             hang_up: signal(SignalKind::hangup())?,
@@ -84,7 +84,7 @@ impl Signals {
         })
     }
 
-    /// The number of the next one.
+    /// Waits for a signal and returns its number.
     pub async fn next(&mut self) -> u8 {
         tokio::select! {
             _ = self.hang_up.recv() => 1,

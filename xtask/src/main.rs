@@ -1,4 +1,4 @@
-//! Chores of the project. `cargo xtask test` runs the whole suite on a machine that has nothing but a Rust toolchain.
+//! Development tasks. `cargo xtask test` runs the whole suite on a machine with nothing but a Rust toolchain.
 
 mod bench;
 mod chaos;
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Chores of the project.
+/// Development tasks of the project.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -24,40 +24,42 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Chore {
-    /// Runs all tests, with a throw-away PostgreSQL server beside them.
+    /// Runs all tests beside a throw-away PostgreSQL server.
     ///
-    /// Installs the server's binaries through the system's package manager where they are missing. A server that
-    /// MATRICULA_TEST_POSTGRES_URL names is used instead, and then none is started.
+    /// Installs missing server binaries with the system's package manager. If MATRICULA_TEST_POSTGRES_URL is set, that
+    /// server is used, and none is started.
     Test {
-        /// What `cargo test` gets too: `cargo xtask test -- -p matricula-seats hold -- --nocapture`.
+        /// Further arguments of `cargo test`: `cargo xtask test -- -p matricula-seats hold -- --nocapture`.
         #[arg(last = true)]
         cargo_args: Vec<String>,
     },
-    /// Measures the released binary: registrations a second, latency, CPU, memory, batches, and the floor under them.
+    /// Measures the released binary: registrations per second, latency, CPU, memory, batches, and the cost of the
+    /// database alone.
     ///
-    /// Starts what it needs, all of it on this machine, and prints tables. Exit code not 0: something does not hold.
+    /// Starts everything it needs on this machine, and prints tables. Exit code not 0: a check failed.
     Bench(bench::Bench),
-    /// Breaks the released binary from a seed, heals it, and proves that nothing was lost.
+    /// Tests the released binary under faults from a seed, then checks that nothing was lost.
     ///
-    /// Kills, pauses and restarts processes, breaks their connections and their PostgreSQL server, all on this machine
-    /// and all its own. Exit code 1: something does not hold; the logs are kept then.
+    /// Kills, pauses and restarts processes, and breaks their connections and their PostgreSQL server. All processes
+    /// are its own, on this machine. Exit code 1: an invariant is broken; the logs are then kept.
     Chaos(chaos::Chaos),
-    /// Puts the released binary under load: a large backlog at the start, ten times what it can take, a long line.
+    /// Tests the released binary under load: many unfinished sagas at the start, ten times its capacity, a long line.
     ///
-    /// Prints a table. Exit code not 0: something does not hold.
+    /// Prints a table. Exit code not 0: a check failed.
     Load(load::Load),
-    /// Measures the four ways to the last seat side by side: row lock, optimistic version, lock in Redis, one writer a batch.
+    /// Compares four ways to sell the last seat: row lock, optimistic version, lock in Redis, one writer with batches.
     ///
-    /// Prints a table. Starts PostgreSQL and Redis servers of its own, and installs them where they are missing. Exit code
+    /// Prints a table. Starts its own PostgreSQL and Redis servers, and installs them if they are missing. Exit code
     /// not 0: a seat was sold twice.
     #[command(disable_help_flag = true)]
     LastSeat(last_seat::LastSeat),
     /// Runs simulated histories of sagas under faults, and checks every invariant after every event.
     ///
-    /// `--minutes 10` goes on for so long; `--seed 42` replays one history with its whole log; `--help` has the rest.
+    /// `--minutes 10` sets the duration; `--seed 42` replays one history with its whole log; `--help` shows all
+    /// options.
     #[command(disable_help_flag = true)]
     Simulate {
-        /// What the simulation gets.
+        /// Arguments of the simulation.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -81,7 +83,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Talk goes to stderr; stdout belongs to the tests.
+/// Messages go to stderr; stdout belongs to the tests.
 fn say(sentence: &str) {
     eprintln!("xtask: {sentence}");
 }

@@ -1,5 +1,5 @@
-//! Finds what the tests need of the system: PostgreSQL's server binaries, libfaketime for a wrong clock, PgBouncer, and a Redis
-//! server to measure against. What is missing is installed through whichever package manager the system has, after saying so.
+//! Finds the programs that the tests need: PostgreSQL's server binaries, libfaketime for wrong clocks, PgBouncer, and a
+//! Redis server for comparison. Missing programs are installed with the system's package manager, after a message.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,18 +8,18 @@ use anyhow::{Context, bail};
 
 use crate::say;
 
-/// A package manager: the program that shows it is there, its commands, and what it calls the packages.
+/// A package manager: the program by which it is detected, its commands, and its names of the packages.
 struct Manager {
     program: &'static str,
-    /// What goes before an installation.
+    /// Commands before an installation.
     update: Option<&'static [&'static str]>,
-    /// An installation, without the package.
+    /// The installation command, without the package.
     install: &'static [&'static str],
     postgres: &'static str,
     faketime: &'static str,
     redis: &'static str,
     pgbouncer: &'static str,
-    /// Whether its commands want the rights of root. Homebrew refuses to run with them.
+    /// Whether its commands need root. Homebrew refuses to run as root.
     as_root: bool,
 }
 
@@ -76,17 +76,17 @@ const MANAGERS: [Manager; 5] = [
     },
 ];
 
-/// The folder with `initdb`, `pg_ctl` and `postgres`; installs them where they are missing.
+/// The folder with `initdb`, `pg_ctl` and `postgres`; installs them if they are missing.
 pub fn find_or_install_postgres() -> anyhow::Result<PathBuf> {
     if let Some(folder) = matricula_postgres::find_binaries() {
         return Ok(folder);
     }
     install("PostgreSQL's server binaries (initdb, pg_ctl, postgres)", |manager| manager.postgres)?;
     matricula_postgres::find_binaries()
-        .context("PostgreSQL was installed, but its server binaries are nowhere that I look")
+        .context("PostgreSQL was installed, but its server binaries are in none of the known folders")
 }
 
-/// Installs libfaketime where it is missing. One test needs it and says so when it is not there; the others go on.
+/// Installs libfaketime if it is missing. Without it, one test is skipped with a message.
 pub fn install_faketime_if_missing() {
     // The program comes with the library.
     if on_path("faketime") {
@@ -97,7 +97,7 @@ pub fn install_faketime_if_missing() {
     }
 }
 
-/// Installs PgBouncer where it is missing. The tests that need it say so when it is not there; the others go on.
+/// Installs PgBouncer if it is missing. Without it, the tests with a pooler are skipped with a message.
 pub fn install_pgbouncer_if_missing() {
     if matricula_postgres::PgBouncer::find().is_some() {
         return;
@@ -107,7 +107,7 @@ pub fn install_pgbouncer_if_missing() {
     }
 }
 
-/// Installs a Redis server where it is missing. One way to the last seat needs it; the others go on without.
+/// Installs a Redis server if it is missing. Without it, the lock in Redis is not measured.
 pub fn install_redis_if_missing() {
     if on_path("redis-server") {
         return;
@@ -119,22 +119,24 @@ pub fn install_redis_if_missing() {
 
 fn install(what: &str, package: impl Fn(&Manager) -> &'static str) -> anyhow::Result<()> {
     let Some(manager) = MANAGERS.iter().find(|manager| on_path(manager.program)) else {
-        bail!("{what}: not here, and there is no package manager that I know: install it, then run the tests again");
+        bail!(
+            "{what}: not found, and no known package manager was found; install it manually, then run the tests again"
+        );
     };
     let commands = commands(manager, package(manager), matricula_postgres::is_root()?, on_path("sudo"))
-        .with_context(|| format!("{what}: not here"))?;
-    say(&format!("{what}: not here, installing it."));
+        .with_context(|| format!("{what}: not found"))?;
+    say(&format!("{what}: not found; installing it."));
     for command in commands {
         let line = command.join(" ");
         say(&format!("running: {line}"));
-        // What the package manager prints is talk, too: stdout stays for the tests.
+        // The package manager's output goes to stderr: stdout belongs to the tests.
         let status = Command::new(command[0])
             .args(&command[1..])
             .stdout(std::io::stderr())
             .status()
-            .with_context(|| format!("can't run: {line}"))?;
+            .with_context(|| format!("can't run `{line}`"))?;
         if !status.success() {
-            bail!("`{line}` failed ({status}): install {what} by hand, then run the tests again");
+            bail!("`{line}` failed ({status}): install {what} manually, then run the tests again");
         }
     }
     Ok(())
@@ -151,7 +153,7 @@ fn commands(
     let needs_sudo = manager.as_root && !is_root;
     if needs_sudo && !has_sudo {
         let lines: Vec<String> = wanted.iter().map(|command| command.join(" ")).collect();
-        bail!("installing it takes root: run `{}` as root, then the tests again", lines.join(" && "));
+        bail!("the installation needs root: run `{}` as root, then the tests again", lines.join(" && "));
     }
     let prefix: &[&str] = if needs_sudo { &["sudo"] } else { &[] };
     Ok(wanted.into_iter().map(|command| [prefix, &command].concat()).collect())

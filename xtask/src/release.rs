@@ -1,5 +1,5 @@
-//! Builds the released binary together with a program that puts it to the test, and runs that program beside it; or a
-//! program that needs no other.
+//! Builds the released binary together with a program that tests it, and runs that program; or builds and runs a
+//! program that needs no binary.
 
 use std::path::PathBuf;
 
@@ -8,17 +8,17 @@ use tokio::process::Command;
 
 use crate::{child, say};
 
-/// The released binary and what puts it to the test. All are built together, whichever is run: what they share is built
-/// with the features that any of them needs, and would be built anew for each other set.
+/// The released binary and the programs that test it. All are always built together: shared dependencies are built with
+/// the union of the needed features, and a subset of the packages would rebuild them.
 const TOGETHER: [&str; 4] = ["matricula", "matricula-bench", "matricula-chaos", "matricula-load"];
 
-/// Builds them with optimisations, because what is tested is what people run, and runs the program of this package.
-/// Returns its exit code, or that of a build that failed.
+/// Builds them with optimisations, as users run them, and runs the program of this package. Returns its exit code, or
+/// that of a failed build.
 pub fn run(package: &str, arguments: Vec<String>) -> anyhow::Result<u8> {
     build_and_run(&TOGETHER, package, arguments)
 }
 
-/// The same without the binary.
+/// Like [`run`], without the binary.
 pub fn run_alone(package: &str, arguments: Vec<String>) -> anyhow::Result<u8> {
     build_and_run(&[package], package, arguments)
 }
@@ -36,9 +36,10 @@ fn build_and_run(packages: &[&str], package: &str, arguments: Vec<String>) -> an
     child::run(command)
 }
 
-/// Where cargo builds: this program is in a folder of it.
+/// The target folder of cargo; this program is in a subfolder of it.
 fn target() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("this program does not know where it is")?;
-    let target = own.parent().and_then(|folder| folder.parent()).context("this program is in no folder of cargo's")?;
+    let own = std::env::current_exe().context("the path of this program is unknown")?;
+    let target =
+        own.parent().and_then(|folder| folder.parent()).context("this program is not in a target folder of cargo")?;
     Ok(target.to_owned())
 }

@@ -1,4 +1,4 @@
-//! Runs the simulation as a release build: it counts histories a second.
+//! Runs the simulation as a release build, because it measures histories per second.
 
 use crate::child;
 

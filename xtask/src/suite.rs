@@ -1,37 +1,37 @@
 //! Runs `cargo test` beside a PostgreSQL server.
 //!
-//! Promises that the server and its folder are gone afterwards: when the tests fail, when one of them panics, and when
-//! the run is interrupted by a signal.
+//! The server and its folder are removed at the end, also when tests fail or panic and when a signal interrupts the
+//! run.
 
 use matricula_postgres::{Cluster, POSTGRES_URL};
 
 use crate::child::{self, Signals};
 use crate::{packages, say};
 
-/// How much of the server's log is shown when the tests fail: enough for a crash and what led to it.
+/// Lines of the server's log that are shown when tests fail: enough for a crash and its cause.
 const LOG_LINES_SHOWN: usize = 30;
 
 /// Runs the suite and returns the exit code of the tests.
 pub fn run(cargo_args: &[String]) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Installed before the server starts, so that no moment is left in which a signal would leave it behind.
+        // The signal handlers are installed before the server starts, so that no signal can leave the server behind.
         let mut signals = Signals::install()?;
         packages::install_faketime_if_missing();
         packages::install_pgbouncer_if_missing();
         if let Some(url) = std::env::var(POSTGRES_URL).ok().filter(|url| !url.is_empty()) {
-            say(&format!("using the PostgreSQL server that {POSTGRES_URL} names."));
+            say(&format!("using the PostgreSQL server at {POSTGRES_URL}."));
             return test(cargo_args, &url, &mut signals).await;
         }
         let binaries = packages::find_or_install_postgres()?;
         let cluster = Cluster::start(&binaries)?;
-        say(&format!("PostgreSQL from {} listens on {}.", binaries.display(), cluster.url()));
+        say(&format!("PostgreSQL from {} listens at {}.", binaries.display(), cluster.url()));
         let code = test(cargo_args, cluster.url(), &mut signals).await;
         if !matches!(code, Ok(0)) {
             say(&format!("the end of the PostgreSQL server's log:\n{}", cluster.log_tail(LOG_LINES_SHOWN)));
         }
         drop(cluster);
-        say("the PostgreSQL server is stopped and removed.");
+        say("the PostgreSQL server was stopped and removed.");
         code
     })
 }
@@ -48,7 +48,7 @@ fn test_args(cargo_args: &[String]) -> Vec<String> {
         .take_while(|arg| *arg != "--")
         .any(|arg| arg == "-p" || arg == "--package" || arg.starts_with("--package="));
     let mut args = vec!["test".to_owned()];
-    // Cargo would ignore the package beside --workspace.
+    // Cargo would ignore the package if `--workspace` were given too.
     if !names_package {
         args.push("--workspace".to_owned());
     }

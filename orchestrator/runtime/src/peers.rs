@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use matricula_core::{Input, SagaId};
-use matricula_kit::database::Heard;
+use matricula_kit::database::Received;
 use matricula_kit::telemetry;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, broadcast};
@@ -158,7 +158,7 @@ impl<W: Workload> Runtime<W> {
                 Ok(Some(mut payloads)) => {
                     self.signals.any_may_have_changed();
                     while let Ok(Some(received)) = payloads.next().await {
-                        if let Heard::Payload(payload) = received {
+                        if let Received::Payload(payload) = received {
                             self.receive(PeerMessage::parse(&payload));
                         }
                     }

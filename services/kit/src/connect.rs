@@ -1,9 +1,9 @@
-//! Channels to other processes, made so that a service that is being restarted on this machine can have its port back.
+//! Channels to other processes. They never occupy the port of a restarting service on this machine.
 //!
-//! A port of a role may lie in the range from which the system takes the local ports of outgoing connections; the
-//! default ports do not. While no process listens on such a port, one of many attempts to connect to it from this
-//! machine may be given the same port as its own, and the connection meets itself: it is established, answers nothing,
-//! and keeps the port from the service that comes back.
+//! The port of a role may be in the range from which the system chooses the local ports of outgoing connections; the
+//! default ports are not. While no process listens on such a port, an attempt to connect to it from this machine may
+//! get the same port as its local port. Then the connection is connected to itself: it is established, answers nothing,
+//! and the restarting service can't bind the port.
 
 use std::io;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use tower::service_fn;
 
 use crate::secret::{is_scheme, masked_url};
 
-/// How long a connection may take: enough across a continent, and short enough for somebody who waits.
+/// Connect timeout: enough across a continent, and short enough for a waiting user.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A peer that does not answer a ping for this long is gone: the connection is made anew.
+/// A peer that does not answer a ping within this time is dead: the channel reconnects.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-/// Port of an `http` URL that names none.
+/// Default port of an `http` URL.
 const HTTP_PORT: u16 = 80;
 
-/// Why the URL of a service is refused. What is spoken is HTTP/2 without TLS: nothing of a URL is ignored, so that
-/// nobody takes a connection to be encrypted that is not.
+/// Why the URL of a service is rejected. The protocol is HTTP/2 without TLS. No part of a URL is ignored, so that users
+/// do not assume an encrypted connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceUrlError {
-    /// It has no scheme, or is no URL.
-    #[error("{0:?} is no URL such as http://127.0.0.1:7451")]
+    /// It has no scheme, or is not a URL.
+    #[error("{0:?} is not a service URL such as http://127.0.0.1:7451")]
     NoUrl(String),
-    /// Its scheme is not spoken.
+    /// The scheme is not supported.
     #[error("{url:?}: {}; use http://, such as http://127.0.0.1:7451", not_spoken(.scheme))]
     Scheme {
         /// The URL.
@@ -38,15 +38,15 @@ pub enum ServiceUrlError {
         scheme: String,
     },
     /// It has more than scheme, host and port.
-    #[error("{url:?} has {part}, which would be ignored: it may have a host and a port only")]
+    #[error("{url:?} has {part}, which would be ignored: use a host and a port only")]
     Part {
         /// The URL.
         url: String,
-        /// What it has.
+        /// The additional part.
         part: &'static str,
     },
-    /// Its port is not one.
-    #[error("{0:?} has no port from 1 to 65535 behind its host")]
+    /// The port is invalid.
+    #[error("the port of {0:?} must be from 1 to 65535")]
     Port(String),
 }
 
@@ -58,20 +58,20 @@ fn not_spoken(scheme: &str) -> String {
     }
 }
 
-/// Why there is no channel.
+/// Why a channel can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The URL can't be used.
     #[error(transparent)]
     Url(#[from] ServiceUrlError),
-    /// The other side does not answer.
+    /// The server does not answer.
     #[error(transparent)]
     Transport(#[from] tonic::transport::Error),
 }
 
 /// Checks the URL of a service: `http://host` or `http://host:port`, and nothing else.
 pub fn service_url(url: &str) -> Result<Uri, ServiceUrlError> {
-    // It is shown in errors: it may have a password.
+    // The URL in errors is masked, because it may contain a password.
     let shown = || masked_url(url);
     let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
         let known = url
@@ -104,7 +104,7 @@ pub fn service_url(url: &str) -> Result<Uri, ServiceUrlError> {
     uri.filter(|uri| uri.host().is_some_and(is_host)).ok_or_else(|| ServiceUrlError::NoUrl(shown()))
 }
 
-/// A name or an address; that of IPv6 is in brackets.
+/// A host name or an IP address; IPv6 addresses are in brackets.
 fn is_host(host: &str) -> bool {
     match host.strip_prefix('[') {
         Some(address) => address.strip_suffix(']').is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok()),
@@ -112,12 +112,12 @@ fn is_host(host: &str) -> bool {
     }
 }
 
-/// A channel that connects when it is first used, and again whenever the connection is lost.
+/// A channel that connects at the first call, and reconnects when the connection is lost.
 pub fn lazily(url: &str) -> Result<Channel, ServiceUrlError> {
     Ok(endpoint(url)?.connect_with_connector_lazy(service_fn(connect)))
 }
 
-/// Connects at once, so that a wrong address is told at once; a connection lost later is made again by the next call.
+/// Connects at once, so that a wrong address is reported immediately; the next call reopens a lost connection.
 pub async fn now(url: &str) -> Result<Channel, ConnectError> {
     Ok(endpoint(url)?.connect_with_connector(service_fn(connect)).await?)
 }
@@ -140,7 +140,10 @@ async fn connect(uri: Uri) -> io::Result<TokioIo<TcpStream>> {
 
 fn refuse_itself(stream: &TcpStream) -> io::Result<()> {
     if stream.local_addr()? == stream.peer_addr()? {
-        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens: the connection met itself"));
+        return Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            "no process listens on the port: the connection was connected to itself",
+        ));
     }
     Ok(())
 }
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_served_is_refused() {
+    fn unsupported_urls_are_rejected() {
         for url in
             ["https://seats:7451", "HTTPS://seats", "grpc://seats:7451", "ftp://seats", "unix:/run/seats", "unix:///x"]
         {
@@ -177,7 +180,7 @@ mod tests {
         for url in
             ["", "seats", "localhost:7450", "seats:7451/", "//seats:7451", "http:", "://x", "http:seats", "http:/seats"]
         {
-            check(url, Err("is no URL such as"));
+            check(url, Err("is not a service URL such as"));
         }
         for url in [
             "http://",
@@ -192,12 +195,12 @@ mod tests {
             assert!(service_url(url).is_err(), "{url}");
         }
         for url in ["http://a:", "http://a:0", "http://a:70000", "http://a:+1", "http://a:x", "http://[::1]:x"] {
-            check(url, Err("no port"));
+            check(url, Err("the port of"));
         }
     }
 
     #[test]
-    fn what_would_be_ignored_is_refused_and_secrets_are_not_shown() {
+    fn parts_that_would_be_ignored_are_rejected_and_secrets_are_masked() {
         check("http://seats:7451/v1", Err("has a path"));
         check("http://seats:7451//", Err("has a path"));
         check("http://seats:7451?tls=on", Err("has a query"));
@@ -219,8 +222,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_meets_itself_is_refused() {
-        // A socket that connects to its own address does what one of many attempts does by chance.
+    async fn a_connection_to_itself_is_refused() {
+        // A socket that connects to its own address does what some attempts do by chance.
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
         let own = socket.local_addr().expect("bound");
@@ -228,7 +231,7 @@ mod tests {
         assert_eq!(refuse_itself(&itself).expect_err("itself").kind(), io::ErrorKind::ConnectionRefused);
 
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let other = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("somebody listens");
+        let other = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a process listens");
         refuse_itself(&other).expect("not itself");
     }
 }

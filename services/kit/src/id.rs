@@ -1,16 +1,15 @@
-//! Ids as types: validated where they come in, so that nothing behind the wire checks them again.
+//! Ids as types, validated at the wire, so that no code behind it checks them again.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest id that Matricula makes, in bytes.
+/// Longest id that Matricula generates, in bytes.
 pub const ID_BYTES_MAX: usize = 64;
-/// Longest id that a campus brings, in bytes: OneRoster allows 255, and the longest that systems make are far below
-/// 128.
+/// Longest id of a campus, in bytes: OneRoster allows 255, but the longest ids of real systems are far below 128.
 pub const IMPORTED_ID_BYTES_MAX: usize = 128;
 
-/// An id that the bounds forbid.
+/// An id outside its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be {bounds}, got {shown}")]
 pub struct InvalidId {
@@ -18,13 +17,13 @@ pub struct InvalidId {
     shown: String,
 }
 
-/// Checks the bounds of an id that Matricula makes.
+/// Checks the bounds of an id that Matricula generates.
 pub fn check_id(text: &str) -> Result<(), InvalidId> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
     check(text, ID_BYTES_MAX, allowed, "1-64 bytes of [A-Za-z0-9._:-]")
 }
 
-/// Checks the bounds of an id that a campus brings: of a student, course, section, term or hold.
+/// Checks the bounds of an id of a campus: of a student, course, section, term or hold.
 pub fn check_imported_id(text: &str) -> Result<(), InvalidId> {
     let allowed = |byte: u8| byte.is_ascii_graphic() && !b"\"'`,|".contains(&byte);
     let bounds = "1-128 printable ASCII characters without spaces, quotes, commas and |";
@@ -51,14 +50,14 @@ macro_rules! id_type {
         pub struct $name(String);
 
         impl $name {
-            /// Takes an id within its bounds.
+            /// Checks the bounds of an id.
             pub fn try_new(text: impl Into<String>) -> Result<Self, InvalidId> {
                 let text = text.into();
                 $check(&text)?;
                 Ok(Self(text))
             }
 
-            /// Takes an id that was checked before it was stored.
+            /// Wraps an id that was checked before it was stored.
             pub fn stored(text: String) -> Self {
                 Self(text)
             }
@@ -96,7 +95,7 @@ id_type!(
 );
 id_type!(
     check_id,
-    /// A step of a saga; an undo carries the name of the step that it undoes.
+    /// A step of a saga; an undo has the name of the step that it undoes.
     StepName
 );
 id_type!(
@@ -106,12 +105,12 @@ id_type!(
 );
 id_type!(
     check_imported_id,
-    /// A section: what a student enrolls in.
+    /// A section, in which students enroll.
     SectionId
 );
 id_type!(
     check_imported_id,
-    /// A course: what a section is a class of.
+    /// A course, to which sections belong.
     CourseId
 );
 id_type!(
@@ -121,7 +120,7 @@ id_type!(
 );
 id_type!(
     check_imported_id,
-    /// A row of a roster that an import takes over.
+    /// A roster row that an import takes over.
     RosterRowId
 );
 id_type!(
@@ -132,12 +131,12 @@ id_type!(
 
 id_type!(
     check_id,
-    /// One import, by which its parts are put together.
+    /// An import; its parts have the same id.
     ImportId
 );
 
 impl SagaId {
-    /// A new id, larger than every id made before it on this machine.
+    /// A new id, larger than every id generated before on this machine.
     pub fn generate() -> Self {
         Self(uuid::Uuid::now_v7().to_string())
     }
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_campus_has_ids_of_its_own() {
+    fn ids_of_a_campus_have_other_bounds() {
         for good in ["a", "urn:uuid:4f1d", "M1/F#(2028);x=y", "{4F1D}", "a@b.edu", "100%", &"x".repeat(128)] {
             assert!(SectionId::try_new(good).is_ok(), "{good}");
         }

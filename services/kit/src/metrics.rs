@@ -1,14 +1,14 @@
-//! What metrics are called and what they say, so that `/metrics` can tell it.
+//! The names and descriptions of metrics, for `/metrics`.
 //!
-//! Each crate has a table of its metrics; the process describes them when it begins to record. Names are a contract:
-//! dashboards and alerts depend on them. They end in their unit, or in `_total` where they only grow.
+//! Each crate has a table of its metrics; the process registers them when it starts to record. Names are a contract:
+//! dashboards and alerts depend on them. They end in their unit, or in `_total` for counters.
 
 /// One metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metric {
     /// Its name.
     pub name: &'static str,
-    /// What it says, in a sentence without its full stop.
+    /// Its description, a sentence without the full stop.
     pub help: &'static str,
     kind: Kind,
 }
@@ -21,17 +21,17 @@ enum Kind {
 }
 
 impl Metric {
-    /// A number that only grows.
+    /// A number that only increases.
     pub const fn counter(name: &'static str, help: &'static str) -> Self {
         Self { name, help, kind: Kind::Counter }
     }
 
-    /// A number that goes up and down.
+    /// A number that increases and decreases.
     pub const fn gauge(name: &'static str, help: &'static str) -> Self {
         Self { name, help, kind: Kind::Gauge }
     }
 
-    /// How measured values are spread.
+    /// A distribution of measured values.
     pub const fn histogram(name: &'static str, help: &'static str) -> Self {
         Self { name, help, kind: Kind::Histogram }
     }

@@ -1,27 +1,27 @@
-//! Hides secrets in texts that are shown: settings, errors, log lines.
+//! Masks secrets in texts that are shown: settings, errors, log lines.
 //!
-//! A text is a value that may be one URL ([`masked_url`]), or a sentence with URLs in it ([`masked`]). Two places of a
-//! URL hold secrets: the password before the `@`, and parameters such as `?password=`. A token may also stand alone
-//! before the `@`. Where it is not certain what belongs to the password, more is hidden, never less.
+//! A text is a value that may be one URL ([`masked_url`]), or a sentence that contains URLs ([`masked`]). A URL has
+//! secrets in two places: the password before the `@`, and parameters such as `?password=`. A token may also stand
+//! alone before the `@`. If the extent of a password is uncertain, more is masked.
 
 use std::ops::Range;
 
 use percent_encoding::percent_decode_str;
 
-/// What is shown in the place of a secret.
+/// The text shown instead of a secret.
 const MASK: &str = "********";
-/// Parts of the names of parameters whose values are secrets, in lower case.
+/// Parts of the names of secret parameters, in lower case.
 const SECRET_NAMES: [&str; 6] = ["pass", "pwd", "secret", "token", "key", "credential"];
-/// Characters at which a URL in a sentence ends.
+/// Characters that end a URL in a sentence.
 const ENDS: [char; 7] = [' ', '\n', '\t', '"', '`', '<', '>'];
-/// Characters between two parameters.
+/// Characters that separate parameters.
 const SEPARATORS: [char; 9] = ['?', '&', ';', ' ', '\n', '\t', '"', '`', ','];
 
-/// Schemes of URLs that name a file, and no user.
+/// Schemes of URLs that name a file, and have no user.
 const FILE_SCHEMES: [&str; 2] = ["sqlite", "file"];
 
-/// A value with every secret in it replaced by `********`. The value may be a URL, and then all of it is one URL,
-/// whatever characters are in it.
+/// A value with every secret replaced by `********`. If the value is a URL, all of it is one URL, whatever characters
+/// it contains.
 ///
 /// ```
 /// use matricula_kit::secret::masked_url;
@@ -36,7 +36,7 @@ pub fn masked_url(value: &str) -> String {
     let mut shown = String::with_capacity(value.len());
     let mut end = 0;
     for secret in secrets {
-        // Secrets that overlap get one mask.
+        // Overlapping secrets get one mask.
         if secret.start > end || end == 0 {
             shown.push_str(&value[end..secret.start]);
             shown.push_str(MASK);
@@ -47,7 +47,7 @@ pub fn masked_url(value: &str) -> String {
     shown
 }
 
-/// Where the values of secret parameters are. A value ends at `&` only.
+/// The ranges of the values of secret parameters. A value ends at `&` only.
 fn secret_parameters(value: &str) -> Vec<Range<usize>> {
     let mut secrets = Vec::new();
     let mut at = 0;
@@ -62,8 +62,8 @@ fn secret_parameters(value: &str) -> Vec<Range<usize>> {
     secrets
 }
 
-/// Where the secret of user and password is: up to the last `@`, because a password may have any character that ought
-/// to be encoded.
+/// The range of the secret of user and password. It ends at the last `@`, because a password may contain characters
+/// that should have been encoded.
 fn login(value: &str) -> Option<Range<usize>> {
     let begin = match value.split_once(':') {
         Some((scheme, _)) if FILE_SCHEMES.iter().any(|file| scheme.eq_ignore_ascii_case(file)) => return None,
@@ -83,7 +83,8 @@ pub(crate) fn is_scheme(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// How many bytes of `user:password` are shown: the user and its `:`. A user without a password may be a token.
+/// How many bytes of `user:password` are shown: the user and its `:`. A user without a password may be a token, and is
+/// masked.
 fn shown_of_login(login: &str) -> usize {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%+".contains(&byte);
     match login.split_once(':') {
@@ -92,7 +93,7 @@ fn shown_of_login(login: &str) -> usize {
     }
 }
 
-/// A sentence with every secret of the URLs in it replaced by `********`.
+/// A sentence with every secret of its URLs replaced by `********`.
 ///
 /// ```
 /// use matricula_kit::secret::masked;
@@ -115,11 +116,11 @@ pub fn masked(text: &str) -> String {
     shown
 }
 
-/// What follows the scheme of a URL, without its password.
+/// The part after the scheme of a URL, without its password.
 fn login_masked(url: &str) -> String {
     let authority = &url[..url.find(['/', '?', '#']).unwrap_or(url.len())];
     let after = &url[authority.len()..];
-    // A password may have a `/`, `?` or `#` that ought to be encoded. Then the `@` comes after what looks like the
+    // A password may contain a `/`, `?` or `#` that should have been encoded. Then the `@` comes after the apparent
     // authority.
     let is_plain = authority.contains('@') || !after.contains('@');
     let (login, place) = match if is_plain { authority } else { url }.rsplit_once('@') {
@@ -150,7 +151,7 @@ fn parameters_masked(text: &str) -> String {
     shown
 }
 
-/// Whether a parameter or a setting of this name holds a secret.
+/// Whether a parameter or setting with this name is a secret.
 pub fn is_secret(name: &str) -> bool {
     let name = percent_decode_str(name).decode_utf8_lossy().to_lowercase();
     SECRET_NAMES.iter().any(|part| name.contains(part))
@@ -165,11 +166,11 @@ mod tests {
         assert_eq!(masked(text), expected);
     }
 
-    /// A value that is one URL as a whole.
+    /// Checks a value that is one URL as a whole.
     #[track_caller]
     fn check_url(url: &str, expected: &str) {
         assert_eq!(masked_url(url), expected);
-        assert_eq!(masked_url(expected), expected, "what is masked stays as it is");
+        assert_eq!(masked_url(expected), expected, "a masked text does not change");
     }
 
     #[test]
@@ -214,7 +215,7 @@ mod tests {
         check("postgres://:s3cret@db/seats", "postgres://:********@db/seats");
         check("postgres://me:a@b@db/seats", "postgres://me:********@db/seats");
         check("postgres://me:a:b@db/seats", "postgres://me:********@db/seats");
-        // Characters that ought to be encoded.
+        // Characters that should have been encoded.
         check("postgres://me:a/b@db/seats", "postgres://me:********@db/seats");
         check("postgres://me:1/b?c#d@db/seats", "postgres://me:********@db/seats");
     }
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_shown() {
+    fn other_texts_are_shown() {
         for text in [
             "",
             "sqlite:a.db",

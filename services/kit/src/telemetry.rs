@@ -1,13 +1,13 @@
 //! Logs, spans and W3C trace context.
 //!
-//! A trace comes in from the client, is stored with the saga, and goes out with every operation. Whether it is sampled
-//! was decided where it began, and is read off the context: what is not sampled costs no span.
+//! The trace context of a client is stored with the saga, and sent with every operation. The sampling decision was made
+//! where the trace began, and is read from the context: an unsampled trace costs no span.
 //!
-//! | module | one job |
+//! | module | job |
 //! |---|---|
-//! | here | what a process reports and how; the trace context |
-//! | `environment` | what our settings and the variables `OTEL_*` say about traces |
-//! | `export` | spans on their way out of the process |
+//! | here | sets up logs and traces; the trace context |
+//! | `environment` | reads our settings and the variables `OTEL_*` for traces |
+//! | `export` | exports spans |
 //! | `grpc` | the spans of the calls that this process answers |
 //! | [`spans`] | every span of the system, with its name and attributes |
 
@@ -43,16 +43,16 @@ pub(crate) use self::grpc::TraceLayer;
 /// Header and field names of W3C trace context.
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
-/// Longest `traceparent` and `tracestate` that are stored; the standard has 55 and 512 bytes.
+/// Maximum length of stored `traceparent` and `tracestate`, as in the standard.
 const TRACEPARENT_BYTES_MAX: usize = 55;
 const TRACESTATE_BYTES_MAX: usize = 512;
 
-/// Targets of our own spans: the crates of this workspace. Spans of libraries are not exported, those of the exporter's
-/// own connection among them.
+/// Targets of our own spans: the crates of this workspace. Spans of libraries are not exported, including those of the
+/// exporter's own connection.
 const OWN_CRATE: &str = "matricula";
 const OWN_CRATES: &str = "matricula_";
 
-/// What this process does about traces; a process has one.
+/// The tracing policy of this process.
 static POLICY: OnceLock<Policy> = OnceLock::new();
 
 /// Which contexts get spans here.
@@ -61,21 +61,21 @@ struct Policy {
     /// Whether contexts of callers are read and passed on.
     propagates: bool,
     recorded: Recorded,
-    /// Paths of the RPCs with which traces begin; none where nothing is exported.
+    /// Paths of the RPCs with which traces begin; empty if nothing is exported.
     begins: &'static [&'static str],
 }
 
-/// Of which traces that come in this process records its part.
+/// For which incoming traces this process records spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Recorded {
-    /// Of those that the caller wants to be recorded.
+    /// For those that the caller samples.
     Sampled,
-    /// Of all, as far as the sampler lets them.
+    /// For all, subject to the sampler.
     All,
     Never,
 }
 
-/// Until it is set up, a process follows its callers and begins no traces.
+/// The policy before the setup: follow the callers, and begin no traces.
 const FOLLOWS: Policy = Policy { propagates: true, recorded: Recorded::Sampled, begins: &[] };
 
 fn policy() -> &'static Policy {
@@ -95,17 +95,17 @@ impl Policy {
     }
 }
 
-/// The W3C trace context that work belongs to; empty when it belongs to none.
+/// The W3C trace context of a piece of work; empty if there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TraceContext {
     /// `00-<trace id>-<span id>-<flags>`, or empty.
     pub traceparent: String,
-    /// Vendors' additions, or empty.
+    /// Additions of vendors, or empty.
     pub tracestate: String,
 }
 
 impl TraceContext {
-    /// The context that came with a request. A malformed or overlong one counts as none.
+    /// The context of a request. A malformed or overlong context is ignored.
     pub fn from_metadata(metadata: &MetadataMap) -> Self {
         Self::from_texts(|name| metadata.get(name)?.to_str().ok())
     }
@@ -122,7 +122,8 @@ impl TraceContext {
         }
     }
 
-    /// The context that came with an operation. A malformed or overlong one counts as none: it is no reason to refuse.
+    /// The context of an operation. A malformed or overlong context is ignored, and is no reason to reject the
+    /// operation.
     pub fn from_wire(traceparent: String, mut tracestate: String) -> Self {
         if !policy().propagates {
             return Self::default();
@@ -135,7 +136,7 @@ impl TraceContext {
         if is_valid { context } else { Self::default() }
     }
 
-    /// The context of a span, or `fallback` when the span is not traced.
+    /// The context of a span, or `fallback` if the span is not traced.
     pub fn of_span(span: &Span, fallback: &Self) -> Self {
         let context = span.context();
         if !context.span().span_context().is_valid() {
@@ -146,21 +147,21 @@ impl TraceContext {
         carrier
     }
 
-    /// The trace's id in hexadecimal, when there is one.
+    /// The trace id in hexadecimal, if there is one.
     pub fn trace_id(&self) -> Option<&str> {
         let mut parts = self.traceparent.split('-');
         let id = parts.nth(1).filter(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
         (parts.count() >= 2).then_some(id)
     }
 
-    /// Whether whoever began the trace wants it recorded.
+    /// Whether the trace is sampled by its originator.
     pub fn is_sampled(&self) -> bool {
         let flags = self.trace_id().and_then(|_| self.traceparent.rsplit('-').next());
         flags.and_then(|flags| u8::from_str_radix(flags, 16).ok()).is_some_and(|flags| flags & 1 == 1)
     }
 
-    /// Whether this process is to make spans of this context: what it says of itself, unless the sampler of this
-    /// process does not ask that.
+    /// Whether this process makes spans for this context: by the context's flag, unless the sampler of this process
+    /// ignores it.
     pub fn is_wanted(&self) -> bool {
         match policy().recorded {
             Recorded::Sampled => self.is_sampled(),
@@ -169,7 +170,7 @@ impl TraceContext {
         }
     }
 
-    /// Sends this context along with a call.
+    /// Adds this context to the metadata of a call.
     pub fn to_metadata(&self, metadata: &mut MetadataMap) {
         for (name, text) in [(TRACEPARENT, &self.traceparent), (TRACESTATE, &self.tracestate)] {
             if let Some(value) = text.parse().ok().filter(|_| !text.is_empty()) {
@@ -178,13 +179,13 @@ impl TraceContext {
         }
     }
 
-    /// The context of a call whose span is `span`, when it is part of this context. Nothing when contexts are not
-    /// passed on.
+    /// The context of an outgoing call with the span `span`, if that span belongs to this context. Empty if contexts
+    /// are not passed on.
     pub fn for_call(&self, span: &Span) -> Self {
         if policy().propagates { Self::of_span(span, self) } else { Self::default() }
     }
 
-    /// The context of the call that is being answered here, when this context is part of its trace.
+    /// The context of the call that is being answered here, if this context belongs to its trace.
     pub(crate) fn within(self, serving: &Self) -> Self {
         if serving.is_sampled() && self.trace_id() == serving.trace_id() { serving.clone() } else { self }
     }
@@ -229,30 +230,30 @@ impl Extractor for TraceContext {
     }
 }
 
-/// How a process reports.
+/// The settings of logs and traces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetryConfig {
     /// Log filter in the form of `RUST_LOG`, such as `info,matricula=debug`.
     pub log: String,
-    /// `json`, `text`, or `auto`: text on a terminal, else JSON.
+    /// `json`, `text`, or `auto`: text on a terminal, otherwise JSON.
     pub log_format: LogFormat,
-    /// Where traces go: an OTLP/gRPC endpoint such as `http://127.0.0.1:4317`. Empty: where
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT` says, or nowhere.
+    /// The OTLP/gRPC endpoint for traces, such as `http://127.0.0.1:4317`. Empty: the value of
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, or no export.
     pub otlp_endpoint: String,
-    /// Part of the traces begun here that are recorded, 0 to 1. Traces begun by a client keep the client's decision.
-    /// Empty: what `OTEL_TRACES_SAMPLER` says, or all.
+    /// The share of the traces begun here that is recorded, 0 to 1. Traces begun by a client keep the client's
+    /// decision. Empty: the value of `OTEL_TRACES_SAMPLER`, or all traces.
     #[serde(with = "ratio")]
     pub trace_sample_ratio: Option<f64>,
 }
 
-/// Form of the logs.
+/// Format of the logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Text on a terminal, else JSON.
+    /// Text on a terminal, otherwise JSON.
     Auto,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// For people.
     Text,
@@ -270,11 +271,12 @@ impl Default for TelemetryConfig {
 }
 
 impl TelemetryConfig {
-    /// What is wrong with the settings, each with its name.
+    /// All problems of the settings, each with its name.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         if let Err(problem) = EnvFilter::try_new(&self.log) {
-            problems.push(("log", format!("{:?} is no log filter: {problem}", self.log)));
+            problems
+                .push(("log", format!("{:?} is not a log filter such as info,matricula=debug: {problem}", self.log)));
         }
         if self.trace_sample_ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio)) {
             problems.push(("trace_sample_ratio", "must be 0 to 1".to_owned()));
@@ -286,10 +288,10 @@ impl TelemetryConfig {
 /// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The log filter has no meaning.
+    /// The log filter is invalid.
     #[error("telemetry.log")]
     Filter(#[source] tracing_subscriber::filter::ParseError),
-    /// The exporter could not be made.
+    /// The exporter could not be created.
     #[error("telemetry.otlp_endpoint")]
     Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
     /// It was set up before.
@@ -297,24 +299,24 @@ pub enum TelemetryError {
     Twice(#[source] tracing_subscriber::util::TryInitError),
 }
 
-/// Sends what spans are left when the process ends.
+/// Exports the remaining spans when the process ends.
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
 }
 
 impl Telemetry {
-    /// Exports the spans that are left.
+    /// Exports the remaining spans.
     pub fn flush(self) {
         if let Some(provider) = self.provider
             && let Err(error) = provider.shutdown()
         {
-            tracing::warn!(error = chain(&error), "spans were lost at shutdown");
+            tracing::warn!(error = chain(&error), "the last spans were not exported");
         }
     }
 }
 
-/// Sets up logs and traces of this process. Logs go to stderr. A call of an RPC in `begins` (a path,
-/// `/<package.Service>/<Method>`) that comes without a trace is the first of a new one.
+/// Sets up the logs and traces of this process. Logs go to stderr. A call of an RPC in `begins` (a path,
+/// `/<package.Service>/<Method>`) without a context begins a new trace.
 pub fn init(
     role: &str,
     config: &TelemetryConfig,
@@ -326,7 +328,8 @@ pub fn init(
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    // Its own errors would go to stderr by a macro that panics where nothing can be written: on a full disk, say.
+    // The subscriber would report its own errors with a macro that panics when stderr can't be written, such as on a
+    // full disk.
     let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let logs = if json {
         format.json().with_span_list(false).boxed()
@@ -350,7 +353,7 @@ pub fn init(
     });
     let registry = tracing_subscriber::registry().with(logs.with_filter(filter)).with(spans);
     registry.try_init().map_err(TelemetryError::Twice)?;
-    // No other call sets it: this one is the first that has set the subscriber.
+    // This cannot fail: only the first call, which set the subscriber, gets here.
     let _ = POLICY.set(Policy::new(&traces, begins));
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -358,18 +361,17 @@ pub fn init(
     Ok(Telemetry { provider })
 }
 
-/// Whether stderr is shown in colours: a terminal that has them, and neither `NO_COLOR`, `CLICOLOR=0` nor `TERM=dumb`
-/// is set.
+/// Whether stderr is coloured: it is a terminal with colours, and none of `NO_COLOR`, `CLICOLOR=0` and `TERM=dumb` is
+/// set.
 fn is_coloured() -> bool {
     anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
 }
 
-/// The filter of the spans that are exported.
+/// The filter of exported spans.
 ///
-/// It is asked about each span, and not once for a place in the code. A library that only asks whether it would be
-/// logged (`enabled!`) leaves the answer of every filter behind in its thread, and the next span for which nobody is
-/// asked would be taken for what that answer was about: with a notice of PostgreSQL that is not logged, the next span
-/// would be lost.
+/// It is evaluated for each span, not once per callsite. A library that only queries whether it would be logged
+/// (`enabled!`) leaves the results of all filters in its thread, and they would be applied to the next span. For
+/// example, a notice of PostgreSQL that is not logged would suppress the next span.
 fn exported_spans<S: tracing::Subscriber>() -> impl Filter<S> {
     let each = dynamic_filter_fn(|metadata: &Metadata<'_>, _: &layer::Context<'_, S>| is_exported(metadata));
     each.with_max_level_hint(LevelFilter::INFO).with_callsite_filter(|metadata| match is_exported(metadata) {
@@ -378,7 +380,7 @@ fn exported_spans<S: tracing::Subscriber>() -> impl Filter<S> {
     })
 }
 
-/// Our spans, down to the level of information. What is below it is for people who read the log of a fault.
+/// Our spans, down to the level of information. Lower levels are for the log only.
 fn is_exported(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     let of_crate = target.split("::").next().unwrap_or_default();
@@ -424,7 +426,7 @@ mod tests {
         assert_eq!(problems(wrong), ["log"]);
     }
 
-    /// What libraries do is theirs; what is below the level of information is for the log.
+    /// Spans of libraries, and spans below the level of information, are not exported.
     #[test]
     fn only_our_spans_are_exported() {
         use tracing::callsite::Identifier;
@@ -435,7 +437,7 @@ mod tests {
         impl tracing::Callsite for Callsite {
             fn set_interest(&self, _: tracing::subscriber::Interest) {}
             fn metadata(&self) -> &Metadata<'_> {
-                unreachable!("nobody asks")
+                unreachable!("never called")
             }
         }
         static CALLSITE: Callsite = Callsite;
@@ -467,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_asks_whether_it_is_logged_costs_no_span() {
+    fn a_library_that_queries_whether_it_is_logged_suppresses_no_span() {
         let count = Count::default();
         let log = EnvFilter::try_new("info,library=warn").expect("a filter");
         let logs = tracing_subscriber::fmt::layer().with_writer(std::io::sink).with_filter(log);

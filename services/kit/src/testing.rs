@@ -1,5 +1,5 @@
-//! Throw-away databases for tests: real SQLite files and real PostgreSQL databases, each test its own; and the suite
-//! that every participant runs on them.
+//! Throw-away databases for tests: real SQLite files and real PostgreSQL databases, one per test; and the test suite of
+//! participants.
 
 mod conformance;
 mod imports;
@@ -18,11 +18,11 @@ pub use plans::{RowsRead, scans_of_sqlite};
 pub use proxy::Proxy;
 pub use upgrade::{UPGRADES, Upgrade, upgraded};
 
-/// A database that goes away with this value.
+/// A database that is removed when this value is dropped.
 pub struct TestDatabase {
     /// The open database.
     pub database: Database,
-    /// Its URL, for a process that opens it too (PostgreSQL) or after it is closed (SQLite).
+    /// Its URL, to open it in another process: on PostgreSQL at any time, on SQLite after it is closed.
     pub url: String,
     _folder: tempfile::TempDir,
 }
@@ -30,7 +30,7 @@ pub struct TestDatabase {
 /// A new, migrated database.
 ///
 /// # Panics
-/// When it can't be made, saying how to.
+/// If it can't be created; the message says what to do.
 pub async fn database(backend: Backend, schema: &Schema<'_>) -> TestDatabase {
     let test = empty_database(backend).await;
     test.database.migrate(schema).await.expect("the migrations run on an empty database");
@@ -40,7 +40,7 @@ pub async fn database(backend: Backend, schema: &Schema<'_>) -> TestDatabase {
 /// A new database without any table.
 ///
 /// # Panics
-/// When it can't be made, saying how to.
+/// If it can't be created; the message says what to do.
 pub async fn empty_database(backend: Backend) -> TestDatabase {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let url = match backend {
@@ -54,7 +54,7 @@ pub async fn empty_database(backend: Backend) -> TestDatabase {
 /// The URL of a new, empty database on the PostgreSQL test server.
 ///
 /// # Panics
-/// When there is no test server, or when the database can't be created.
+/// If there is no test server; the message says how to start one.
 pub async fn create_postgres() -> String {
     Database::create_on(&matricula_postgres::test_server()).await.expect("a new database on the test server")
 }

@@ -1,11 +1,11 @@
-//! Moments as milliseconds since the Unix epoch. The one place that reads the wall clock.
+//! Timestamps as milliseconds since the Unix epoch. The only place that reads the wall clock.
 
 use std::fmt;
 
 pub use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-/// A moment in milliseconds since the Unix epoch, UTC.
+/// A timestamp in milliseconds since the Unix epoch, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixMs(pub i64);
@@ -17,35 +17,35 @@ pub fn now() -> UnixMs {
 }
 
 impl UnixMs {
-    /// The moment `ms` milliseconds later.
+    /// The timestamp `ms` milliseconds later.
     pub fn plus_ms(self, ms: i64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// The moment on the wire.
+    /// The wire form.
     pub fn to_wire(self) -> prost_types::Timestamp {
         let nanos = self.0.rem_euclid(1000) * 1_000_000;
         // `rem_euclid(1000)` keeps it below 10^9.
         prost_types::Timestamp { seconds: self.0.div_euclid(1000), nanos: nanos as i32 }
     }
 
-    /// The moment from the wire, to the millisecond; `None` when out of the years 1 to 9999.
+    /// Reads the wire form, to the millisecond; `None` if it is outside of the years 1 to 9999.
     pub fn from_wire(wire: &prost_types::Timestamp) -> Option<Self> {
         let moment = jiff::Timestamp::new(wire.seconds, wire.nanos).ok()?;
         Some(Self(moment.as_millisecond()))
     }
 }
 
-/// A moment as people of a campus read it, to the second, with the zone named: `2028-08-24 09:00:03 EDT`.
+/// A timestamp for people on a campus, to the second, with the zone: `2028-08-24 09:00:03 EDT`.
 pub fn shown(at: UnixMs, zone: &TimeZone) -> String {
     let shown = jiff::Timestamp::from_millisecond(at.0).map(|at| at.to_zoned(zone.clone()));
     shown.map_or_else(|_| at.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S %Z").to_string())
 }
 
-/// The zone of a name of the IANA database, of which every binary has a copy.
+/// The zone with an IANA name; every binary contains a copy of the database.
 pub fn zone(name: &str) -> Result<TimeZone, String> {
     let unknown =
-        |_| format!("{name:?} is no time zone; use a name of the IANA database, such as America/New_York or UTC");
+        |_| format!("{name:?} is not a time zone; use a name of the IANA database, such as America/New_York or UTC");
     TimeZone::get(name).map_err(unknown)
 }
 
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_shown_where_people_are() {
+    fn timestamps_are_shown_in_the_zone_of_the_campus() {
         let shown = |ms, name| shown(UnixMs(ms), &zone(name).expect("a zone"));
         assert_eq!(shown(1_787_000_000_123, "America/Los_Angeles"), "2026-08-17 13:53:20 PDT");
         assert_eq!(shown(1_787_000_000_123, "Asia/Tokyo"), "2026-08-18 05:53:20 JST");

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::stream;
-use matricula_kit::database::{Database, DbError, Heard, Notifications, Tx};
+use matricula_kit::database::{Database, DbError, Notifications, Received, Tx};
 use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry;
 use matricula_kit::time::{self, UnixMs};
@@ -333,11 +333,11 @@ impl Listening {
     async fn republish(mut self, feed: &Feed) -> String {
         loop {
             let changes = match self.notifications.next().await {
-                Ok(Some(Heard::Complete(moment))) => {
+                Ok(Some(Received::Complete(moment))) => {
                     self.complete_until = moment;
                     Vec::new()
                 }
-                Ok(Some(Heard::Payload(payload))) => match serde_json::from_str(&payload) {
+                Ok(Some(Received::Payload(payload))) => match serde_json::from_str(&payload) {
                     Ok(changes) => changes,
                     Err(error) => return format!("a notification can't be read: {error}"),
                 },

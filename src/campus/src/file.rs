@@ -1,8 +1,8 @@
-//! The files of a bundle: their names, their columns, and the names that the manifest has for them.
+//! The files of a bundle: their names, their columns, and their names in the manifest.
 
 use std::fmt;
 
-/// A file of a bundle. The order is that in which problems are listed.
+/// A file of a bundle. Problems are listed in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum File {
     /// `manifest.csv`: which files the bundle has.
@@ -19,13 +19,13 @@ pub enum File {
     Users,
     /// `roles.csv`: which people are students.
     Roles,
-    /// `holds.csv`, not of OneRoster.
+    /// `holds.csv`, an extension to OneRoster.
     Holds,
-    /// `completed.csv`, not of OneRoster: transcripts.
+    /// `completed.csv`, an extension to OneRoster: transcripts.
     Completed,
     /// `enrollments.csv`: rosters.
     Enrollments,
-    /// `registrations.csv`, not of OneRoster: the morning.
+    /// `registrations.csv`, an extension to OneRoster: the clicks of a registration morning, which `rush` replays.
     Registrations,
 }
 
@@ -45,7 +45,7 @@ impl File {
         Self::Registrations,
     ];
 
-    /// Its name in the folder.
+    /// The file name in the folder.
     pub fn name(self) -> &'static str {
         match self {
             Self::Manifest => "manifest.csv",
@@ -62,12 +62,12 @@ impl File {
         }
     }
 
-    /// The file of a name.
+    /// The file with this name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|file| file.name() == name)
     }
 
-    /// Its row in the manifest; none for the manifest itself and for files that OneRoster does not have.
+    /// Its property in the manifest; `None` for the manifest itself and for our extensions.
     pub(crate) fn property(self) -> Option<&'static str> {
         match self {
             Self::AcademicSessions => Some("file.academicSessions"),
@@ -81,7 +81,7 @@ impl File {
         }
     }
 
-    /// Whether there is no campus without it.
+    /// Whether every bundle must have the file.
     pub(crate) fn is_required(self) -> bool {
         match self {
             Self::Manifest | Self::AcademicSessions | Self::Courses | Self::Classes | Self::Users | Self::Roles => true,
@@ -123,7 +123,7 @@ impl File {
         }
     }
 
-    /// The columns of OneRoster 1.2 that are not read, because course registration has no use for them.
+    /// Columns of OneRoster 1.2 that are not read, because course registration does not need them.
     #[rustfmt::skip]
     pub(crate) fn unused_columns(self) -> &'static [&'static str] {
         match self {

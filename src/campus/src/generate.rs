@@ -1,11 +1,11 @@
-//! A made-up campus and its registration morning, calibrated to real ones and fixed by the seed: the same [`Spec`]
-//! gives the same bundle on every machine.
+//! Generates a campus and its registration morning, calibrated to real ones. The seed fixes the result: the same
+//! [`Spec`] gives the same bundle on every machine.
 //!
 //! ```text
-//! catalog: courses, sections, what is taken together
-//!    └─ demand: how many want what, and how many seats that leaves them
-//!          └─ morning: who wants it, when they click, what they change their mind about
-//!                └─ students: what they completed to be allowed to, who has a hold
+//! catalog: courses, sections, and which sections are taken together
+//!    └─ demand: how many students want each section, and how many seats it gets
+//!          └─ morning: which students want it, when they click, and what they change later
+//!                └─ students: completed courses that meet the prerequisites, and holds
 //! ```
 
 mod catalog;
@@ -22,21 +22,21 @@ use crate::{
     model::{Bundle, Currency, Money, Rates, RefundStep, Term, TermKind},
 };
 
-/// The largest university has fewer, and their ids keep their width.
+/// More than the largest university has; the ids have a fixed width.
 pub const STUDENTS_MAX: u32 = 999_999;
-/// No term has a larger catalogue.
+/// More than any catalogue has.
 pub const SECTIONS_MAX: u32 = 100_000;
 
 /// 18 credits.
 const TERM_MAX_CREDITS_HUNDREDTHS: i32 = 1_800;
 /// USD 450.
 const PER_CREDIT_MINOR: i64 = 45_000;
-/// The year of the term. It is far, so that no generated campus expires: nobody registers for a term that has ended.
+/// The year of the term. It is far in the future, because registration for a past term is refused.
 const YEAR: i16 = 2099;
-/// The first step of the refund ladder ends with August, the others a week apart.
+/// The first step of the refund ladder ends with August; the others follow a week apart.
 const REFUND_PERCENTS: [u8; 4] = [100, 75, 50, 25];
 
-/// What is to be generated.
+/// The parameters of a campus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spec {
     students: u32,
@@ -44,21 +44,21 @@ pub struct Spec {
     seed: u64,
 }
 
-/// A campus of this size is not generated.
+/// Why a campus of this size is not generated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// None, or more than the ids can name.
+    /// Zero, or more than the ids allow.
     #[error("{0} students: use 1 to {STUDENTS_MAX}")]
     Students(u32),
-    /// None, or more than a catalogue holds.
+    /// Zero, or more than the catalogue allows.
     #[error("{0} sections: use 1 to {SECTIONS_MAX}")]
     Sections(u32),
 }
 
 impl Spec {
-    /// Exactly so many students and sections. The proportions of real mornings need 200 sections or more (on a smaller
-    /// campus the top 1 % would be wanted by more students than there are) and three students a section or more (with
-    /// fewer, many sections are wanted by nobody).
+    /// A campus with exactly this many students and sections. The proportions of real mornings need at least 200
+    /// sections and at least three students per section. On a smaller campus the top 1 % of the sections would need
+    /// more students than exist; with fewer students, many sections would have no demand.
     pub fn try_new(students: u32, sections: u32, seed: u64) -> Result<Self, SpecError> {
         if !(1..=STUDENTS_MAX).contains(&students) {
             return Err(SpecError::Students(students));
@@ -70,7 +70,7 @@ impl Spec {
     }
 }
 
-/// Makes the campus.
+/// Generates the campus.
 pub fn generate(spec: Spec) -> Bundle {
     let mut rng = ChaCha8Rng::seed_from_u64(spec.seed);
     let term = fall_term().expect("the term is made of constants, and every test makes it");
@@ -88,7 +88,7 @@ pub fn generate(spec: Spec) -> Bundle {
     }
 }
 
-/// A fall of a far year, without deadlines.
+/// A fall term in the far future, without deadlines.
 fn fall_term() -> Result<Term, Invalid> {
     let first_step = date(YEAR, 9, 1);
     let steps = REFUND_PERCENTS.iter().zip(0i64..);

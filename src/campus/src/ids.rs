@@ -1,15 +1,15 @@
-//! Names of things: validated when made, so that no holder of one need check it again.
+//! Ids and other short texts, validated at construction, so that no user of a value must check it again.
 
 use std::{borrow::Cow, fmt};
 
-/// The wire's bound of an id that a campus brings.
+/// The services' limit for an id.
 const ID_BYTES_MAX: usize = 128;
-/// The wire's bound of a component's parts.
+/// The services' limit for the parts of a component.
 const PART_BYTES_MAX: usize = 64;
-/// The wire's bound of an idempotency key.
+/// The services' limit for an idempotency key.
 const KEY_BYTES_MAX: usize = 128;
 
-/// Why a text is not a value of the wanted form, and what to write instead.
+/// Why a text is not a valid value, and the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(Cow<'static, str>);
@@ -27,7 +27,7 @@ macro_rules! text_newtypes {
         pub struct $name(String);
 
         impl $name {
-            /// Checks the text and takes it.
+            /// Checks the text and wraps it.
             pub fn try_new(text: &str) -> Result<Self, Invalid> {
                 $check(text)?;
                 Ok(Self(text.to_owned()))
@@ -65,7 +65,7 @@ text_newtypes! {
     HoldId: check_id;
     /// Names a row of a roster: `enrollments.csv`, `sourcedId`.
     RosterId: check_id;
-    /// Names one registration of a student, however often it is sent.
+    /// The idempotency key of one registration; repeated requests have the same key.
     IdempotencyKey: check_key;
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn is_component_part(text: &str) -> bool {
     (1..=PART_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-/// Checks an address for mail: a name, `@`, and a domain with at least one letter or digit between its dots.
+/// Checks an e-mail address: a name, `@`, and a domain with at least one letter or digit between its dots.
 pub(crate) fn check_email(text: &str) -> Result<(), Invalid> {
     let in_name = |char: char| char.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(char);
     let in_domain = |char: char| char.is_ascii_alphanumeric() || char == '-';
@@ -99,7 +99,7 @@ pub(crate) fn check_email(text: &str) -> Result<(), Invalid> {
     let is_address = text.rsplit_once('@').is_some_and(|(name, domain)| {
         name.len() <= 64 && name.split('.').all(is_atom) && domain.len() <= 253 && domain.split('.').all(is_label)
     });
-    if is_address { Ok(()) } else { Err(Invalid::new("not an address for mail; write it as in `name@example.edu`")) }
+    if is_address { Ok(()) } else { Err(Invalid::new("not an e-mail address; write it as in `name@example.edu`")) }
 }
 
 fn check_key(text: &str) -> Result<(), Invalid> {

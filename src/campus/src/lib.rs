@@ -1,5 +1,5 @@
-//! A campus as files: a OneRoster 1.2 CSV bundle with the columns that course registration needs besides, and the
-//! registration morning itself (`registrations.csv`).
+//! A campus as files: a OneRoster 1.2 CSV bundle, extended with the columns that course registration needs and with the
+//! registration morning (`registrations.csv`).
 //!
 //! ```text
 //! directory or zip --read--> Bundle --write--> directory
@@ -7,10 +7,10 @@
 //! directory or zip --registrations--> one click after the other
 //! ```
 //!
-//! [`read`] gives a whole and consistent bundle or every problem of it, each named by file, line and column. What is no
-//! problem and still worth knowing is in the bundle's notes. An absent column or file says nothing, and the bundle's
-//! [`Scope`] says which are there; an empty cell means that there is no such rule. [`generate`] is a pure function of
-//! its [`Spec`]. The crate knows nothing of services and databases, and reads no clock.
+//! [`read`] returns a complete and consistent bundle, or all its problems, each with file, line and column. Facts worth
+//! knowing that are not problems are in the bundle's notes. An absent column or file changes nothing, and the bundle's
+//! [`Scope`] lists those that are present; an empty cell means that there is no such rule. [`generate`] is a pure
+//! function of its [`Spec`]. The crate does not depend on services and databases, and does not read the clock.
 
 mod file;
 mod generate;

@@ -1,10 +1,10 @@
-//! When a section meets: `MTR 08:00-08:50;F 10:00-10:50`.
+//! The meeting times of a section: `MTR 08:00-08:50;F 10:00-10:50`.
 
 use crate::ids::Invalid;
 
-/// Days in the order of the week, R being Thursday and U Sunday.
+/// The days of the week in order; R is Thursday and U is Sunday.
 const DAY_LETTERS: &str = "MTWRFSU";
-/// The end of a day, as an end only.
+/// Midnight, allowed only as the end of a meeting.
 const MIDNIGHT: &str = "24:00";
 const DAY_MINUTES: u16 = 24 * 60;
 
@@ -15,7 +15,7 @@ pub struct Day(char);
 /// One line of a timetable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meeting {
-    /// At least one, none twice.
+    /// At least one, each at most once.
     pub days: Vec<Day>,
     /// Minutes after midnight.
     pub start_minute: u16,
@@ -31,7 +31,7 @@ impl Day {
 }
 
 impl Meeting {
-    /// Whether both want the student at the same minute.
+    /// Whether the meetings overlap.
     pub fn clashes_with(&self, other: &Self) -> bool {
         self.start_minute < other.end_minute
             && other.start_minute < self.end_minute
@@ -39,7 +39,7 @@ impl Meeting {
     }
 }
 
-/// Reads a list of meetings; empty text is no set time.
+/// Parses a list of meetings; an empty text means no set time.
 pub fn parse_meetings(text: &str) -> Result<Vec<Meeting>, Invalid> {
     if text.is_empty() {
         return Ok(Vec::new());
@@ -59,22 +59,22 @@ fn parse_meeting(text: &str) -> Result<Meeting, Invalid> {
             return Err(Invalid::new(format!("unknown day {letter}; use M T W R F S U")));
         }
         if meeting.days.contains(&Day(letter)) {
-            return Err(Invalid::new(format!("day {letter} is there twice; name each day once")));
+            return Err(Invalid::new(format!("day {letter} is repeated; write each day once")));
         }
         meeting.days.push(Day(letter));
     }
     let Some((start, end)) = times.trim().split_once('-') else {
-        return Err(Invalid::new("no end; write start and end as in `08:00-08:50`"));
+        return Err(Invalid::new("the end is missing; write start and end as in `08:00-08:50`"));
     };
     meeting.start_minute = parse_minute(start, "23:59")?;
     meeting.end_minute = if end == MIDNIGHT { DAY_MINUTES } else { parse_minute(end, MIDNIGHT)? };
     if meeting.start_minute >= meeting.end_minute {
-        return Err(Invalid::new("ends before it starts; split what goes past midnight"));
+        return Err(Invalid::new("ends before it starts; split a meeting that passes midnight"));
     }
     Ok(meeting)
 }
 
-/// The minute of a time; `last` is the latest that may be written in its place.
+/// Parses a time as a minute of the day; `last` is the latest allowed text.
 fn parse_minute(text: &str, last: &str) -> Result<u16, Invalid> {
     let two_digits = |text: &str| match text.as_bytes() {
         [tens @ b'0'..=b'9', units @ b'0'..=b'9'] => Some((tens - b'0') * 10 + (units - b'0')),
@@ -82,7 +82,7 @@ fn parse_minute(text: &str, last: &str) -> Result<u16, Invalid> {
     };
     match text.split_once(':').map(|(hour, minute)| (two_digits(hour), two_digits(minute))) {
         Some((Some(hour @ 0..=23), Some(minute @ 0..=59))) => Ok(u16::from(hour) * 60 + u16::from(minute)),
-        _ => Err(Invalid::new(format!("{text:?} is no time of day; write it as `08:00`, up to `{last}`"))),
+        _ => Err(Invalid::new(format!("{text:?} is not a time of day; write it as `08:00`, up to `{last}`"))),
     }
 }
 

@@ -1,5 +1,4 @@
-//! What a bundle says, as plain values. Everything refers to what exists: [`crate::read`] and [`crate::generate`] see
-//! to it.
+//! The values of a bundle. All references are valid: [`crate::read`] and [`crate::generate`] check them.
 
 use std::fmt;
 
@@ -14,23 +13,22 @@ use crate::{
 /// A whole campus. Each list is in the order of its file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bundle {
-    /// Which files and columns say it: of the others the values here say nothing.
+    /// The files and columns that are present. Values of other columns have no meaning.
     pub scope: Scope,
     /// `academicSessions.csv`.
     pub terms: Vec<Term>,
     /// `courses.csv`.
     pub courses: Vec<Course>,
-    /// `classes.csv`; what is to be deleted there is a cancelled section here.
+    /// `classes.csv`; a section marked for deletion is a cancelled section here.
     pub sections: Vec<Section>,
-    /// Users with the role of a student, with their holds and completed courses. A user without that role, or with
-    /// another one instead, is not among them.
+    /// Users with the role of a student, with their holds and completed courses.
     pub students: Vec<Student>,
-    /// `enrollments.csv`: rows of students; none when there is no such file. Each student has at most one row in force
-    /// for a section.
+    /// `enrollments.csv`: rows of students; `None` if there is no such file. Each student has at most one row in force
+    /// per section.
     pub rosters: Option<Vec<RosterEntry>>,
-    /// The morning, in order of arrival; empty when there is no `registrations.csv`.
+    /// The registration morning, in order of arrival; empty if there is no `registrations.csv`.
     pub registrations: Vec<Registration>,
-    /// What people should know of the bundle before it is imported.
+    /// Messages for people before the import.
     pub notes: Vec<Note>,
 }
 
@@ -39,58 +37,58 @@ pub struct Bundle {
 pub struct Term {
     /// `sourcedId`.
     pub id: TermId,
-    /// For people.
+    /// The title for people.
     pub title: String,
-    /// Term, semester and so on.
+    /// The kind of session: term, semester and so on.
     pub kind: TermKind,
-    /// The session that it is a part of. No session is a part of itself, however far up.
+    /// The session that contains this one. There are no cycles.
     pub parent: Option<TermId>,
     /// First day.
     pub starts_on: Date,
-    /// The day after the last one, as OneRoster's `endDate` is exclusive; later than `starts_on`.
+    /// The day after the last day, because OneRoster's `endDate` is exclusive; later than `starts_on`.
     pub ends_on: Date,
-    /// Where its days and hours are, by the IANA database; none: the campus's zone.
+    /// The time zone by its IANA name; `None` means the zone of the campus.
     pub time_zone: Option<String>,
-    /// No adds from this moment on; none: no deadline.
+    /// Adds are refused from this moment on; `None`: no deadline.
     pub add_deadline: Option<Timestamp>,
-    /// No drops from this moment on; none: no deadline.
+    /// Drops are refused from this moment on; `None`: no deadline.
     pub drop_deadline: Option<Timestamp>,
-    /// Credits that a student may take, in hundredths and above 0; none: no limit.
+    /// The credit limit of a student, in hundredths and above 0; `None`: no limit.
     pub max_credits_hundredths: Option<i32>,
-    /// None: the term charges nothing.
+    /// `None`: the term charges nothing.
     pub rates: Option<Rates>,
-    /// The row is marked `tobedeleted`: no new registration.
+    /// The row is marked `tobedeleted`: new registrations are refused.
     pub closed: bool,
 }
 
-/// What an academic session is, in the words of OneRoster.
+/// The kind of an academic session, as in OneRoster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TermKind {
-    /// `term`; also where the bundle does not say.
+    /// `term`; also the default.
     Term,
     /// `semester`.
     Semester,
-    /// `gradingPeriod`: a part of one of the above with grades of its own.
+    /// `gradingPeriod`: a part of a term or semester with its own grades.
     GradingPeriod,
-    /// `schoolYear`: a year of them.
+    /// `schoolYear`: contains terms or semesters.
     SchoolYear,
 }
 
-/// What a term charges.
+/// The charges of a term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rates {
-    /// Charge for one credit; its currency holds for the whole term.
+    /// Charge for one credit; its currency applies to the whole term.
     pub per_credit: Money,
-    /// Ordered by `until`; after the last step nothing is given back.
+    /// Ordered by `until`; after the last step nothing is refunded.
     pub refund_ladder: Vec<RefundStep>,
-    /// The most that a student may owe after a charge, in minor units and above 0; none: no limit.
+    /// The most that a student may owe after a charge, in minor units and above 0; `None`: no limit.
     pub balance_limit_minor: Option<i64>,
 }
 
-/// An amount of money, never below 0 here.
+/// An amount of money; never negative here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Money {
-    /// What it is counted in.
+    /// The currency.
     pub currency: Currency,
     /// 12345 is USD 123.45.
     pub minor_units: i64,
@@ -100,10 +98,10 @@ pub struct Money {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Currency([u8; 3]);
 
-/// Part of a charge that a drop gives back before a moment.
+/// The part of a charge that is refunded for a drop before a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefundStep {
-    /// The step holds before this moment.
+    /// The step applies before this moment.
     pub until: Timestamp,
     /// 0 to 100.
     pub percent: u8,
@@ -114,24 +112,24 @@ pub struct RefundStep {
 pub struct Course {
     /// `sourcedId`.
     pub id: CourseId,
-    /// How prerequisites name it; the id where the file has no code.
+    /// The code in prerequisites; the id if the file has no code.
     pub code: String,
-    /// For people.
+    /// The title for people.
     pub title: String,
     /// 3 credits are 300.
     pub credits_hundredths: i32,
-    /// `C101 and (C102:B or "MATH 103")`; empty: none. The form is checked, and every name is a course's code, or a
-    /// course's id where no course has that code.
+    /// `C101 and (C102:B or "MATH 103")`; empty: none. The syntax is checked. Every name is the code of a course, or
+    /// the id of a course if no course has that code.
     pub prerequisites: String,
-    /// What must be taken before or at the same time, in the same form.
+    /// Courses that must be taken before or at the same time, in the same form.
     pub corequisites: String,
-    /// A fee besides the credits, in minor units of the term's currency.
+    /// A fee in addition to the credits, in minor units of the term's currency.
     pub fee_minor: i64,
-    /// The row is marked `tobedeleted`: no new registration. Its sections are cancelled.
+    /// The row is marked `tobedeleted`: new registrations are refused, and the course's sections are cancelled.
     pub closed: bool,
 }
 
-/// A section (in OneRoster's words: a class).
+/// A section (a class in OneRoster).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
     /// `sourcedId`.
@@ -140,15 +138,15 @@ pub struct Section {
     pub course_id: CourseId,
     /// Its term.
     pub term_id: TermId,
-    /// For people.
+    /// The title for people.
     pub title: String,
-    /// Seats: 0 is not open, none is without a limit.
+    /// Seats: 0 means not open, `None` means unlimited.
     pub capacity: Option<i32>,
     /// `configuration/subpart`; empty when the course has one part.
     pub component: String,
     /// `MTR 08:00-08:50`, several separated by `;`; empty: no set time. See [`crate::parse_meetings`].
     pub meetings: String,
-    /// Staff must permit each student.
+    /// Every student needs a permission of staff.
     pub permission_required: bool,
     /// The row is marked `tobedeleted`.
     pub cancelled: bool,
@@ -163,49 +161,49 @@ pub struct Student {
     pub given_name: String,
     /// May be empty.
     pub family_name: String,
-    /// Where notifications go; may be empty.
+    /// E-mail address of notifications; may be empty.
     pub email: String,
-    /// Registers from this moment on; none: from the beginning.
+    /// The student can register from this moment on; `None`: from the beginning.
     pub appointment_start: Option<Timestamp>,
-    /// Registers before this moment; none: no end.
+    /// The student can register before this moment; `None`: no end.
     pub appointment_end: Option<Timestamp>,
-    /// The student's own limit, in hundredths and above 0; none: the term's.
+    /// The student's own credit limit, in hundredths and above 0; `None`: the term's limit.
     pub max_credits_hundredths: Option<i32>,
     /// From `holds.csv`.
     pub holds: Vec<Hold>,
     /// From `completed.csv`.
     pub completed: Vec<CompletedCourse>,
-    /// The row is marked `tobedeleted`: no new registration.
+    /// The row is marked `tobedeleted`: new registrations are refused.
     pub closed: bool,
-    /// `enabledUser` is false: no new registration.
+    /// `enabledUser` is false: new registrations are refused.
     pub disabled: bool,
-    /// From which day the user has the role of a student; none: always had.
+    /// The first day of the role of a student; `None`: no begin.
     pub active_from: Option<Date>,
-    /// Until which day, that day excluded; none: no end.
+    /// The day after the last day of the role; `None`: no end.
     pub active_until: Option<Date>,
 }
 
-/// What keeps a student from registering.
+/// A hold, which blocks the student's registrations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
     /// Unique for the student.
     pub id: HoldId,
-    /// For the student: why, and what to do.
+    /// The text for the student: the reason, and what to do.
     pub description: String,
 }
 
 /// A course that the student has completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletedCourse {
-    /// Which; it may be a course that the catalogue does not have.
+    /// The course; it may be missing in the catalogue.
     pub course_id: CourseId,
-    /// When; none: not known. A student may complete a course in several terms.
+    /// The term; `None`: unknown. A student may complete a course in several terms.
     pub term_id: Option<TermId>,
     /// `A+` to `F`, `P` or `NP`.
     pub grade: String,
 }
 
-/// A student in a section, as a roster of the bundle says. What a row that has ended refers to may be gone.
+/// A student in a section, from a roster. A row that has ended may refer to deleted records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RosterEntry {
     /// `sourcedId`.
@@ -216,16 +214,16 @@ pub struct RosterEntry {
     pub section_id: SectionId,
     /// The row is marked `tobedeleted`.
     pub ended: bool,
-    /// From this day on the student is not in the section any more; none: no end.
+    /// The day after the last day in the section; `None`: no end.
     pub ends_on: Option<Date>,
-    /// Where the row is in its file, for messages.
+    /// The line of the row in its file, for messages.
     pub line: u64,
 }
 
-/// One click of the morning: a change set that happens whole or not at all.
+/// A click of the morning: a change set that happens completely or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
-    /// When it comes, after opening.
+    /// The time of the click after the opening.
     pub arrival_ms: u64,
     /// A double click has the same key twice.
     pub key: IdempotencyKey,
@@ -238,7 +236,7 @@ pub struct Registration {
 }
 
 impl Student {
-    /// Given and family name; the id when both are empty.
+    /// Given and family name; the id if both are empty.
     pub fn name(&self) -> String {
         let name = format!("{} {}", self.given_name, self.family_name);
         let name = name.trim();
@@ -262,7 +260,8 @@ impl TermKind {
 }
 
 impl Currency {
-    /// Checks the code and takes it. In gold and the like, which have no minor unit, nobody can pay.
+    /// Checks the code. Codes without a minor unit, such as gold, are rejected, because amounts can't be written in
+    /// them.
     pub fn try_new(code: &str) -> Result<Self, Invalid> {
         let has_minor_unit = iso_currency::Currency::from_code(code).is_some_and(|known| known.exponent().is_some());
         match <[u8; 3]>::try_from(code.as_bytes()) {

@@ -1,29 +1,29 @@
-//! What a bundle says and an import does not take, or takes in a way that nobody may expect. Notes refuse nothing.
+//! Notes on a bundle: values that an import ignores, or reads in an unexpected way. Notes do not prevent an import.
 
 use std::{collections::BTreeMap, fmt};
 
 use crate::file::File;
 
-/// A screen of notes about one file; the rest is counted.
+/// Maximum number of notes per file, about a screen; the rest is counted.
 const NOTES_OF_FILE_MAX: usize = 50;
 
-/// One thing to know: `classes.csv:1: metadata.maxNumberStudent: is not read; did you mean ...`.
+/// One note: `classes.csv:1: metadata.maxNumberStudent: is not read; did you mean ...`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     /// Name of the file.
     pub file: String,
-    /// Line where the row begins, the header being line 1; none for the whole file.
+    /// Line where the row begins (the header is line 1); `None` for the whole file.
     pub line: Option<u64>,
-    /// Column by its header.
+    /// Header of the column.
     pub column: Option<String>,
-    /// What is so, and what becomes of it.
+    /// The fact, and its effect.
     pub text: String,
 }
 
-/// Gathers notes while a bundle is read.
+/// Collects notes while a bundle is read.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// By the rank of their file and its name: files that are not read come last.
+    /// By the rank and the name of the file: files that are not read come last.
     of_files: BTreeMap<(Option<File>, String), OfFile>,
 }
 
@@ -70,10 +70,10 @@ impl Notes {
         notes.into_iter().for_each(|note| self.push(note));
     }
 
-    /// All of them by file and line; of a file with too many the rest is counted.
+    /// All notes by file and line; the notes beyond the maximum of a file are counted.
     pub(crate) fn into_list(self) -> Vec<Note> {
         let mut notes = Vec::new();
-        // `None` is before every file.
+        // `None` sorts before every file.
         let (others, files): (Vec<_>, Vec<_>) = self.of_files.into_iter().partition(|((file, _), _)| file.is_none());
         for ((_, name), OfFile { mut kept, hidden }) in files.into_iter().chain(others) {
             kept.sort_by_key(|note| note.line);

@@ -1,5 +1,5 @@
-//! The form of prerequisites: courses with `and`, `or` and parentheses, each with an optional minimum grade, as in
-//! `C101 and (C102:B or "MATH 103")`. What a rule means for a student is for the academics service.
+//! The syntax of prerequisites: courses with `and`, `or` and parentheses, each with an optional minimum grade, as in
+//! `C101 and (C102:B or "MATH 103")`. The academic service applies them to students.
 //!
 //! ```text
 //! any   = all { "or" all }
@@ -9,57 +9,57 @@
 //! token = '"' ... '"' | "(" | ")" | ":" | word, which ends at a space, a parenthesis or `:`
 //! ```
 //!
-//! Several words in a row are one name if there is a course with that code: nothing else could be meant. The service
-//! wants such a name in quotes, so [`Rule::quoted`] adds them. `and` and `or` join, however they are written.
+//! Several words in a row are one name if a course has that code. The service requires quotes around such a name, so
+//! [`Rule::quoted`] adds them. `and` and `or` are operators in upper and lower case.
 
 use std::ops::Range;
 
 use crate::ids::Invalid;
 
-/// No catalogue nests deeper, and the stack of a reader has an end.
+/// No catalogue nests deeper; the limit protects the stack of the parser.
 const DEPTH_MAX: usize = 20;
-/// Grades that can be had and are no minimum of anything.
+/// Grades that exist, but can't be a minimum.
 const NO_MINIMUM: [&str; 2] = ["P", "NP"];
 /// Best first.
 const GRADES: [&str; 15] = ["A+", "A", "A-", "B+", "B", "B-", "C+", "C", "C-", "D+", "D", "D-", "F", "P", "NP"];
 
-/// A rule that has the form. The default is that of an empty text, which asks for nothing.
+/// A rule with correct syntax. The default is the empty rule, which requires nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Rule {
-    /// The courses that it names, in order.
+    /// The names of courses, in order.
     pub names: Vec<Name>,
-    asks: Option<Asks>,
+    expression: Option<Expression>,
 }
 
-/// A course as a rule names it.
+/// The name of a course in a rule.
 #[derive(Debug)]
 pub(crate) struct Name {
-    /// Its code or its id, without quotes.
+    /// The code or id, without quotes.
     pub text: String,
-    /// Where it is, quotes included.
+    /// The position in the text, including quotes.
     at: Range<usize>,
-    /// The second of several words.
+    /// The second word, if there are several.
     second_word: Option<String>,
 }
 
 #[derive(Debug)]
-enum Asks {
-    All(Vec<Asks>),
-    Any(Vec<Asks>),
-    /// For a name, by its place.
+enum Expression {
+    All(Vec<Expression>),
+    Any(Vec<Expression>),
+    /// A name, by its index.
     Name(usize),
 }
 
-/// Reads a rule.
+/// Parses a rule.
 pub(crate) fn parse(text: &str) -> Result<Rule, Invalid> {
     let mut parser = Parser { tokens: tokens(text)?, next: 0, names: Vec::new() };
     if parser.tokens.is_empty() {
         return Ok(Rule::default());
     }
-    let asks = Some(parser.any(0)?);
+    let expression = Some(parser.any(0)?);
     match parser.take() {
-        None => Ok(Rule { names: parser.names, asks }),
-        Some(Token::Close) => Err(Invalid::new("a `)` without its `(`; remove it or add the other")),
+        None => Ok(Rule { names: parser.names, expression }),
+        Some(Token::Close) => Err(Invalid::new("a `)` without its `(`; remove it, or add the other")),
         Some(token) => Err(Invalid::new(format!("expected `and` or `or` before {:?}", token.text()))),
     }
 }
@@ -74,19 +74,19 @@ pub(crate) fn check_grade(text: &str) -> Result<String, Invalid> {
 }
 
 impl Rule {
-    /// Whether the names for which `has` holds meet the rule. It gets the place of a name.
+    /// Whether the courses for which `has` returns true meet the rule. `has` gets the index of a name.
     pub(crate) fn is_met(&self, has: impl Fn(usize) -> bool) -> bool {
-        fn met(asks: &Asks, has: &impl Fn(usize) -> bool) -> bool {
-            match asks {
-                Asks::All(parts) => parts.iter().all(|part| met(part, has)),
-                Asks::Any(parts) => parts.iter().any(|part| met(part, has)),
-                Asks::Name(place) => has(*place),
+        fn met(expression: &Expression, has: &impl Fn(usize) -> bool) -> bool {
+            match expression {
+                Expression::All(parts) => parts.iter().all(|part| met(part, has)),
+                Expression::Any(parts) => parts.iter().any(|part| met(part, has)),
+                Expression::Name(place) => has(*place),
             }
         }
-        self.asks.as_ref().is_none_or(|asks| met(asks, &has))
+        self.expression.as_ref().is_none_or(|expression| met(expression, &has))
     }
 
-    /// The text that was read, with every name of several words in quotes.
+    /// The rule's text, with quotes around every name of several words.
     pub(crate) fn quoted(&self, text: &str) -> String {
         let (mut quoted, mut done) = (String::with_capacity(text.len()), 0);
         for name in self.names.iter().filter(|name| name.second_word.is_some()) {
@@ -99,17 +99,17 @@ impl Rule {
 }
 
 impl Name {
-    /// What to show of the rule's text when no course has the name: the name, or all where words are in a row.
+    /// The part of the rule's text to show for an unknown name: the name, or the whole text if words are in a row.
     pub(crate) fn shown<'a>(&'a self, rule: &'a str) -> &'a str {
         if self.second_word.is_some() { rule } else { &self.text }
     }
 
-    /// What is wrong with a name that no course has.
+    /// The problem with a name that no course has.
     pub(crate) fn unknown(&self) -> String {
         match &self.second_word {
-            None => "is no course's courseCode or sourcedId; add the course or correct the name".to_owned(),
+            None => "is not the courseCode or sourcedId of a course; add the course or correct the name".to_owned(),
             Some(second) => format!(
-                "expected `and` or `or` before {second:?}; a code with spaces is written in quotes: \"{}\"",
+                "expected `and` or `or` before {second:?}; write a code with spaces in quotes: \"{}\"",
                 self.text
             ),
         }
@@ -139,7 +139,7 @@ impl<'a> Token<'a> {
 }
 
 struct Parser<'a> {
-    /// With their places.
+    /// Tokens with their positions.
     tokens: Vec<(Range<usize>, Token<'a>)>,
     next: usize,
     names: Vec<Name>,
@@ -156,25 +156,25 @@ impl<'a> Parser<'a> {
         token
     }
 
-    fn any(&mut self, depth: usize) -> Result<Asks, Invalid> {
+    fn any(&mut self, depth: usize) -> Result<Expression, Invalid> {
         let mut parts = vec![self.all(depth)?];
         while matches!(self.peek(), Some(Token::Or(_))) {
             self.next += 1;
             parts.push(self.all(depth)?);
         }
-        Ok(Asks::Any(parts))
+        Ok(Expression::Any(parts))
     }
 
-    fn all(&mut self, depth: usize) -> Result<Asks, Invalid> {
+    fn all(&mut self, depth: usize) -> Result<Expression, Invalid> {
         let mut parts = vec![self.atom(depth)?];
         while matches!(self.peek(), Some(Token::And(_))) {
             self.next += 1;
             parts.push(self.atom(depth)?);
         }
-        Ok(Asks::All(parts))
+        Ok(Expression::All(parts))
     }
 
-    fn atom(&mut self, depth: usize) -> Result<Asks, Invalid> {
+    fn atom(&mut self, depth: usize) -> Result<Expression, Invalid> {
         match self.peek() {
             Some(Token::Open) if depth == DEPTH_MAX => {
                 Err(Invalid::new(format!("nested deeper than {DEPTH_MAX} parentheses; write it flatter")))
@@ -194,31 +194,31 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn course(&mut self) -> Result<Asks, Invalid> {
+    fn course(&mut self) -> Result<Expression, Invalid> {
         let name = self.name()?;
         self.names.push(name);
         if self.peek() == Some(Token::Colon) {
             self.next += 1;
             let Some(Token::Word(grade)) = self.take() else {
-                return Err(Invalid::new(
-                    "expected a grade after `:`, such as B; a code with `:` is written in quotes",
-                ));
+                return Err(Invalid::new("expected a grade after `:`, such as B; write a code with `:` in quotes"));
             };
             check_grade(grade)?;
             if NO_MINIMUM.contains(&grade) {
-                return Err(Invalid::new(format!("{grade} is no minimum; use a letter, or name the course alone")));
+                return Err(Invalid::new(format!(
+                    "{grade} can't be a minimum; use a letter grade, or remove the grade"
+                )));
             }
         }
-        Ok(Asks::Name(self.names.len() - 1))
+        Ok(Expression::Name(self.names.len() - 1))
     }
 
-    /// A quoted name, or words in a row.
+    /// A name in quotes, or words in a row.
     fn name(&mut self) -> Result<Name, Invalid> {
         let (mut at, first) = self.tokens[self.next].clone();
         self.next += 1;
         let mut name = Name { text: first.text().to_owned(), at: at.clone(), second_word: None };
         if name.text.trim().is_empty() {
-            return Err(Invalid::new("nothing is in the quotes; write a course code into them"));
+            return Err(Invalid::new("the quotes are empty; write a course code into them"));
         }
         if matches!(first, Token::Quoted(_)) {
             return Ok(name);
@@ -246,7 +246,7 @@ fn tokens(text: &str) -> Result<Vec<(Range<usize>, Token<'_>)>, Invalid> {
             ':' => (1, Token::Colon),
             '"' => {
                 let end =
-                    rest[1..].find('"').ok_or(Invalid::new("a quote is never closed; close it after the code"))?;
+                    rest[1..].find('"').ok_or(Invalid::new("the closing quote is missing; add it after the code"))?;
                 (end + 2, Token::Quoted(&rest[1..=end]))
             }
             space if space.is_whitespace() => {
@@ -273,7 +273,7 @@ fn tokens(text: &str) -> Result<Vec<(Range<usize>, Token<'_>)>, Invalid> {
 mod tests {
     use super::*;
 
-    /// The names, and which sets of them meet the rule.
+    /// Checks the names, and the sets of them that meet the rule or don't.
     #[track_caller]
     fn check(text: &str, names: &[&str], met_by: &[&[usize]], not_by: &[&[usize]]) {
         let rule = parse(text).unwrap_or_else(|invalid| panic!("{text}: {invalid}"));
@@ -295,7 +295,7 @@ mod tests {
         check(r#""and"or "x(1)":A-"#, &["and", "x(1)"], &[&[0], &[1]], &[&[]]);
         check("MATH  101:B or ART 7", &["MATH 101", "ART 7"], &[&[0]], &[&[]]);
         check("C1 : B", &["C1"], &[&[0]], &[&[]]);
-        // As the service reads it: a quote begins a name only where a name begins.
+        // As in the service: a quote starts a quoted name only at the beginning of a name.
         check(r#"C1 or"C2" C3"#, &[r#"C1 or"C2" C3"#], &[&[0]], &[&[]]);
     }
 

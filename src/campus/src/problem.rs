@@ -1,39 +1,39 @@
-//! What is wrong with a bundle, said so that it can be mended: where, what, and what to do.
+//! Problems of a bundle, with the place, the cause, and what to do.
 
 use std::fmt;
 
 use crate::file::File;
 
-/// More would not be read by anybody, and a file of garbage has millions.
+/// Limits the memory for the problems of a garbage file, which has millions.
 const PROBLEMS_KEPT_MAX: usize = 1_000;
-/// A screen of problems; the rest is counted.
+/// Maximum number of shown problems, about a screen; the rest is counted.
 const PROBLEMS_SHOWN_MAX: usize = 50;
-/// Enough of a bad value to find it again.
+/// Characters of a bad value that are shown, enough to find it.
 const VALUE_CHARS_MAX: usize = 60;
 
-/// One thing to mend: `classes.csv:17: metadata.meetings: "MX 08:00": unknown day X; use M T W R F S U`.
+/// One problem: `classes.csv:17: metadata.meetings: "MX 08:00": unknown day X; use M T W R F S U`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Name of the file; the directory itself for what concerns all of it.
+    /// Name of the file; the directory itself if the problem is not in a file.
     pub file: String,
-    /// Line where the row begins, the header being line 1; none for the whole file.
+    /// Line where the row begins (the header is line 1); `None` for the whole file.
     pub line: Option<u64>,
-    /// Column by its header.
+    /// Header of the column.
     pub column: Option<String>,
     /// The value, shortened.
     pub value: Option<String>,
-    /// What is wrong, and what to do.
+    /// The cause, and what to do.
     pub what: String,
 }
 
-/// Why a bundle is not used: everything that was found, not only the first.
+/// Why a bundle is not used: all problems that were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleErrors {
     problems: Vec<Problem>,
     total: usize,
 }
 
-/// Gathers problems while a bundle is read.
+/// Collects problems while a bundle is read.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
     kept: Vec<Problem>,
@@ -81,12 +81,12 @@ impl fmt::Display for Problem {
 }
 
 impl BundleErrors {
-    /// The first thousand, by file and line.
+    /// The first thousand problems, by file and line.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// How many there are.
+    /// The total number of problems.
     pub fn total(&self) -> usize {
         self.total
     }
@@ -120,7 +120,7 @@ impl Problems {
         self.total == 0
     }
 
-    /// What was gathered, by file and line; what is no file of a bundle comes last.
+    /// The collected problems by file and line; those outside of a bundle's files come last.
     pub(crate) fn into_errors(self) -> BundleErrors {
         let Self { kept: mut problems, total } = self;
         let file = |problem: &Problem| File::from_name(&problem.file);

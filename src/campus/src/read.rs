@@ -1,5 +1,5 @@
-//! Reads a bundle: every file once, in the order of their references, and gathers every problem and note on the way.
-//! Each part has a file of its own; what they share is [`Reading`].
+//! Reads a bundle: every file once, in the order of their references. All problems and notes are collected. Each part
+//! has its own file; [`Reading`] is their shared state.
 
 mod courses;
 mod manifest;
@@ -29,10 +29,10 @@ use crate::{
     table::{Index, Opened, Row, Table},
 };
 
-/// Names in a note; the rest is counted.
+/// Maximum number of names in a note; the rest is counted.
 const NAMED_MAX: usize = 10;
 
-/// Reads the bundle in a directory or a zip, whole and consistent, or says everything that is wrong with it.
+/// Reads the bundle in a directory or a zip completely, or returns all its problems.
 pub fn read(path: &Path) -> Result<Bundle, BundleErrors> {
     let mut problems = Problems::default();
     let Some(source) = Source::open(path, &mut problems) else { return Err(problems.into_errors()) };
@@ -58,7 +58,7 @@ pub fn read(path: &Path) -> Result<Bundle, BundleErrors> {
     Ok(bundle)
 }
 
-/// A bundle while it is read.
+/// The state while a bundle is read.
 struct Reading<'a> {
     source: &'a Source,
     bundle: Bundle,
@@ -69,9 +69,9 @@ struct Reading<'a> {
     courses: Index,
     sections: Index,
     users: Index,
-    /// Users with the role of a student; none while that is not known.
+    /// Users with the role of a student; `None` before the roles are read.
     students: Option<HashSet<String>>,
-    /// Of each course.
+    /// The rules of each course.
     rules: Vec<courses::Rules>,
 }
 
@@ -92,7 +92,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Opens a file, and notes what it has. None if it is absent, which may be a problem, or if it has one.
+    /// Opens a file, and records its columns. `None` if it is absent, which may be a problem, or can't be used.
     fn open(&mut self, file: File, columns: &[&str]) -> Option<Box<Table>> {
         match Table::open(&self.source.folder, file, columns, &mut self.problems) {
             Opened::Ready(table) => {
@@ -114,7 +114,7 @@ impl<'a> Reading<'a> {
         let known = || file.columns().iter().chain(file.unused_columns()).copied();
         let unknown = header.iter().filter(|name| !name.is_empty() && !known().any(|known| known == *name));
         for name in unknown {
-            let text = format!("is neither a column of OneRoster nor of Matricula{}", did_you_mean(name, known()));
+            let text = format!("is a column of neither OneRoster nor Matricula{}", did_you_mean(name, known()));
             self.notes.push(Note::of_value(file, 1, name, text));
         }
     }
@@ -126,7 +126,7 @@ impl<'a> Reading<'a> {
             self.notes.push(Note::of_file(name, format!("is not read{}", did_you_mean(name, names))));
         }
         if let Some(first) = others.get(NAMED_MAX) {
-            let text = format!("is not read, and {} more files are not", others.len() - NAMED_MAX - 1);
+            let text = format!("is not read, nor are {} more files", others.len() - NAMED_MAX - 1);
             self.notes.push(Note::of_file(first, text));
         }
     }
@@ -142,26 +142,26 @@ impl<'a> Reading<'a> {
         self.orgs.complete = table.complete;
     }
 
-    /// Whether a user has the role of a student, as far as that is known.
+    /// Whether a user has the role of a student; true if the roles are unknown.
     fn has_student_role(&self, id: &str) -> bool {
         self.students.as_ref().is_none_or(|students| students.contains(id))
     }
 
-    /// Whether a column of a row names a student. Nobody of that name is a problem; a user who is no student is a note,
-    /// because the records of people outlive their roles.
+    /// Whether a column of a row refers to a student. An unknown user is a problem. A user without the role of a
+    /// student is a note, because records outlive roles.
     fn is_student_or_noted(&mut self, row: Row<'_>, column: &str, id: &str) -> bool {
         if !self.users.check(row, column, id, &mut self.problems) {
             return false;
         }
         let is_student = self.has_student_role(id);
         if !is_student {
-            let text = format!("{id} has no role of a student in {}; the row is not taken", File::Roles);
+            let text = format!("{id} does not have the role student in {}; the row is ignored", File::Roles);
             self.notes.push(Note::of_value(row.file, row.line, column, text));
         }
         is_student
     }
 
-    /// Where each student is in the bundle.
+    /// The index of each student in the bundle.
     fn student_places(&self) -> HashMap<StudentId, usize> {
         self.bundle.students.iter().enumerate().map(|(place, student)| (student.id.clone(), place)).collect()
     }

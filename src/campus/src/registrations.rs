@@ -1,4 +1,4 @@
-//! The morning, one click after the other, for a player that has no use for the rest of the bundle.
+//! The registration morning, one click after the other, for callers that do not need the rest of the bundle.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use crate::{
     table::{Opened, Row, Table},
 };
 
-/// The wire's bound of a registration.
+/// The services' limit for sections in a registration.
 const SECTIONS_MAX: usize = 20;
 
-/// Reads `registrations.csv` of a bundle row by row. Each row is checked on its own; whether what it names exists is
-/// for [`crate::read`].
+/// Reads `registrations.csv` of a bundle row by row. Each row is checked on its own; only [`crate::read`] checks
+/// references.
 pub fn registrations(path: &Path) -> Result<Registrations, BundleErrors> {
     let mut problems = Problems::default();
     let Some(source) = Source::open(path, &mut problems) else { return Err(problems.into_errors()) };
@@ -24,7 +24,7 @@ pub fn registrations(path: &Path) -> Result<Registrations, BundleErrors> {
         Opened::Ready(table) => return Ok(Registrations { table, last_arrival_ms: 0, _source: source }),
         Opened::Broken => {}
         Opened::Absent => {
-            let what = format!("is missing in {}; generate a campus or name a bundle that has it", path.display());
+            let what = format!("is missing in {}; generate a campus, or use a bundle that contains it", path.display());
             problems.push(Problem::of_file(file, what));
         }
     }
@@ -35,7 +35,7 @@ pub fn registrations(path: &Path) -> Result<Registrations, BundleErrors> {
 pub struct Registrations {
     table: Box<Table>,
     last_arrival_ms: u64,
-    /// The file is there for as long as it is read.
+    /// Keeps a temporary folder until the file is read.
     _source: Source,
 }
 
@@ -50,7 +50,7 @@ impl Iterator for Registrations {
     }
 }
 
-/// One click. None has a problem.
+/// Parses one click; `None` if it has a problem.
 pub(crate) fn parse(row: Row<'_>, last_arrival_ms: &mut u64, problems: &mut Problems) -> Option<Registration> {
     let arrival_ms = row.required("arrivalMs", parse_arrival_ms, problems);
     if let Some(arrival_ms) = arrival_ms {
@@ -69,11 +69,11 @@ pub(crate) fn parse(row: Row<'_>, last_arrival_ms: &mut u64, problems: &mut Prob
     let sections: Vec<_> = adds.iter().chain(&drops).collect();
     let twice = sections.iter().enumerate().find(|(at, section)| sections[..*at].contains(section));
     let what = if let Some((_, section)) = twice {
-        format!("names section {section} twice; name it once")
+        format!("lists section {section} twice; list it once")
     } else if sections.is_empty() {
-        "adds nothing and drops nothing; fill in one of them".to_owned()
+        "adds nothing and drops nothing; fill in at least one of them".to_owned()
     } else if sections.len() > SECTIONS_MAX {
-        format!("names {} sections, the limit is {SECTIONS_MAX}; split it", sections.len())
+        format!("lists {} sections, the limit is {SECTIONS_MAX}; split the row", sections.len())
     } else {
         return Some(Registration { arrival_ms, key, student_id, adds, drops });
     };

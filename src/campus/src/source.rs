@@ -1,4 +1,4 @@
-//! Where a bundle is: a folder, or a zip that is unpacked into one for as long as it is read.
+//! The place of a bundle: a folder, or a zip that is unpacked into a temporary one.
 
 use std::{
     fs, io,
@@ -13,21 +13,21 @@ use crate::{
     unpack::unpack,
 };
 
-/// What to do when a bundle can't be opened.
-const NAME_A_BUNDLE: &str = "name a directory with the files of a OneRoster bundle, or a zip of them";
+/// The advice when a bundle can't be opened.
+const NAME_A_BUNDLE: &str = "use a directory with the files of a OneRoster bundle, or a zip file of them";
 
 /// The files of a bundle, in a folder.
 pub(crate) struct Source {
     /// The folder.
     pub folder: PathBuf,
-    /// Files beside those of a bundle, in the order of their names.
+    /// Other files in the folder, in the order of their names.
     pub others: Vec<String>,
-    /// The folder of a zip, which is removed when it was read.
+    /// The temporary folder of a zip, removed when this is dropped.
     _unpacked: Option<TempDir>,
 }
 
 impl Source {
-    /// Opens a folder or a zip. None has a problem.
+    /// Opens a folder or a zip; `None` if there is a problem.
     pub(crate) fn open(path: &Path, problems: &mut Problems) -> Option<Self> {
         let refuse = |problems: &mut Problems, error: &dyn std::fmt::Display| {
             problems.push(Problem::of_file(path.display(), format!("can't be read ({error}); {NAME_A_BUNDLE}")));
@@ -50,7 +50,7 @@ impl Source {
     }
 }
 
-/// The files of a folder that are none of a bundle. Hidden ones do not count.
+/// The files of a folder that do not belong to a bundle, without hidden files.
 fn others(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {

@@ -1,11 +1,11 @@
-//! Finds what somebody may have meant.
+//! Suggests the name that was probably meant.
 
-/// One wrong letter in so many is a slip, more is another word.
+/// One wrong letter per this many letters is a typing error; more means another word.
 const LETTERS_A_SLIP: usize = 5;
-/// No name is longer, and the time for a comparison has an end.
+/// No name is longer; this bounds the time of a comparison.
 const CHARS_MAX: usize = 100;
 
-/// The known name that is most like the text, if any is like it. Capitals do not count.
+/// The known name that is most similar to the text, if any is similar enough. Case is ignored.
 pub(crate) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if text.len() > CHARS_MAX {
         return None;
@@ -17,12 +17,12 @@ pub(crate) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) 
     nearest.filter(|(distance, _)| *distance <= slips_max).map(|(_, name)| name)
 }
 
-/// `; did you mean NAME?`, or nothing.
+/// `; did you mean NAME?`, or an empty text.
 pub(crate) fn did_you_mean<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(text, known).map_or(String::new(), |name| format!("; did you mean {name}?"))
 }
 
-/// `did you mean NAME?`, or `use one of` all names.
+/// `did you mean NAME?`, or `use one of` with all names.
 pub(crate) fn suggested(text: &str, known: &[&str]) -> String {
     match nearest(text, known.iter().copied()) {
         Some(name) => format!("did you mean {name}?"),
@@ -35,7 +35,7 @@ mod tests {
     use super::nearest;
 
     #[test]
-    fn slips_are_found_and_other_words_are_not() {
+    fn typing_errors_are_found_and_other_words_are_not() {
         let known = ["metadata.maxNumberStudents", "metadata.credits", "student", "teacher"];
         for (text, expected) in [
             ("metadata.maxNumberStudent", Some("metadata.maxNumberStudents")),

@@ -1,5 +1,5 @@
-//! One CSV file, row by row, with the line where each row begins. Tolerates a byte order mark, CRLF, blank lines and
-//! columns in any order; what it does not tolerate, it names. Holds one row in memory.
+//! Reads a CSV file row by row, with the line number of each row. Accepts a byte order mark, CRLF, blank lines and
+//! columns in any order; anything else is reported. One row is in memory at a time.
 
 mod causes;
 mod index;
@@ -23,19 +23,19 @@ use crate::{
     problem::{Problem, Problems},
 };
 
-/// Four million clicks fit; a file beyond it is not a campus.
+/// Enough for four million clicks; a larger file is not a campus.
 const FILE_BYTES_MAX: u64 = 256 << 20;
-/// Appended to every file: the first ends a last line that has no end, and the second is left over unless a quote
-/// was never closed.
+/// Appended to every file: the first ends a last line without a line break; the second is left over unless a quote is
+/// not closed.
 const END: &[u8] = b"\n\n";
 
-/// What became of opening a file.
+/// The result of opening a file.
 pub(crate) enum Opened {
-    /// There is no such file.
+    /// The file does not exist.
     Absent,
-    /// It can't be used; the problems say why.
+    /// It can't be used, and the problems are reported.
     Broken,
-    /// Read on.
+    /// It can be read.
     Ready(Box<Table>),
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Table {
     reader: csv::Reader<io::Chain<fs::File, Cursor<&'static [u8]>>>,
     record: ByteRecord,
     end_byte: u64,
-    /// No row was left out so far: only then can anybody say that something is not in the file.
+    /// True while no row was skipped: only then is it certain that an id is not in the file.
     pub(crate) complete: bool,
 }
 
@@ -63,7 +63,7 @@ impl Table {
         };
         let (metadata, mut opened) = match opened {
             Ok(opened) => opened,
-            Err(error) => return broken(problems, format!("can't be opened ({error}); check that it may be read")),
+            Err(error) => return broken(problems, format!("can't be opened ({error}); check its permissions")),
         };
         if !metadata.is_file() {
             return broken(problems, "is not a file; put the CSV file in its place".to_owned());
@@ -117,12 +117,12 @@ impl Table {
         usable
     }
 
-    /// The names of its columns.
+    /// The names of the columns.
     pub(crate) fn header(&self) -> &[String] {
         &self.header
     }
 
-    /// The next row that has as many fields as the header. None at the end, or when the rest can't be read.
+    /// The next row with as many fields as the header; `None` at the end, or if the rest can't be read.
     pub(crate) fn next_row(&mut self, problems: &mut Problems) -> Option<Row<'_>> {
         let line = loop {
             let line = self.advance(problems)?;
@@ -130,21 +130,22 @@ impl Table {
                 break line;
             }
             let (has, wanted) = (self.record.len(), self.header.len());
-            let what = format!("has {has} fields, the header has {wanted}; put a field that holds a comma in quotes");
+            let what = format!("has {has} fields, the header has {wanted}; put a field with a comma in quotes");
             problems.push(Problem::of_line(self.file, line, what));
             self.complete = false;
         };
         Some(Row { file: self.file, line, header: &self.header, record: &self.record })
     }
 
-    /// Reads the next row that is not blank, and says in which line it begins.
+    /// Reads the next row that is not blank, and returns its first line.
     fn advance(&mut self, problems: &mut Problems) -> Option<u64> {
         loop {
             match self.reader.read_byte_record(&mut self.record) {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => {
-                    problems.push(Problem::of_file(self.file, format!("can't be read on ({error}); try again")));
+                    problems
+                        .push(Problem::of_file(self.file, format!("can't be read any further ({error}); try again")));
                     self.complete = false;
                     return None;
                 }
@@ -153,14 +154,14 @@ impl Table {
             let ended = self.reader.position();
             if ended.byte() >= self.end_byte {
                 let line = ended.line() - line_breaks;
-                problems.push(Problem::of_line(self.file, line, "a quote is never closed in this row; close it"));
+                problems.push(Problem::of_line(self.file, line, "a closing quote is missing in this row; add it"));
                 self.complete = false;
                 return None;
             }
             if self.record.len() == 1 && matches!(&self.record[0], b"" | b"\r") {
                 continue;
             }
-            // The row's own line breaks and the one that ended it were counted since it began.
+            // The line breaks in the row and the one at its end were counted since the row began.
             return Some(ended.line() - line_breaks - 1);
         }
     }

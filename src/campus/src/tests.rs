@@ -1,4 +1,4 @@
-//! The crate as others use it: problems word by word, round trips, the calibration and hostile files.
+//! The public API of the crate: the texts of problems, round trips, the calibration and hostile files.
 
 mod archives;
 mod calibration;
@@ -15,10 +15,10 @@ use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
-/// What is said of a bad id.
+/// The problem of an invalid id.
 const NOT_AN_ID: &str = "not an id; use 1 to 128 printable ASCII characters without spaces, quotes, commas and |";
 
-/// A small campus by hand. Every column that may be absent is.
+/// A small hand-written campus without optional columns.
 const FILES: [(&str, &str); 7] = [
     (
         "manifest.csv",
@@ -36,7 +36,7 @@ const FILES: [(&str, &str); 7] = [
     ("roles.csv", "sourcedId,userSourcedId,role\nR1,S1,student\nR2,S2,student\nR3,P1,teacher\n"),
 ];
 
-/// The small campus with some files replaced; without text, a file is left out.
+/// The small campus with some files replaced; a file without text is omitted.
 fn campus(replaced: &[(&str, Option<&str>)]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (file, text) in FILES {
@@ -52,7 +52,7 @@ fn campus(replaced: &[(&str, Option<&str>)]) -> TempDir {
     dir
 }
 
-/// Everything that is wrong with a bundle, a line each.
+/// All problems of a bundle, one line each.
 fn problems_of(dir: &Path) -> Vec<String> {
     match crate::read(dir) {
         Ok(_) => Vec::new(),

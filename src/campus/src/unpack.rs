@@ -1,4 +1,4 @@
-//! Unpacks a zip. Only the files of a bundle are written, under their own names: no path of an entry is ever used.
+//! Unpacks a zip. Only the files of a bundle are written, under their own names: the paths of entries are never used.
 
 use std::{
     fs,
@@ -14,14 +14,14 @@ use crate::{
     problem::{Problem, Problems},
 };
 
-/// More than a bundle has, whatever else a system puts beside it.
+/// More than the files of a bundle and those that systems add.
 const ENTRIES_MAX: usize = 100;
-/// All files together, unpacked: several times what a campus has.
+/// All unpacked files together: several times the size of a campus.
 const BYTES_MAX: u64 = 1 << 30;
-/// What macOS adds to archives.
+/// The folder that macOS adds to archives.
 const MAC_FOLDER: &str = "__MACOSX";
 
-/// Unpacks the files of a bundle into a new folder, and names the other files. None has a problem.
+/// Unpacks the files of a bundle into a new folder, and lists the other files. `None` if there is a problem.
 pub(crate) fn unpack(
     archive: &mut ZipArchive<impl io::Read + Seek>,
     path: &Path,
@@ -43,15 +43,15 @@ pub(crate) fn unpack(
             continue;
         };
         let what = match place(&name) {
-            Place::Nowhere => continue,
-            Place::Other => {
+            EntryKind::Nowhere => continue,
+            EntryKind::Other => {
                 others.push(name);
                 continue;
             }
-            Place::Outside => {
-                "is no place for a file; zip the files of the bundle themselves, or one folder of them".to_owned()
+            EntryKind::Outside => {
+                "is not a valid path; zip the files of the bundle, or one folder with them".to_owned()
             }
-            Place::File(file, of) if *parent.get_or_insert(of.to_owned()) == of => {
+            EntryKind::File(file, of) if *parent.get_or_insert(of.to_owned()) == of => {
                 match write(archive, at, &folder.path().join(file.name()), bytes_left) {
                     Ok(bytes) => {
                         bytes_left -= bytes;
@@ -60,7 +60,9 @@ pub(crate) fn unpack(
                     Err(what) => what,
                 }
             }
-            Place::File(..) => "is in another folder than the files before it; put all files into one".to_owned(),
+            EntryKind::File(..) => {
+                "is in another folder than the files before it; put all files into one folder".to_owned()
+            }
         };
         problems.push(Problem::of_file(name, what));
         is_good = false;
@@ -69,34 +71,34 @@ pub(crate) fn unpack(
     is_good.then_some((folder, others))
 }
 
-/// What an entry is, by its name.
-enum Place<'a> {
-    /// A folder, or what a system hides.
+/// The kind of an entry, by its path.
+enum EntryKind<'a> {
+    /// A folder, or a hidden file of a system.
     Nowhere,
-    /// A name that tries to leave the folder, or a file of a bundle that is too deep.
+    /// A path that leaves the folder, or a file of a bundle in a nested folder.
     Outside,
-    /// A file of a bundle, and the folder in which it is.
+    /// A file of a bundle, and its folder.
     File(File, &'a str),
-    /// Some other file.
+    /// Another file.
     Other,
 }
 
-fn place(name: &str) -> Place<'_> {
+fn place(name: &str) -> EntryKind<'_> {
     let (parent, own) = name.rsplit_once('/').unwrap_or(("", name));
     if name.starts_with('/') || name.contains(['\\', '\0']) || name.split('/').any(|part| part == "..") {
-        return Place::Outside;
+        return EntryKind::Outside;
     }
     if own.is_empty() || name.split('/').any(|part| part == MAC_FOLDER || (part.starts_with('.') && part != ".")) {
-        return Place::Nowhere;
+        return EntryKind::Nowhere;
     }
     match File::from_name(own) {
-        Some(_) if parent.contains('/') => Place::Outside,
-        Some(file) => Place::File(file, parent),
-        None => Place::Other,
+        Some(_) if parent.contains('/') => EntryKind::Outside,
+        Some(file) => EntryKind::File(file, parent),
+        None => EntryKind::Other,
     }
 }
 
-/// Writes an entry, at most so many bytes of it, and says how many it has.
+/// Writes at most `bytes_max` bytes of an entry, and returns its size.
 fn write(
     archive: &mut ZipArchive<impl io::Read + Seek>,
     at: usize,
@@ -106,7 +108,7 @@ fn write(
     let broken = |error: &dyn std::fmt::Display| format!("can't be unpacked ({error}); zip the bundle again");
     let mut entry = archive.by_index(at).map_err(|error| broken(&error))?;
     let mut file = fs::File::create_new(target).map_err(|error| broken(&error))?;
-    // The size that the archive states may be wrong: the bytes count.
+    // The stated size in the archive may be wrong, so the bytes are counted.
     let bytes = io::copy(&mut entry.by_ref().take(bytes_max + 1), &mut file).map_err(|error| broken(&error))?;
     if bytes > bytes_max {
         let limit = BYTES_MAX >> 30;
@@ -123,9 +125,9 @@ mod tests {
 
     use super::*;
 
-    /// A zip of zeros is a thousand times smaller than they are: what counts is how many come out.
+    /// A zip of zeros is a thousand times smaller than its contents; the unpacked size counts.
     #[test]
-    fn no_more_is_written_than_there_is_room_for() {
+    fn no_more_is_written_than_the_limit() {
         let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
         zip.start_file("users.csv", SimpleFileOptions::default()).unwrap();
         zip.write_all(&[0; 100_000]).unwrap();

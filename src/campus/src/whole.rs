@@ -1,5 +1,4 @@
-//! Writes a file whole or not at all: no half of a file is under its name, whether the disk was full or the program was ended
-//! in the middle.
+//! Writes a file atomically: there is no partial file under its name, even if the disk is full or the process ends.
 
 use std::{
     fs::{File, Permissions},
@@ -10,24 +9,24 @@ use std::{
 
 use tempfile::{Builder, NamedTempFile};
 
-/// What a new file may be read and written by, before the process's mask: as for every other file.
+/// The permissions of a new file, before the umask.
 const MODE: u32 = 0o666;
 
-/// A file that is written beside its place, and not yet there.
+/// A complete file with a temporary name, beside its final place.
 pub(crate) struct Written {
     file: NamedTempFile,
     target: PathBuf,
 }
 
 impl Written {
-    /// Puts it into its place.
+    /// Renames it to its final name.
     pub(crate) fn put(self) -> io::Result<()> {
         self.file.persist(self.target).map(drop).map_err(|error| error.error)
     }
 }
 
-/// Writes a file, replacing the one that is there only when all is on the disk. A link is followed; a device, a pipe or a
-/// terminal is written to as it is.
+/// Writes a file, and replaces an existing one after all data is on the disk. A link is followed. A device, a pipe or a
+/// terminal is written directly.
 pub fn write_whole(target: &Path, write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> io::Result<()> {
     if target.metadata().is_ok_and(|there| !there.is_file()) {
         let mut sink = BufWriter::new(File::options().write(true).open(target)?);
@@ -37,7 +36,7 @@ pub fn write_whole(target: &Path, write: impl FnOnce(&mut dyn io::Write) -> io::
     beside(target, write)?.put()
 }
 
-/// Writes a file beside its place. It is gone when it is not put there.
+/// Writes a file with a temporary name beside its place. It is removed unless [`Written::put`] is called.
 pub(crate) fn beside(target: &Path, write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> io::Result<Written> {
     let target = target.canonicalize().unwrap_or_else(|_| target.to_owned());
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -47,7 +46,7 @@ pub(crate) fn beside(target: &Path, write: impl FnOnce(&mut dyn io::Write) -> io
     write(&mut sink)?;
     sink.flush()?;
     drop(sink);
-    // Some file systems say only now that they are full.
+    // Some file systems report a full disk only here.
     file.as_file().sync_all()?;
     Ok(Written { file, target })
 }

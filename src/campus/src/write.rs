@@ -1,5 +1,5 @@
-//! Writes a bundle in the form that [`crate::read`] reads: the files and columns of its scope. A file of an older bundle
-//! in the same directory is replaced, or removed where this bundle does not have it.
+//! Writes a bundle in the form that [`crate::read`] reads: the files and columns of its scope. Existing files of a
+//! bundle in the directory are replaced, or removed if this bundle does not have them.
 
 use std::{
     io,
@@ -16,25 +16,25 @@ use crate::{
     whole::{Written, beside},
 };
 
-/// The one school of a written bundle.
+/// The only school of a written bundle.
 const ORG: &str = "org-1";
-/// When a written row was last modified: the same for all, so that equal bundles are equal files.
+/// The modification time of every written row: constant, so that equal bundles give equal files.
 const MODIFIED: &str = "2026-08-01T00:00:00.000Z";
 const ACTIVE: &str = "active";
 const TO_BE_DELETED: &str = "tobedeleted";
 
-/// A file could not be written.
+/// A file that could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("can't write {}", path.display())]
 pub struct WriteError {
-    /// Which.
+    /// Its path.
     pub path: PathBuf,
-    /// Why.
+    /// The cause.
     pub source: io::Error,
 }
 
-/// Writes the bundle into a directory, which is made when it is not there. Files of the same names are replaced, and
-/// only when all are on the disk: there is no half of a bundle.
+/// Writes the bundle into a directory, which is created if necessary. Existing files are replaced after all new files
+/// are on the disk, so there is no partial bundle.
 pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), WriteError> {
     std::fs::create_dir_all(dir).map_err(|source| WriteError { path: dir.to_owned(), source })?;
     let mut files: Vec<(PathBuf, Written)> = Vec::new();
@@ -55,7 +55,7 @@ pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// A bundle that was not read has no rosters in its scope; it gets the file when it has some.
+/// Whether the file is written. The default scope has no rosters; the file is written if there are some.
 fn has_file(bundle: &Bundle, file: File) -> bool {
     match file {
         File::Enrollments => bundle.rosters.is_some(),
@@ -85,7 +85,7 @@ fn write_file(bundle: &Bundle, file: File, path: &Path) -> io::Result<Written> {
     })
 }
 
-/// A file that is being written: of each row only the columns that the bundle has.
+/// A file that is being written; only the columns in the scope are written.
 struct Sink<'a, 'b> {
     writer: csv::Writer<&'a mut dyn io::Write>,
     file: File,
@@ -94,7 +94,7 @@ struct Sink<'a, 'b> {
 }
 
 impl Sink<'_, '_> {
-    /// Writes the header. What nobody reads is written for other systems.
+    /// Writes the header. Columns that we do not read are written for other systems.
     fn write_header(&mut self, columns: &[&str]) -> csv::Result<()> {
         let is_absent = |column: &&str| {
             let is_read = self.file.columns().contains(column);

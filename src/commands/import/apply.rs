@@ -1,5 +1,5 @@
-//! Applies a plan: service by service its rows are staged, in as many calls as they need, and applied at once. An import that
-//! was cut off is made again: what was applied is then left alone.
+//! Applies a plan. For each service, the rows are staged in as many calls as needed, and applied at once. An
+//! interrupted import can be repeated: rows that were applied are then left alone.
 
 use anyhow::{Context as _, anyhow};
 use matricula_proto::imports::v1::{ApplyImportRequest, ImportRow, StageRowsRequest};
@@ -7,13 +7,13 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 use super::plan::Plan;
-use super::state::{PATIENCE, Service};
-use crate::clients::{Services, explained, persistently};
+use super::state::{RETRY_FOR, Service};
+use crate::clients::{Services, explained, retried};
 use crate::output::Progress;
 
-/// Rows in a part: the most that a service takes.
+/// Rows in a part: the maximum of a service.
 const ROWS_OF_PART: usize = 1_000;
-/// Bytes in a part: a quarter of what a service takes, however long the texts are.
+/// Bytes in a part: a quarter of a service's maximum, so that long texts fit.
 const BYTES_OF_PART: usize = 4 << 20;
 
 /// Applies the plan to all services.
@@ -24,7 +24,7 @@ pub async fn apply(plan: &Plan, services: &Services, progress: &Progress) -> any
         progress.now(service.name());
         let base_version = plan.versions.get(&service).copied().unwrap_or_default();
         apply_to(service, rows, base_version, services, progress).await.context(service.name()).context(
-            "the import is not complete; mend what it says, and import the same again: it does what is left",
+            "the import is not complete; fix the cause and import the same bundle again: it applies the remaining changes",
         )?;
     }
     Ok(())
@@ -48,24 +48,23 @@ async fn apply_to(
         progress.advance(staged);
     }
     let request = ApplyImportRequest { import_id, parts: count, base_version };
-    // ABORTED is final here: another import came first, or this one, and its answer was lost.
+    // ABORTED is final here: another import was applied first, or this import was applied and its answer was lost.
     let applied = send(async || match client.clone().apply_import(request.clone()).await {
         Err(status) if status.code() == Code::Aborted => Ok(Err(status)),
         applied => applied.map(Ok),
     });
     match applied.await.map_err(|status| explained(&status))? {
         Ok(_) => Ok(()),
-        Err(outdated) => {
-            Err(explained(&outdated)).context(anyhow!("something else was imported since the plan was made"))
-        }
+        Err(outdated) => Err(explained(&outdated))
+            .context(anyhow!("another import was applied since the plan was made; import again")),
     }
 }
 
 async fn send<T>(call: impl AsyncFnMut() -> Result<T, Status>) -> Result<T, Status> {
-    persistently(PATIENCE, |_| (), call).await
+    retried(RETRY_FOR, |_| (), call).await
 }
 
-/// Rows in as many parts as they need.
+/// Splits rows into as many parts as needed.
 fn parts(rows: Vec<ImportRow>) -> Vec<Vec<ImportRow>> {
     let mut parts: Vec<Vec<ImportRow>> = Vec::new();
     let mut bytes = 0;

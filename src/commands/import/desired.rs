@@ -1,5 +1,5 @@
-//! A bundle laid over what the services have. For each file that is there the bundle is the truth, field by field; a column
-//! that a file does not have says nothing, so that the field stays as it was.
+//! Merges a bundle with the state of the services. For each file in the bundle, the bundle is the truth, field by
+//! field. A field without a column in its file keeps its value.
 
 use std::collections::HashMap;
 
@@ -18,11 +18,11 @@ use super::plan::Desired;
 use super::rows::CAPACITY_UNLIMITED;
 use super::state::State;
 
-/// A bundle, what it is laid over, and where the campus is.
+/// A bundle, the state it is merged with, and the time zone of the campus.
 pub struct Overlay<'a> {
     /// The bundle.
     pub bundle: &'a Bundle,
-    /// What the services have.
+    /// The state of the services.
     pub state: &'a State,
     /// The campus's time zone.
     pub zone: &'a TimeZone,
@@ -44,7 +44,7 @@ impl Overlay<'_> {
         }
     }
 
-    /// What the bundle says where its file has the column, or where nothing is there yet; otherwise what is there.
+    /// The bundle's value if its file has the column or no row exists yet; otherwise the existing value.
     fn pick<T>(&self, file: File, column: &str, says: T, has: Option<T>) -> T {
         match has {
             Some(has) if !self.bundle.scope.has_column(file, column) => has,
@@ -78,7 +78,7 @@ impl Overlay<'_> {
             ),
             starts_on: term.starts_on.to_string(),
             ends_on: term.ends_on.to_string(),
-            // The name as the database spells it, as the service returns it.
+            // The spelling of the time zone database, as the service returns it.
             time_zone: term.time_zone.as_deref().or(self.zone.iana_name()).unwrap_or("UTC").to_owned(),
             parent_term_id: self.pick(
                 File::AcademicSessions,
@@ -139,7 +139,7 @@ impl Overlay<'_> {
         }
     }
 
-    /// What staff have set is not compared: the plan asks whether the bundle says something else than the last one.
+    /// Capacities set by staff are not compared: the plan compares with the last bundle.
     fn capacity(&self, section: &Section) -> SectionCapacity {
         let says = section.capacity.unwrap_or(CAPACITY_UNLIMITED);
         match self.state.capacities.get(section.id.as_str()) {
@@ -151,7 +151,7 @@ impl Overlay<'_> {
         }
     }
 
-    /// The rates of a term; `None` where the file says nothing about rates.
+    /// The rates of a term; `None` if the file has no columns for rates.
     fn rates(&self, term: &Term) -> Option<TermRates> {
         if !self.bundle.scope.has_column(File::AcademicSessions, "metadata.currency") {
             return None;
@@ -258,7 +258,7 @@ impl Overlay<'_> {
             return has.map(|has| has.completed.clone()).unwrap_or_default();
         }
         let terms_are_named = self.bundle.scope.has_column(File::Completed, "termSourcedId");
-        // Where the file does not say in which term a course was taken, what is known of it stays.
+        // If the file has no column for the term, the known term stays.
         let known: HashMap<(&str, &str), &str> = has
             .filter(|_| !terms_are_named)
             .into_iter()
@@ -281,11 +281,11 @@ impl Overlay<'_> {
     }
 }
 
-/// A requirement as the academic service writes it, so that needless quotes and parentheses are no change.
+/// A requirement in the form of the academic service, so that other quotes and parentheses are no change.
 fn as_stored(requirement: &str) -> String {
     match Requirement::parse(requirement) {
         Ok(parsed) => parsed.map(|parsed| parsed.to_string()).unwrap_or_default(),
-        // The service refuses it by its place.
+        // The service rejects it, and names its place.
         Err(_) => requirement.to_owned(),
     }
 }
@@ -294,7 +294,7 @@ fn moment(moment: Option<Timestamp>) -> Option<prost_types::Timestamp> {
     moment.map(|moment| UnixMs(moment.as_millisecond()).to_wire())
 }
 
-/// The moment at which a day begins on the campus. A day that jiff can't place is beyond all years: it has no moment.
+/// The timestamp at which a day begins on the campus; `None` for a day outside the range of the library.
 fn midnight(day: Option<Date>, campus: &TimeZone) -> Option<prost_types::Timestamp> {
     moment(day?.to_zoned(campus.clone()).ok().map(|at| at.timestamp()))
 }

@@ -1,5 +1,5 @@
-//! Bundles that somebody damaged: reading says where and what, or every service takes all of what was read. Nothing lies
-//! between the two, so nothing of a bad bundle is ever imported. Damage is random here, and of each column in `sweep`.
+//! Damaged bundles: either reading reports the problem and its place, or every service accepts all rows. So no part of
+//! a bad bundle is ever imported. Here the damage is random; `sweep` damages each column.
 
 mod sweep;
 
@@ -19,13 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 
-/// Bundles that are tried; `HOSTILE_BUNDLES` tries more, and `HOSTILE_SEED` repeats a run.
+/// Number of bundles; `HOSTILE_BUNDLES` overrides it, and `HOSTILE_SEED` repeats a run.
 const BUNDLES: usize = 300;
-/// Accepted ones that are sent to real services, each to new ones.
+/// Maximum number of accepted bundles that are sent to real services, each to new ones.
 const IMPORTS_MAX: usize = 10;
 
-/// Values that a reader might take and a service might not: of each bound the first beyond it. `C001` is a course of
-/// every generated campus.
+/// Values that a reader might accept and a service might reject: for each bound, the first value beyond it. `C001` is a
+/// course of every generated campus.
 fn values() -> Vec<String> {
     let fixed = [
         "",
@@ -112,7 +112,7 @@ fn damage(rng: &mut ChaCha8Rng, folder: &Path, values: &[String]) {
         4 => lines.push(lines.choose(rng).expect("a line").clone()),
         5 => return fs::remove_file(file).expect("removed"),
         6 => drop(bytes.splice(at..at, (0..10).map(|_| rng.random()).collect::<Vec<u8>>())),
-        // Columns change places, names and all, or in one row alone.
+        // Columns are swapped, with their names or in one row only.
         7 => {
             let rows = if rng.random_bool(0.5) { 0..lines.len() } else { 0..1 };
             for line in &mut lines[rows] {
@@ -132,7 +132,7 @@ fn damage(rng: &mut ChaCha8Rng, folder: &Path, values: &[String]) {
             lines[row] = quoted.join(",");
         }
     }
-    // What changed lines is written from them.
+    // Changed lines are written.
     if bytes == text.as_bytes() {
         bytes = (lines.join("\n") + "\n").into_bytes();
     }
@@ -150,7 +150,7 @@ impl ChooseAt for Vec<String> {
     }
 }
 
-/// The services that an import fills, new and empty.
+/// The services that receive imports, new and empty.
 async fn services(folder: &Path) -> (Services, CancellationToken) {
     let end = CancellationToken::new();
     let open = async |name: &str| {
@@ -175,7 +175,7 @@ async fn services(folder: &Path) -> (Services, CancellationToken) {
     (services, end)
 }
 
-/// Every problem says where it is, and can be shown.
+/// Checks that every problem names its place and can be shown.
 fn check_problems(errors: &BundleErrors) {
     assert!(!errors.problems().is_empty() && errors.total() >= errors.problems().len());
     assert!(errors.to_string().ends_with("nothing of the bundle is used"), "{errors}");
@@ -187,7 +187,7 @@ fn check_problems(errors: &BundleErrors) {
 }
 
 #[tokio::test]
-async fn a_damaged_bundle_is_refused_by_its_reader_or_taken_by_all() {
+async fn a_damaged_bundle_is_rejected_by_its_reader_or_accepted_by_all_services() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seed = number("HOSTILE_SEED").unwrap_or_else(rand::random);
     let bundles = number("HOSTILE_BUNDLES").map_or(BUNDLES, |count| count as usize);
@@ -219,9 +219,12 @@ async fn a_damaged_bundle_is_refused_by_its_reader_or_taken_by_all() {
         end.cancel();
         if let Err(error) = imported {
             let kept = folder.keep();
-            panic!("bundle {number} was read and then refused: {error:#}\nit is in {}", kept.display());
+            panic!(
+                "bundle {number} was accepted by the reader and rejected by a service: {error:#}\nthe bundle is in {}",
+                kept.display()
+            );
         }
     }
     println!("{refused} refused, {taken} imported");
-    assert!(refused > bundles / 4 && taken > 0, "{refused} refused, {taken} imported: the damage is of no use");
+    assert!(refused > bundles / 4 && taken > 0, "{refused} refused, {taken} imported: the damage tests too little");
 }

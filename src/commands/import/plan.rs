@@ -1,12 +1,12 @@
-//! The plan of an import: which rows are added, changed, closed and opened, and which are left alone. Pure.
+//! Plans an import, as a pure function: which rows are added, changed, closed, opened or left alone.
 //!
-//! | the services have | the bundle says | the plan |
+//! | in the services | in the bundle | in the plan |
 //! |---|---|---|
 //! | nothing | a row | added |
 //! | nothing | a closed row | left alone |
 //! | a row | the same | left alone |
-//! | a row | another one | changed, closed or opened |
-//! | a row | nothing, in a file that is there | closed, where its kind can be |
+//! | a row | a different one | changed, closed or opened |
+//! | a row | no row, but the file is present | closed, if its kind can be closed |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,12 +19,12 @@ use matricula_proto::seats::v1::SectionCapacity;
 use super::rows::Row;
 use super::state::{ById, Service, State};
 
-/// An import may close so many of a kind without being asked.
-const CLOSED_UNASKED_MAX: usize = 10;
-/// And so large a part of a kind, in percent.
-const CLOSED_UNASKED_PERCENT_MAX: usize = 5;
+/// An import without --yes closes at most this many rows of a kind,
+const CLOSED_WITHOUT_YES_MAX: usize = 10;
+/// or this percentage of a kind.
+const CLOSED_WITHOUT_YES_PERCENT_MAX: usize = 5;
 
-/// What a bundle says, laid over what the services have: whole rows.
+/// The whole rows that result from merging a bundle with the state of the services.
 #[derive(Debug, Clone, Default)]
 pub struct Desired {
     /// Terms.
@@ -45,40 +45,40 @@ pub struct Desired {
     pub contacts: Vec<Contact>,
 }
 
-/// What becomes of the rows of one kind.
+/// The changes to the rows of one kind.
 #[derive(Debug, Clone, Default)]
 pub struct Changes<R> {
-    /// Rows that are new.
+    /// New rows.
     pub added: Vec<R>,
-    /// Rows that are different, with what was there.
+    /// Different rows, each with the row before.
     pub changed: Vec<(R, R)>,
-    /// Rows that are closed, or removed where their kind is.
+    /// Rows that are closed, or removed if their kind has no closed state.
     pub closed: Vec<R>,
-    /// Rows that were closed and take registrations again.
+    /// Rows that were closed and accept registrations again.
     pub opened: Vec<R>,
     /// Rows that stay as they are.
     pub left_alone: usize,
-    /// Rows that were open before.
+    /// Number of rows that were open before.
     pub open_before: usize,
 }
 
-/// What becomes of things that are a part of rows: holds and lines of transcripts, by `student/id`.
+/// The changes to parts of rows: holds and lines of transcripts, by `student/id`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartChanges {
     /// New ones.
     pub added: Vec<String>,
-    /// Those with another text.
+    /// Those with a different text.
     pub changed: Vec<String>,
-    /// Those that are gone.
+    /// Removed ones.
     pub removed: Vec<String>,
-    /// Those that stay.
+    /// Unchanged ones.
     pub left_alone: usize,
 }
 
 /// The whole plan.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
-    /// The versions that it was made of.
+    /// The versions of the services' data on which the plan is based.
     pub versions: BTreeMap<Service, i64>,
     /// Terms.
     pub terms: Changes<Term>,
@@ -102,21 +102,21 @@ pub struct Plan {
     pub contacts: Changes<Contact>,
 }
 
-/// More would be closed than anybody closes in a night.
+/// The import would close more of a kind than it may close without --yes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alarm {
-    /// What would be closed: `students`.
+    /// The kind, such as `students`.
     pub what: &'static str,
-    /// What becomes of it: `closed` or `lifted`.
+    /// The change: `closed` or `lifted`.
     pub how: &'static str,
-    /// Which.
+    /// The ids.
     pub ids: Vec<String>,
-    /// How many there were.
+    /// The number of open ones before.
     pub of: usize,
 }
 
 impl Plan {
-    /// Compares what is to be with what is.
+    /// Compares the desired rows with the existing ones.
     pub fn new(state: &State, desired: Desired) -> Self {
         let (holds, transcripts) = parts_of_students(state, &desired.students);
         Self {
@@ -139,7 +139,7 @@ impl Plan {
         Service::ALL.into_iter().all(|service| self.rows_of(service).is_empty())
     }
 
-    /// What an import must not do unasked.
+    /// The changes that need --yes.
     pub fn alarms(&self) -> Vec<Alarm> {
         let closed = [
             ("students", "closed", self.students.closed_ids(), self.students.open_before),
@@ -147,13 +147,14 @@ impl Plan {
             ("courses", "closed", self.courses.closed_ids(), self.courses.open_before),
             ("holds", "lifted", self.holds.removed.clone(), self.holds.count_before()),
         ];
-        let is_alarming =
-            |count: usize, of: usize| count > CLOSED_UNASKED_MAX && count * 100 > of * CLOSED_UNASKED_PERCENT_MAX;
+        let is_alarming = |count: usize, of: usize| {
+            count > CLOSED_WITHOUT_YES_MAX && count * 100 > of * CLOSED_WITHOUT_YES_PERCENT_MAX
+        };
         let alarming = closed.into_iter().filter(|(.., ids, of)| is_alarming(ids.len(), *of));
         alarming.map(|(what, how, ids, of)| Alarm { what, how, ids, of }).collect()
     }
 
-    /// The rows that a service is to be sent.
+    /// The changed rows of a service.
     pub fn rows_of(&self, service: Service) -> Vec<ImportRow> {
         match service {
             Service::Fees => [self.rates.rows(), self.course_fees.rows()].concat(),
@@ -213,7 +214,7 @@ fn compare<R: Row>(state: &ById<R>, desired: Vec<R>) -> Changes<R> {
     changes
 }
 
-/// What becomes of holds and transcripts. Those of students whom the bundle does not name stay.
+/// The changes to holds and transcripts. Those of students outside the bundle stay.
 fn parts_of_students(state: &State, desired: &[Student]) -> (PartChanges, PartChanges) {
     let (mut holds, mut transcripts) = (PartChanges::default(), PartChanges::default());
     let none = Student::default();

@@ -1,5 +1,5 @@
-//! The kinds of rows that an import brings, and what the plan must know of each: its id, whether it is closed, and how two
-//! rows of one id differ.
+//! The kinds of rows that an import brings, and what the plan needs of each: its id, whether it is closed, and how two
+//! rows with one id differ.
 
 use matricula_proto::academics::v1::{Course, Section, Student, Term};
 use matricula_proto::common::v1::Source;
@@ -11,13 +11,13 @@ use matricula_proto::seats::v1::SectionCapacity;
 
 /// One kind of row.
 pub trait Row: prost::Message + Clone + PartialEq {
-    /// Its id, one of its kind.
+    /// Its id, unique in its kind.
     fn id(&self) -> &str;
 
-    /// Whether it takes no new registration, or says that there is nothing: no rates, no fee, no address.
+    /// Whether it accepts no new registration, or is an empty value: no rates, no fee, no address.
     fn is_closed(&self) -> bool;
 
-    /// The row of something that a whole file does not name any more; `None`: that says nothing.
+    /// The row for a record that its file no longer contains; `None` if that changes nothing.
     fn closed(&self) -> Option<Self>
     where
         Self: Sized,
@@ -25,7 +25,7 @@ pub trait Row: prost::Message + Clone + PartialEq {
         None
     }
 
-    /// What is different from the row before, in a few words.
+    /// The differences from the row before, in a few words.
     fn differences(&self, before: &Self) -> String;
 
     /// The row as it is staged.
@@ -209,7 +209,7 @@ impl Row for Contact {
     }
 }
 
-/// Seats of a section without a limit: the largest capacity that the seat service knows.
+/// The number of seats for a section without a limit: the largest capacity that the seat service accepts.
 pub const CAPACITY_UNLIMITED: i32 = 1_000_000;
 
 /// A number of seats for people.

@@ -1,4 +1,4 @@
-//! The plan for people and for programs.
+//! Shows the plan to people and programs.
 
 use matricula_campus::Note;
 use serde_json::{Map, Value, json};
@@ -7,20 +7,20 @@ use super::plan::{Alarm, Changes, PartChanges, Plan};
 use super::rows::Row;
 use crate::output::{grouped, table};
 
-/// Ids that are shown of each change; JSON has all.
+/// Number of ids shown for each change; JSON contains all.
 const SAMPLES: usize = 5;
-/// Ids that are shown of what an import must not do unasked.
+/// Number of ids shown for changes that need --yes.
 const SAMPLES_OF_ALARM: usize = 20;
-/// Notes of one kind that are shown.
+/// Number of notes shown of each kind.
 const NOTES: usize = 20;
 
 /// One kind of the plan, as it is shown.
 struct Kind {
     name: &'static str,
-    /// What "closed" means here: `closed`, `removed`, `lifted`.
+    /// The meaning of "closed" for this kind: `closed`, `removed`, `lifted`.
     closed: &'static str,
     added: Vec<String>,
-    /// With what is different.
+    /// Ids with their differences.
     changed: Vec<(String, String)>,
     gone: Vec<String>,
     opened: Vec<String>,
@@ -62,7 +62,7 @@ pub fn shown(plan: &Plan) -> String {
     text
 }
 
-/// The plan as a document: every id.
+/// The plan as a document, with every id.
 pub fn to_json(plan: &Plan) -> Value {
     let kinds = kinds(plan).into_iter().map(|kind| {
         let changed = kind.changed.into_iter().map(|(id, what)| json!({ "id": id, "what": what }));
@@ -78,7 +78,7 @@ pub fn to_json(plan: &Plan) -> Value {
     Value::Object(kinds.collect::<Map<String, Value>>())
 }
 
-/// Why an import stops.
+/// The message of an import that needs --yes.
 pub fn stopped(alarms: &[Alarm]) -> String {
     let lines = alarms.iter().map(|Alarm { what, how, ids, of }| {
         let percent = ids.len() * 100 / (*of).max(1);
@@ -87,16 +87,19 @@ pub fn stopped(alarms: &[Alarm]) -> String {
     });
     let lines: Vec<String> = lines.collect();
     format!(
-        "{}\nNothing was imported. If that is right, import again with --yes; `--output json` lists them all.",
+        "{}\nNothing was imported. If these changes are intended, import again with --yes; `--output json` lists all of them.",
         lines.join("\n")
     )
 }
 
-/// What the reader of the bundle has to say.
+/// The notes of the bundle's reader.
 pub fn notes(notes: &[Note]) -> String {
     let mut lines: Vec<String> = notes.iter().take(NOTES).map(|note| format!("note: {note}")).collect();
     if notes.len() > NOTES {
-        lines.push(format!("and {} more notes; `--output json` has them all", grouped((notes.len() - NOTES) as u64)));
+        lines.push(format!(
+            "and {} more notes; `--output json` lists all of them",
+            grouped((notes.len() - NOTES) as u64)
+        ));
     }
     lines.join("\n")
 }

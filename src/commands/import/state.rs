@@ -1,4 +1,4 @@
-//! What the services have: every row that an import can change, by id, and the version of each service.
+//! The state of the services: every row that an import can change, by id, and the version of each service.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::rows::Row;
-use crate::clients::{MESSAGE_BYTES_MAX, Services, explained, persistently};
+use crate::clients::{MESSAGE_BYTES_MAX, Services, explained, retried};
 
-/// How long a service that is restarting or busy is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait for a service that is restarting or busy.
+pub const RETRY_FOR: Duration = Duration::from_secs(30);
 
 /// Rows of one kind by id.
 pub type ById<R> = BTreeMap<String, R>;
 
-/// The services that take imports, in the order in which an import is applied: what can still be refused comes first, and a
-/// section is on offer (academics) only when its fees, seats and addresses are there.
+/// The services that receive imports, in the order in which an import is applied: services that can still refuse rows
+/// come first. Academics is last, because a section must not be on offer before its fees, seats and addresses exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Service {
     /// Rates and course fees.
@@ -37,7 +37,7 @@ pub enum Service {
     Academics,
 }
 
-/// What the services have.
+/// The rows of all services.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     /// The version of each service's rows.
@@ -50,7 +50,7 @@ pub struct State {
     pub sections: ById<Section>,
     /// Students, with their transcripts and the holds of bundles.
     pub students: ById<Student>,
-    /// What the last bundle said about seats.
+    /// The capacities of the last bundle.
     pub capacities: ById<SectionCapacity>,
     /// Rates of terms.
     pub rates: ById<TermRates>,
@@ -61,10 +61,10 @@ pub struct State {
 }
 
 impl Service {
-    /// All of them, in the order of an import.
+    /// All services, in the order of an import.
     pub const ALL: [Self; 4] = [Self::Fees, Self::Seats, Self::Notifications, Self::Academics];
 
-    /// Its name for people.
+    /// The name for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fees => "the fee service",
@@ -74,7 +74,7 @@ impl Service {
         }
     }
 
-    /// The import service of it.
+    /// The service's import client.
     pub fn client(self, services: &Services) -> ImportServiceClient<Channel> {
         let channel = match self {
             Self::Fees => &services.fees,
@@ -99,7 +99,7 @@ impl State {
     /// Reads the rows of one service.
     pub async fn read_one(&mut self, service: Service, services: &Services) -> anyhow::Result<()> {
         let client = service.client(services);
-        let read = persistently(PATIENCE, |_| (), async || rows(client.clone()).await).await;
+        let read = retried(RETRY_FOR, |_| (), async || rows(client.clone()).await).await;
         let (version, rows) = read.map_err(|status| explained(&status)).context(service.name())?;
         self.versions.insert(service, version);
         for row in rows {
@@ -133,6 +133,6 @@ async fn rows(mut client: ImportServiceClient<Channel>) -> Result<(i64, Vec<Inne
         version = Some(message.version);
         rows.extend(message.rows.into_iter().filter_map(|row| row.row));
     }
-    let version = version.ok_or_else(|| Status::data_loss("the service has sent no version"))?;
+    let version = version.ok_or_else(|| Status::data_loss("the service sent no version"))?;
     Ok((version, rows))
 }

@@ -1,4 +1,4 @@
-//! The plan of an import, from bundles in memory and what the services would have after them.
+//! Plans of imports, from bundles in memory and the state that the services would have after them.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ fn desired(bundle: &Bundle, state: &State) -> Desired {
     Overlay { bundle, state, zone: &TimeZone::UTC }.desired()
 }
 
-/// What the services have after a bundle was imported into empty ones.
+/// The state of the services after a bundle was imported into empty ones.
 fn after(bundle: &Bundle) -> State {
     fn by_id<R: Row>(rows: Vec<R>) -> ById<R> {
         rows.into_iter().filter(|row| !row.is_closed()).map(|row| (row.id().to_owned(), row)).collect()
@@ -107,7 +107,7 @@ fn an_absent_column_changes_nothing_and_an_empty_cell_removes() {
 }
 
 #[test]
-fn holds_are_those_of_the_file_where_it_is_there() {
+fn holds_are_those_of_the_file_if_it_is_present() {
     let mut bundle = campus(3);
     let hold = |text: &str| Hold { id: HoldId::try_new("LIB").expect("an id"), description: text.to_owned() };
     bundle.students[0].holds = vec![hold("Library fine")];
@@ -121,13 +121,13 @@ fn holds_are_those_of_the_file_where_it_is_there() {
     assert_eq!(is(&plan(&bundle, &state)), (0, 1, vec![], 0));
     bundle.students[0].holds = Vec::new();
     assert_eq!(is(&plan(&bundle, &state)), (0, 0, vec![format!("{student}/LIB")], 0));
-    // Of a student whom the bundle does not name, nothing is lifted.
+    // No hold is lifted of a student who is not in the bundle.
     bundle.students.remove(0);
     assert_eq!(is(&plan(&bundle, &state)), (0, 0, vec![], 1));
 }
 
 #[test]
-fn a_freeze_by_staff_survives_until_the_bundle_says_something_else() {
+fn a_freeze_by_staff_survives_until_the_bundle_changes_the_capacity() {
     let mut bundle = campus(3);
     bundle.sections[0].capacity = Some(30);
     let mut state = after(&bundle);
@@ -155,7 +155,7 @@ fn check_alarm(students: u32, gone: usize, expect: bool) {
 }
 
 #[test]
-fn more_than_5_percent_and_more_than_10_ask() {
+fn closing_more_than_5_percent_and_more_than_10_needs_yes() {
     check_alarm(20, 10, false);
     check_alarm(20, 11, true);
     check_alarm(220, 11, false);
@@ -164,12 +164,12 @@ fn more_than_5_percent_and_more_than_10_ask() {
 }
 
 #[test]
-fn what_would_be_closed_is_named() {
+fn the_rows_that_would_be_closed_are_listed() {
     let ids = (1..=30).map(|number| format!("S{number}")).collect();
     let alarm = Alarm { what: "students", how: "closed", ids, of: 60 };
     insta::assert_snapshot!(show::stopped(&[alarm]), @r"
     30 of 60 students (50 %) would be closed: S1, S2, S3, S4, S5, S6, S7, S8, S9, S10, S11, S12, S13, S14, S15, S16, S17, S18, S19, S20 and 10 more
-    Nothing was imported. If that is right, import again with --yes; `--output json` lists them all.
+    Nothing was imported. If these changes are intended, import again with --yes; `--output json` lists all of them.
     ");
 }
 

@@ -1,5 +1,4 @@
-//! One click, followed until it is decided: turned away it comes back, and after a lost answer it asks again with the
-//! same key. Nothing is given up that a person would not give up.
+//! Follows one click until it is decided: after a rejection or a lost answer, it is sent again with the same key.
 
 use std::time::Duration;
 
@@ -7,66 +6,66 @@ use matricula_proto::registration::v1::{Outcome, Registration};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::clients::{Pauses, is_permanent};
+use crate::clients::{RetryDelays, is_permanent};
 
-/// How long a click is followed: longer than any restart, and longer than people wait.
-pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
-/// Before asking again for a registration that is still pending: the call before has already waited for it.
+/// How long a click is followed: longer than any restart takes, and longer than people wait.
+pub const RETRY_FOR: Duration = Duration::from_secs(5 * 60);
+/// The delay before the next call for a pending registration. It is short, because the last call has already waited.
 const PENDING_PAUSE: Duration = Duration::from_millis(100);
 
 /// How a click ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Followed {
-    /// The decided registration, or why there is none.
+    /// The decided registration, or why it has none.
     pub end: Result<Registration, String>,
-    /// Answers that it was not accepted because the system was full.
-    pub turned_away: u32,
-    /// Calls without an answer: it was not known whether they had been accepted.
+    /// Answers that rejected the call because the system was full.
+    pub rejected: u32,
+    /// Calls without an answer: whether they were accepted is unknown.
     pub lost: u32,
 }
 
-/// Submits until the registration is decided, an error is permanent, or patience has run out.
+/// Submits until the registration is decided, an error is permanent, or [`RETRY_FOR`] has passed.
 pub async fn follow<F>(mut submit: impl FnMut() -> F) -> Followed
 where
     F: Future<Output = Result<Registration, Status>>,
 {
-    let give_up_at = Instant::now() + PATIENCE;
-    let mut pauses = Pauses::new();
-    let (mut turned_away, mut lost) = (0, 0);
+    let give_up_at = Instant::now() + RETRY_FOR;
+    let mut delays = RetryDelays::new();
+    let (mut rejected, mut lost) = (0, 0);
     let end = loop {
         let (pause, state) = match submit().await {
             Ok(registration) => match registration.outcome() {
                 Outcome::Enrolled | Outcome::Refused | Outcome::Cancelled => break Ok(registration),
                 Outcome::Pending | Outcome::Unspecified => {
-                    // Whatever went wrong before is over.
-                    pauses = Pauses::new();
+                    // Earlier errors no longer matter.
+                    delays = RetryDelays::new();
                     (PENDING_PAUSE, "accepted, still not decided".to_owned())
                 }
             },
-            Err(status) if is_permanent(status.code()) => break Err(word(&status)),
+            Err(status) if is_permanent(status.code()) => break Err(describe(&status)),
             Err(status) => {
-                if is_turned_away(&status) {
-                    turned_away += 1;
+                if is_rejected(&status) {
+                    rejected += 1;
                 } else {
                     lost += 1;
                 }
-                (pauses.after(&status), word(&status))
+                (delays.after(&status), describe(&status))
             }
         };
         if Instant::now() + pause >= give_up_at {
-            break Err(format!("given up after {} s: {state}", PATIENCE.as_secs()));
+            break Err(format!("given up after {} s: {state}", RETRY_FOR.as_secs()));
         }
         tokio::time::sleep(pause).await;
     };
-    Followed { end, turned_away, lost }
+    Followed { end, rejected, lost }
 }
 
-/// Whether it says when to come back, and that nothing was accepted.
-pub fn is_turned_away(status: &Status) -> bool {
+/// Whether the call was rejected with a time to retry; then nothing was accepted.
+pub fn is_rejected(status: &Status) -> bool {
     status.code() == Code::ResourceExhausted
 }
 
-fn word(status: &Status) -> String {
+fn describe(status: &Status) -> String {
     format!("{:?}: {}", status.code(), status.message())
 }
 
@@ -79,7 +78,7 @@ mod tests {
     }
 
     /// Plays the script, its last entry again and again.
-    async fn check(script: &[Result<Registration, Status>], end: Result<Outcome, &str>, turned_away: u32, lost: u32) {
+    async fn check(script: &[Result<Registration, Status>], end: Result<Outcome, &str>, rejected: u32, lost: u32) {
         let mut calls = 0;
         let followed = follow(|| {
             let answer = script[calls.min(script.len() - 1)].clone();
@@ -88,7 +87,7 @@ mod tests {
         })
         .await;
         let ended = followed.end.as_ref().map(|registration| registration.outcome()).map_err(String::as_str);
-        assert_eq!((ended, followed.turned_away, followed.lost), (end, turned_away, lost));
+        assert_eq!((ended, followed.rejected, followed.lost), (end, rejected, lost));
     }
 
     #[tokio::test(start_paused = true)]
@@ -104,10 +103,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_ends() {
+    async fn a_pending_click_is_given_up_at_the_end() {
         let started = Instant::now();
         let error = "given up after 300 s: accepted, still not decided";
         check(&[answer(Outcome::Pending)], Err(error), 0, 0).await;
-        assert!(started.elapsed() > PATIENCE - Duration::from_secs(1) && started.elapsed() <= PATIENCE);
+        assert!(started.elapsed() > RETRY_FOR - Duration::from_secs(1) && started.elapsed() <= RETRY_FOR);
     }
 }

@@ -1,4 +1,4 @@
-//! What a rush looks like while it goes on: a bar on a terminal, else a line every few seconds.
+//! Shows the progress of a rush: a bar on a terminal, otherwise a line every few seconds.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::tally::{Answered, Latency, Sent, Tally};
 use crate::output::{Progress, grouped};
 
-/// Often enough to feel alive.
+/// Often enough to look alive.
 const REDRAW: Duration = Duration::from_millis(500);
-/// Seldom enough for a log.
+/// Rare enough for a log.
 const LINE: Duration = Duration::from_secs(5);
 
-/// The view, with what happened since it was last shown.
+/// The view, with the counts since it was last shown.
 pub struct Live {
     clicks: u64,
     progress: Option<Progress>,
@@ -25,7 +25,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// A view of so many clicks.
+    /// A view of a run with this many clicks.
     pub fn new(clicks: u64) -> Self {
         let progress = std::io::stderr().is_terminal().then(Progress::on_terminal);
         if let Some(progress) = &progress {
@@ -38,12 +38,12 @@ impl Live {
         Self { clicks, progress, tick, started: now, shown: now, outcomes: 0, latency: Latency::default() }
     }
 
-    /// Returns when it is time to show something.
+    /// Returns when it is time to show the progress.
     pub async fn due(&mut self) {
         self.tick.tick().await;
     }
 
-    /// Hears of a click that has ended.
+    /// Counts a click that has ended.
     pub fn add(&mut self, answered: &Answered) {
         if answered.followed.end.is_ok() {
             self.outcomes += 1;
@@ -54,7 +54,7 @@ impl Live {
         }
     }
 
-    /// Shows how it stands, and begins anew.
+    /// Shows the progress and resets the counts.
     pub fn show(&mut self, tally: &Tally, sent: &Sent) {
         let seconds = self.shown.elapsed().as_secs_f64();
         let line = line(&Moment {

@@ -1,13 +1,14 @@
-//! Judges first come, first served: which registrations were refused for a full section though they came earlier.
+//! Judges first come, first served: which registrations were refused because a section was full, although they came
+//! earlier.
 //!
 //! ```text
 //! A is sent ── A is acknowledged ──(250 ms)── B is sent ── B gets a seat ── A is refused: the section is full
 //!                                                          version 17       at version 17 or a later one
 //! ```
 //!
-//! In this example B *overtakes* A. Versions of the section say which decision came first, so the judgement needs no
-//! server's clock for it. A registration A is excused if an earlier registration of its student was not settled when A
-//! was sent, because A then waited for that one. A seat by an override overtakes nobody. A call that was rejected has
+//! In this example B *overtakes* A. The versions of the section show which decision came first, so the comparison needs
+//! no server clock. A registration A is excused if an earlier registration of its student was not settled when A was
+//! sent, because A then waited for that one. A seat by an override overtakes no registration. A rejected call has
 //! accepted nothing: after it, a click counts as sent when it is sent again.
 
 use std::collections::HashMap;
@@ -23,23 +24,25 @@ use serde::Serialize;
 const LATER_THAN_ACKNOWLEDGED: Duration = Duration::from_millis(250);
 /// The simpler count compares clicks only: B counts as later if its click came this long after A's click.
 const LATER_THAN_CLICK: Duration = Duration::from_millis(200);
-/// Examples in the report; all are counted.
+/// Number of examples in the report; all cases are counted.
 const EXAMPLES_MAX: usize = 10;
-/// How far a server's clock may be off. A registration that was submitted that long before the rush is not judged.
+/// The largest accepted error of a server's clock. A registration submitted more than this before the rush is not
+/// judged.
 const CLOCK_ERROR_MAX: Duration = Duration::from_secs(5);
 
 /// A click as the judgement needs it. Durations count from the start of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Click {
-    /// Student and idempotency key: clicks with the same ones are one registration.
+    /// Student and idempotency key: clicks with the same pair are one registration.
     pub key: (String, String),
-    /// Empty without an outcome.
+    /// Empty if there is no outcome.
     pub registration_id: String,
     /// When the click was sent first.
     pub sent: Duration,
     /// When the first call was sent that was not rejected: no earlier call can have been accepted.
     pub admitted: Duration,
-    /// When the first call was answered that accepted it, where the first call did not wait for the outcome.
+    /// When the first call that accepted the click was answered; set only if the first call did not wait for the
+    /// outcome.
     pub acknowledged: Option<Duration>,
     /// When it was decided, as the client saw it.
     pub ended: Option<Duration>,
@@ -49,7 +52,7 @@ pub struct Click {
     pub decided_at: Option<UnixMs>,
     /// Whether all its adds are enrolled.
     pub is_enrolled: bool,
-    /// The sections that were full, each with its version at the refusal; 0 where that is not known.
+    /// The sections that were full, each with its version at the refusal; 0 if the version is unknown.
     pub full: Vec<(String, i64)>,
 }
 
@@ -65,11 +68,12 @@ pub struct Order {
     pub overtaken: u64,
     /// The same, where an earlier registration of the same student was not settled.
     pub overtaken_excused: u64,
-    /// The longest time from an acknowledgement to a click that overtook it; 0 if nobody was overtaken.
+    /// The longest time from an acknowledgement to a click that overtook it; 0 if no registration was overtaken.
     pub overtaken_longest_ms: f64,
     /// Those that were overtaken by the longest time.
     pub overtaken_examples: Vec<Overtaken>,
-    /// Refused registrations of whose section a click at least 0.2 s later got a seat, whatever was decided first.
+    /// Refused registrations for whose section a click at least 0.2 s later got a seat, regardless of the order of
+    /// decisions.
     pub overtaken_by_clicks: u64,
     /// Clicks whose registration had been submitted before the rush began: they are not judged.
     pub submitted_before: u64,
@@ -103,7 +107,7 @@ pub struct Overtaken {
 }
 
 impl Click {
-    /// What a decided registration says of the click; without an outcome the rest is not known.
+    /// Adds the facts of a decided registration to the click.
     pub fn decided_as(self, registration: &Registration) -> Self {
         let full = registration.reasons.iter().filter(|refusal| refusal.reason() == Reason::ClosedSection);
         Self {
@@ -116,7 +120,7 @@ impl Click {
         }
     }
 
-    /// Takes over what another click of the same registration saw earlier.
+    /// Merges another click of the same registration, and keeps the earlier times.
     fn merge(&mut self, other: Self) {
         let earliest = |one: Option<Duration>, two: Option<Duration>| one.into_iter().chain(two).min();
         let (sent, admitted) = (self.sent.min(other.sent), self.admitted.min(other.admitted));
@@ -192,8 +196,8 @@ fn is_from_before(click: &Click, started: UnixMs) -> bool {
     click.submitted_at.is_some_and(|moment| moment.0 + millis(CLOCK_ERROR_MAX) < started.0)
 }
 
-/// Whether an earlier registration of the same student was not settled when the call was sent that was accepted. Clicks
-/// are in that order.
+/// Whether an earlier registration of the same student was not settled when the accepted call was sent. Clicks are
+/// sorted by that time.
 fn waited_for_another(clicks: &[Click]) -> Vec<bool> {
     let mut settled: HashMap<&str, Duration> = HashMap::new();
     let waited = clicks.iter().map(|click| {
@@ -205,7 +209,7 @@ fn waited_for_another(clicks: &[Click]) -> Vec<bool> {
     waited.collect()
 }
 
-/// When each click was acknowledged: as measured, otherwise when the server says that it was submitted.
+/// When each click was acknowledged: as measured, otherwise the time of submission by the server's clock.
 fn acknowledgements(clicks: &[Click], started: UnixMs) -> Vec<Option<Duration>> {
     let ahead_ms = server_ahead_ms(clicks, started);
     let by_server = |click: &Click| {
@@ -216,8 +220,8 @@ fn acknowledgements(clicks: &[Click], started: UnixMs) -> Vec<Option<Duration>> 
     clicks.iter().map(|click| click.acknowledged.or_else(|| by_server(click))).collect()
 }
 
-/// How far the server's clock is ahead of the client's one, as far as the clicks prove it: a registration is submitted
-/// after its click is sent and before it has ended.
+/// The minimum by which the server's clock is ahead of the client's, as the clicks prove it: a registration is
+/// submitted after its click is sent and before it has ended.
 fn server_ahead_ms(clicks: &[Click], started: UnixMs) -> i64 {
     let submitted = |click: &Click| Some(click.submitted_at?.0 - started.0);
     let at_most = clicks.iter().filter_map(|click| Some(submitted(click)? - millis(click.sent))).min();
@@ -238,7 +242,7 @@ struct Grant {
 /// The grants of one section.
 #[derive(Debug)]
 struct Grants {
-    /// Unless the version of some grant is not known.
+    /// False if the version of some grant is unknown.
     by_version: Option<LatestUpTo>,
     by_time: LatestUpTo,
     /// The last click that is enrolled.
@@ -277,7 +281,7 @@ impl Grants {
     }
 }
 
-/// The grants of the played registrations, by section. A seat by an override is none of them.
+/// The grants of the played registrations, by section, without seats by an override.
 fn grants<'a>(clicks: &[Click], holds: &'a [SeatHold]) -> HashMap<&'a str, Grants> {
     let named = clicks.iter().enumerate().filter(|(_, click)| !click.registration_id.is_empty());
     let named: HashMap<&str, usize> = named.map(|(index, click)| (click.registration_id.as_str(), index)).collect();

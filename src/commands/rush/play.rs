@@ -1,4 +1,4 @@
-//! Sends each click at its moment, whatever the earlier ones do, and gathers what became of them.
+//! Sends each click at its time, independently of earlier clicks, and collects the results.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,20 +20,20 @@ use tonic::transport::Channel;
 use super::Morning;
 use super::follow::follow;
 use super::live::Live;
-use super::tally::{Answered, FirstAnswer, Said, Sent, Tally};
+use super::tally::{AnswerKind, Answered, FirstAnswer, Sent, Tally};
 use super::waits::{self, Waits};
 use crate::clients::ANSWER_MARGIN;
 
-/// Clicks outstanding at once, about 10 kB each; beyond it the next one is late, and the report says so.
+/// Maximum number of outstanding clicks, about 10 kB each. Beyond it, the next click is late, and the report shows it.
 pub const OUTSTANDING_MAX: usize = 200_000;
-/// Rows read ahead, so that the disk is never what a click waits for.
+/// Rows read ahead, so that no click waits for the disk.
 const READ_AHEAD: usize = 10_000;
-/// Answers taken in one turn.
+/// Maximum number of answers processed at once.
 const ANSWERS_PER_TURN: usize = 1_000;
-/// How long one call waits for the outcome: the contract's longest.
+/// The wait of one call: the longest that the API allows.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// When a click is due, counted from the first moment of the run.
+/// When a click is due, relative to the start of the run.
 pub fn due(arrival_ms: u64, speed: f64) -> Duration {
     Duration::from_secs_f64(arrival_ms as f64 / 1_000.0 / speed)
 }
@@ -41,13 +41,13 @@ pub fn due(arrival_ms: u64, speed: f64) -> Duration {
 /// How clicks are sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// How much faster than in the file.
+    /// Speed compared to the file.
     pub speed: f64,
-    /// Whether the calls of a click wait for no outcome until it is acknowledged.
+    /// Whether calls do not wait for an outcome until the click is acknowledged.
     pub acknowledge: bool,
 }
 
-/// Plays the whole morning, or until `stop`, and waits until every click that was sent has ended.
+/// Plays the whole morning, or until `stop`, and waits until every sent click has ended.
 pub async fn play(
     dir: &Path,
     morning: &Morning,
@@ -60,7 +60,7 @@ pub async fn play(
     let sent = Arc::new(Sent::default());
     let started = Instant::now();
     let waits = pace.acknowledge.then(|| Arc::new(Waits::default()));
-    let asking = waits.clone().map(|waits| AbortOnDropHandle::new(tokio::spawn(waits::ask(waits, started))));
+    let asking = waits.clone().map(|waits| AbortOnDropHandle::new(tokio::spawn(waits::sample(waits, started))));
     let run = Run { started, waits: waits.clone() };
     let player = Player { pace, channels: channels.into(), answers, sent: Arc::clone(&sent), stop, run };
     let player = tokio::spawn(player.run(clicks));
@@ -91,7 +91,7 @@ pub async fn play(
     Ok(tally)
 }
 
-/// Reads the morning row by row on a thread of its own.
+/// Reads the morning row by row on its own thread.
 fn read(dir: &Path) -> (mpsc::Receiver<Click>, JoinHandle<Result<(), BundleErrors>>) {
     let (sender, clicks) = mpsc::channel(READ_AHEAD);
     let dir = dir.to_owned();
@@ -115,16 +115,16 @@ struct Player {
     run: Run,
 }
 
-/// What all clicks of a run have in common.
+/// Shared by all clicks of a run.
 #[derive(Debug, Clone)]
 struct Run {
     started: Instant,
-    /// Where the acceptance is asked for before the outcome.
+    /// Set if the acceptance is requested before the outcome.
     waits: Option<Arc<Waits>>,
 }
 
 impl Player {
-    /// Returns when the last click is sent; the answers end when the last click has ended.
+    /// Returns when the last click is sent. The channel of answers closes when the last click has ended.
     async fn run(self, mut clicks: mpsc::Receiver<Click>) {
         let places = Arc::new(Semaphore::new(OUTSTANDING_MAX));
         let started = self.run.started;
@@ -141,18 +141,18 @@ impl Player {
                 Ok(place) => place,
                 Err(_) => {
                     self.sent.held_back();
-                    // Nobody closes the semaphore.
+                    // The semaphore is never closed.
                     let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
                     place
                 }
             };
             first = (first + 1) % self.channels.len();
-            let ways = Ways { channels: Arc::clone(&self.channels), next: AtomicUsize::new(first) };
+            let connections = Connections { channels: Arc::clone(&self.channels), next: AtomicUsize::new(first) };
             let (answers, sent, run) = (self.answers.clone(), Arc::clone(&self.sent), self.run.clone());
             number += 1;
             tokio::spawn(async move {
                 sent.begin(started.elapsed());
-                let answer = send((number, click), due, run, ways).await;
+                let answer = send((number, click), due, run, connections).await;
                 sent.end(answer.ended, answer.followed.end.is_ok());
                 // The receiver outlives every click.
                 let _ = answers.send(answer).await;
@@ -162,14 +162,14 @@ impl Player {
     }
 }
 
-/// The connections as one click takes them: another one, and with it another replica, after each call that failed.
-struct Ways {
+/// The connections of one click. After each failed call the next connection is used, and with it another replica.
+struct Connections {
     channels: Arc<[Channel]>,
     next: AtomicUsize,
 }
 
-impl Ways {
-    fn now(&self) -> Channel {
+impl Connections {
+    fn current(&self) -> Channel {
         self.channels[self.next.load(Ordering::Relaxed) % self.channels.len()].clone()
     }
 
@@ -178,7 +178,7 @@ impl Ways {
     }
 }
 
-/// What the calls of one click have met so far.
+/// The results of one click's calls so far.
 #[derive(Debug, Default)]
 struct Calls {
     first_answer: Option<FirstAnswer>,
@@ -193,19 +193,20 @@ impl Calls {
         self.admitted.get_or_insert(now);
     }
 
-    fn answered(&mut self, said: Said, now: Duration) {
-        self.first_answer.get_or_insert(FirstAnswer { at: now, said });
-        match said {
-            Said::Accepted => drop(self.acknowledged.get_or_insert(now)),
-            // This call has accepted nothing. An earlier call whose answer was lost, or which said so, may have.
-            Said::ComeBack if !self.may_be_accepted => self.admitted = None,
-            Said::ComeBack | Said::Otherwise => {}
+    fn answered(&mut self, kind: AnswerKind, now: Duration) {
+        self.first_answer.get_or_insert(FirstAnswer { at: now, kind });
+        match kind {
+            AnswerKind::Accepted => drop(self.acknowledged.get_or_insert(now)),
+            // This call has accepted nothing. An earlier call may have accepted the click, if its answer was lost or
+            // confirmed it.
+            AnswerKind::RetryLater if !self.may_be_accepted => self.admitted = None,
+            AnswerKind::RetryLater | AnswerKind::Other => {}
         }
-        self.may_be_accepted |= said != Said::ComeBack;
+        self.may_be_accepted |= kind != AnswerKind::RetryLater;
     }
 }
 
-async fn send((number, click): (u64, Click), due: Duration, run: Run, ways: Ways) -> Answered {
+async fn send((number, click): (u64, Click), due: Duration, run: Run, connections: Connections) -> Answered {
     let request = SubmitRegistrationRequest {
         idempotency_key: click.key.into_string(),
         student_id: click.student_id.into_string(),
@@ -219,27 +220,27 @@ async fn send((number, click): (u64, Click), due: Duration, run: Run, ways: Ways
     let calls = Mutex::new(Calls::default());
     let calls = || calls.lock().unwrap_or_else(PoisonError::into_inner);
     let followed = follow(|| {
-        // The first call waits for no outcome where its answer is to show the acceptance.
+        // If the acceptance is measured, the first call must not wait for the outcome.
         let waits = waits.as_ref().filter(|_| calls().acknowledged.is_none());
         let wait = if waits.is_some() { Duration::ZERO } else { WAIT };
-        // 30 s fit.
+        // 30 s fit into an i32.
         let wait_ms = wait.as_millis() as i32;
         let mut attempt = Request::new(SubmitRegistrationRequest { wait_ms, ..request.clone() });
         attempt.set_timeout(wait + ANSWER_MARGIN);
-        let (ways, calls) = (&ways, &calls);
+        let (connections, calls) = (&connections, &calls);
         async move {
             calls().sent(started.elapsed());
-            let channel = ways.now();
+            let channel = connections.current();
             let answer = RegistrationServiceClient::new(channel.clone()).submit_registration(attempt).await;
             let answer = answer.map(|answer| answer.into_inner().registration.unwrap_or_default());
             let now = started.elapsed();
-            calls().answered(Said::of(&answer), now);
+            calls().answered(AnswerKind::of(&answer), now);
             match (&answer, waits) {
                 (Ok(registration), Some(waits)) if registration.outcome() == Outcome::Pending => {
                     waits.accepted(number, registration, Some(channel), now);
                 }
                 (Ok(_), _) => {}
-                (Err(_), _) => ways.failed(),
+                (Err(_), _) => connections.failed(),
             }
             answer
         }
@@ -250,7 +251,7 @@ async fn send((number, click): (u64, Click), due: Duration, run: Run, ways: Ways
         waits.ended(number, followed.end.is_ok(), ended);
     }
     let Calls { first_answer, admitted, acknowledged, .. } = std::mem::take(&mut *calls());
-    let is_asked = waits.is_some();
+    let is_measured = waits.is_some();
     let SubmitRegistrationRequest { student_id, idempotency_key: key, .. } = request;
     Answered {
         student_id,
@@ -259,8 +260,8 @@ async fn send((number, click): (u64, Click), due: Duration, run: Run, ways: Ways
         due,
         sent,
         admitted: admitted.unwrap_or(sent),
-        first_answer: first_answer.filter(|_| is_asked),
-        acknowledged: acknowledged.filter(|_| is_asked),
+        first_answer: first_answer.filter(|_| is_measured),
+        acknowledged: acknowledged.filter(|_| is_measured),
         ended,
     }
 }
@@ -269,27 +270,27 @@ async fn send((number, click): (u64, Click), due: Duration, run: Run, ways: Ways
 mod tests {
     use super::*;
 
-    /// Answers one call after the other, a second apart; expects when the click was admitted and acknowledged.
+    /// Answers one call after the other, one second apart, and checks when the click was admitted and acknowledged.
     #[track_caller]
-    fn check_calls(said: &[Said], admitted_s: Option<u64>, acknowledged_s: Option<u64>) {
+    fn check_calls(kind: &[AnswerKind], admitted_s: Option<u64>, acknowledged_s: Option<u64>) {
         let mut calls = Calls::default();
-        for (second, said) in (0..).zip(said) {
+        for (second, kind) in (0..).zip(kind) {
             calls.sent(Duration::from_secs(second));
-            calls.answered(*said, Duration::from_secs(second));
+            calls.answered(*kind, Duration::from_secs(second));
         }
         let seen = [calls.admitted, calls.acknowledged].map(|at| at.map(|at| at.as_secs()));
-        assert_eq!(seen, [admitted_s, acknowledged_s], "{said:?}");
+        assert_eq!(seen, [admitted_s, acknowledged_s], "{kind:?}");
     }
 
     #[test]
     fn a_click_is_admitted_by_the_first_call_that_can_have_been_accepted() {
-        use Said::{Accepted, ComeBack, Otherwise};
+        use AnswerKind::{Accepted, Other, RetryLater};
         check_calls(&[Accepted, Accepted], Some(0), Some(0));
-        check_calls(&[ComeBack, ComeBack, Accepted], Some(2), Some(2));
-        check_calls(&[ComeBack, Otherwise, Accepted], Some(1), Some(2));
-        check_calls(&[ComeBack, Otherwise, ComeBack, Accepted], Some(1), Some(3));
-        check_calls(&[Accepted, ComeBack, Accepted], Some(0), Some(0));
-        check_calls(&[ComeBack], None, None);
+        check_calls(&[RetryLater, RetryLater, Accepted], Some(2), Some(2));
+        check_calls(&[RetryLater, Other, Accepted], Some(1), Some(2));
+        check_calls(&[RetryLater, Other, RetryLater, Accepted], Some(1), Some(3));
+        check_calls(&[Accepted, RetryLater, Accepted], Some(0), Some(0));
+        check_calls(&[RetryLater], None, None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a rush says at its end, for a registrar and for programs. Every number has its unit.
+//! The report of a rush, for a registrar and for programs. Every number has its unit.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,17 +13,17 @@ use super::waits::Ratios;
 use crate::commands::audit;
 use crate::output::grouped;
 
-/// Calls that a server takes at once on one connection; beyond it they wait inside the client.
+/// Calls that a server processes at once on one connection; further calls wait inside the client.
 const CALLS_PER_CONNECTION: u64 = 1_024;
 
-/// How the rush was played.
+/// The settings of the rush.
 #[derive(Debug, Clone, Serialize)]
 pub struct Setting {
     /// The bundle.
     pub dir: PathBuf,
     /// How many times as fast as in the file.
     pub speed: f64,
-    /// Connections to the orchestrator.
+    /// Number of connections to the orchestrators.
     pub connections: usize,
 }
 
@@ -77,10 +77,10 @@ struct FirstAnswersMs {
     first_answer_come_back_ms: Option<Percentiles>,
 }
 
-/// What `--acknowledge` shows of acceptance and of the waiting line.
+/// The measurements of `--acknowledge`: acceptance and the waiting line.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Acceptance {
-    /// From when the click was due to when it was acknowledged.
+    /// From the time when the click was due to its acknowledgement.
     acceptance_since_due_ms: Percentiles,
     acceptance_to_outcome_ms: Percentiles,
     longest_line: i32,
@@ -90,7 +90,7 @@ struct Acceptance {
     given_waits_to_real_at_acceptance: Option<GivenWaits>,
 }
 
-/// How many times as long as the real waits the given ones were.
+/// Wait estimates divided by the actual waits.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct GivenWaits {
     count: u64,
@@ -141,14 +141,14 @@ impl From<&Latency> for Percentiles {
 }
 
 impl Percentiles {
-    /// None of nothing: zeros would look like a figure.
+    /// `None` without samples: zeros would look like a measurement.
     fn of_any(latency: &Latency) -> Option<Self> {
         (!latency.is_empty()).then(|| latency.into())
     }
 }
 
 impl Report {
-    /// Puts together what was counted and what was proved.
+    /// Combines the counts and the result of the audit.
     pub fn new(
         setting: Setting,
         tally: &Tally,
@@ -171,14 +171,14 @@ impl Report {
                 different: tally.repeats_different,
                 differences: tally.differences.clone(),
             },
-            turned_away: tally.turned_away,
+            turned_away: tally.rejected,
             answers_lost: tally.lost,
             latency_since_due_ms: (&tally.since_due).into(),
             latency_since_sent_ms: (&tally.since_sent).into(),
             first_answers: tally.first_answers.as_ref().map(|of| FirstAnswersMs {
                 first_answer_ms: (&of.all).into(),
                 first_answer_accepted_ms: Percentiles::of_any(&of.accepted),
-                first_answer_come_back_ms: Percentiles::of_any(&of.come_back),
+                first_answer_come_back_ms: Percentiles::of_any(&of.retry_later),
             }),
             acceptance: Acceptance::of(tally),
             first_come_first_served: order,
@@ -205,7 +205,7 @@ impl Report {
         if self.is_clean() {
             "Clean: every click has its outcome, every repeated key its one answer, and every invariant holds."
         } else {
-            "NOT clean: a click has no outcome, a repeated key got another answer, or an invariant is broken; see above."
+            "NOT clean: a click has no outcome, a repeated key got a different answer, or an invariant is broken; see above."
         }
     }
 
@@ -233,9 +233,9 @@ impl Report {
         line("sent", self.clicks, String::new())?;
         line("without an outcome", self.clicks_without_outcome, String::new())?;
         line("repeated, same answer", self.repeated_keys.same, String::new())?;
-        line("repeated, other answer", self.repeated_keys.different, String::new())?;
-        line("turned away, came back", self.turned_away.clicks, times(&self.turned_away))?;
-        line("answer lost, asked again", self.answers_lost.clicks, times(&self.answers_lost))?;
+        line("repeated, different answer", self.repeated_keys.different, String::new())?;
+        line("rejected, sent again", self.turned_away.clicks, times(&self.turned_away))?;
+        line("answer lost, sent again", self.answers_lost.clicks, times(&self.answers_lost))?;
         for (error, count) in by_count(&self.errors) {
             writeln!(f, "  ! {} without an outcome: {error}", grouped(count))?;
         }
@@ -260,7 +260,7 @@ impl Report {
         line(
             "overtaken by clicks alone",
             order.overtaken_by_clicks,
-            "  a click 0.2 s later was enrolled in the section",
+            "  a click at least 0.2 s later was enrolled in the section",
         )?;
         if order.submitted_before > 0 {
             line("not judged", order.submitted_before, "  submitted before the rush began")?;
@@ -276,7 +276,10 @@ impl Report {
             )?;
         }
         if !order.acknowledged_is_measured && order.refused_closed_section > 0 {
-            writeln!(f, "  (acknowledged: when the server says it was submitted; --acknowledge measures it)")?;
+            writeln!(
+                f,
+                "  (acknowledgements are taken from the server's submission times; --acknowledge measures them)"
+            )?;
         }
         Ok(())
     }
@@ -286,10 +289,14 @@ impl Report {
         let longest_s = acceptance.acceptance_to_outcome_ms.max / 1_000.0;
         let line = grouped(u64::try_from(acceptance.longest_line).unwrap_or_default());
         writeln!(f, "\nLongest line: {line}; longest wait from acceptance to outcome: {longest_s:.1} s")?;
-        let later = ("given each second", acceptance.given_waits_to_real);
-        let first = ("given at acceptance", acceptance.given_waits_to_real_at_acceptance);
+        let later = ("sampled each second", acceptance.given_waits_to_real);
+        let first = ("at acceptance", acceptance.given_waits_to_real_at_acceptance);
         if later.1.or(first.1).is_some() {
-            writeln!(f, "\n{:<30} {:>9} {:>9} {:>9} {:>9}", "Given waits / real waits", "count", "p10", "p50", "p90")?;
+            writeln!(
+                f,
+                "\n{:<30} {:>9} {:>9} {:>9} {:>9}",
+                "Wait estimates / actual waits", "count", "p10", "p50", "p90"
+            )?;
         }
         for (what, waits) in [later, first] {
             let Some(GivenWaits { count, p10, p50, p90 }) = waits else { continue };
@@ -302,9 +309,9 @@ impl Report {
         writeln!(f, "\n{:<30} {:>9} {:>9} {:>9} {:>9} {:>9}", "Milliseconds", "p50", "p90", "p99", "p99.9", "max")?;
         let first_answers = self.first_answers.iter().flat_map(|of| {
             let all = Some(("  click to first answer", &of.first_answer_ms));
-            let accepted = of.first_answer_accepted_ms.as_ref().map(|at| ("    that it is accepted", at));
-            let come_back = of.first_answer_come_back_ms.as_ref().map(|at| ("    when to come back", at));
-            [all, accepted, come_back].into_iter().flatten()
+            let accepted = of.first_answer_accepted_ms.as_ref().map(|at| ("    accepted", at));
+            let retry_later = of.first_answer_come_back_ms.as_ref().map(|at| ("    rejected, retry later", at));
+            [all, accepted, retry_later].into_iter().flatten()
         });
         let latencies = [
             ("  click to outcome, since due", &self.latency_since_due_ms),
@@ -322,7 +329,7 @@ impl Report {
         writeln!(
             f,
             "\n{:.0} registrations/s decided over {:.1} s, {} in the busiest second; at most {} clicks outstanding;\n\
-             longest time in which somebody waited and nobody got an outcome: {:.1} s",
+             longest time with outstanding clicks and no outcome: {:.1} s",
             self.registrations_per_s,
             self.active_s,
             grouped(self.registrations_in_busiest_s),
@@ -331,7 +338,7 @@ impl Report {
         )
     }
 
-    /// What makes the numbers say less than they seem to.
+    /// Circumstances that weaken the measurements.
     fn fmt_caveats(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.clicks < self.clicks_planned {
             let (sent, planned) = (grouped(self.clicks), grouped(self.clicks_planned));
@@ -353,7 +360,10 @@ impl Report {
             )?;
         }
         if self.sagas_unfinished_at_audit {
-            writeln!(f, "! some sagas were unfinished at the audit: see `matricula saga list --unfinished`")?;
+            writeln!(
+                f,
+                "! some sagas were unfinished at the audit; list them with `matricula saga list --unfinished`"
+            )?;
         }
         Ok(())
     }
@@ -391,7 +401,7 @@ mod tests {
     use super::*;
     use crate::commands::rush::order;
     use crate::commands::rush::tally::tests::{answered, decided, lost, sent};
-    use crate::commands::rush::tally::{Answered, FirstAnswer, Said};
+    use crate::commands::rush::tally::{AnswerKind, Answered, FirstAnswer};
     use crate::commands::rush::waits::Waits;
     use matricula_proto::registration::v1::{Outcome, Registration};
 
@@ -403,13 +413,13 @@ mod tests {
     }
 
     #[test]
-    fn a_first_answer_that_nobody_got_has_no_figures() {
+    fn a_kind_of_first_answer_that_never_came_has_no_figures() {
         let mut tally = Tally::default();
         let click = answered("k", 0, decided("r", Outcome::Enrolled));
-        let first_answer = FirstAnswer { at: click.sent + Duration::from_millis(2), said: Said::Accepted };
+        let first_answer = FirstAnswer { at: click.sent + Duration::from_millis(2), kind: AnswerKind::Accepted };
         tally.add(Answered { first_answer: Some(first_answer), ..click });
         let shown = report(&tally, 8).to_string();
-        assert!(shown.contains("that it is accepted") && !shown.contains("when to come back"), "{shown}");
+        assert!(shown.contains("  accepted") && !shown.contains("rejected, retry later"), "{shown}");
     }
 
     #[test]
@@ -442,12 +452,12 @@ mod tests {
           acceptance to outcome           2000.9    2000.9    2000.9    2000.9    2000.9
 
         1 registrations/s decided over 2.0 s, 2 in the busiest second; at most 0 clicks outstanding;
-        longest time in which somebody waited and nobody got an outcome: 0.0 s
+        longest time with outstanding clicks and no outcome: 0.0 s
 
         Longest line: 1,700; longest wait from acceptance to outcome: 2.0 s
 
-        Given waits / real waits           count       p10       p50       p90
-          given at acceptance                  2      1.00      1.00      1.50
+        Wait estimates / actual waits      count       p10       p50       p90
+          at acceptance                        2      1.00      1.00      1.50
         ");
         let json = serde_json::to_value(report).expect("JSON");
         assert_eq!(json["longest_line"], 1_700);
@@ -455,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_overtaken_is_shown() {
+    fn overtaken_registrations_are_shown() {
         let overtaken = Overtaken {
             student_id: "S1".to_owned(),
             key: "k1".to_owned(),
@@ -486,7 +496,7 @@ mod tests {
           refused, section full                 9
           of these overtaken                    1  longest: 1000.0 ms after the acknowledgement
           overtaken, but excused                2  an earlier registration of the student was not settled
-          overtaken by clicks alone             3  a click 0.2 s later was enrolled in the section
+          overtaken by clicks alone             3  a click at least 0.2 s later was enrolled in the section
           not judged                            4  submitted before the rush began
           ! section C001-L1: S2, sent at 1012.5 ms, got a seat (version 30); S1, sent at 10.0 ms and acknowledged at 12.5 ms, got none (version 31)
         ");
@@ -518,16 +528,16 @@ mod tests {
           sent                              1,001
           without an outcome                    0
           repeated, same answer                 1
-          repeated, other answer                0
-          turned away, came back                0
-          answer lost, asked again              0
+          repeated, different answer            0
+          rejected, sent again                  0
+          answer lost, sent again               0
 
         First come, first served
           refused, section full               250
           of these overtaken                    0
           overtaken, but excused                0  an earlier registration of the student was not settled
-          overtaken by clicks alone             0  a click 0.2 s later was enrolled in the section
-          (acknowledged: when the server says it was submitted; --acknowledge measures it)
+          overtaken by clicks alone             0  a click at least 0.2 s later was enrolled in the section
+          (acknowledgements are taken from the server's submission times; --acknowledge measures them)
 
         Milliseconds                         p50       p90       p99     p99.9       max
           click to outcome, since due       11.0      11.0      11.0      11.0      11.0
@@ -535,12 +545,12 @@ mod tests {
           sent later than due                1.0       1.0       1.0       1.0       1.0
 
         989 registrations/s decided over 1.0 s, 989 in the busiest second; at most 1 clicks outstanding;
-        longest time in which somebody waited and nobody got an outcome: 0.0 s
+        longest time with outstanding clicks and no outcome: 0.0 s
         ");
     }
 
     #[test]
-    fn what_went_wrong_is_told() {
+    fn every_problem_is_shown() {
         let mut tally = Tally::default();
         tally.add(answered("k1", 0, decided("r1", Outcome::Enrolled)));
         tally.add(answered("k1", 10, decided("r2", Outcome::Enrolled)));
@@ -563,9 +573,9 @@ mod tests {
           sent                                  4
           without an outcome                    2
           repeated, same answer                 0
-          repeated, other answer                1
-          turned away, came back                1  2 times; 0 got an outcome
-          answer lost, asked again              1  1 times; 0 got an outcome
+          repeated, different answer            1
+          rejected, sent again                  1  2 times; 0 got an outcome
+          answer lost, sent again               1  1 times; 0 got an outcome
           ! 1 without an outcome: given up after 300 s: Unavailable: connection refused
           ! student S1, key k1: first r1 ENROLLED, then r2 ENROLLED
 
@@ -573,7 +583,7 @@ mod tests {
           refused, section full                 0
           of these overtaken                    0
           overtaken, but excused                0  an earlier registration of the student was not settled
-          overtaken by clicks alone             0  a click 0.2 s later was enrolled in the section
+          overtaken by clicks alone             0  a click at least 0.2 s later was enrolled in the section
 
         Milliseconds                         p50       p90       p99     p99.9       max
           click to outcome, since due       11.0      11.0      11.0      11.0      11.0
@@ -581,7 +591,7 @@ mod tests {
           sent later than due                1.0       1.0       1.0       1.0       1.0
 
         33 registrations/s decided over 0.0 s, 1 in the busiest second; at most 2,000 clicks outstanding;
-        longest time in which somebody waited and nobody got an outcome: 7.3 s
+        longest time with outstanding clicks and no outcome: 7.3 s
         ! interrupted: 4 of 5 clicks were sent
         ! 1 clicks were sent late because 200,000 were outstanding: the load was not fully open
         ! more than 1,024 clicks outstanding: calls may have waited in the client; raise --connections

@@ -1,4 +1,4 @@
-//! Counts what became of the clicks, and compares the answers to repeated keys.
+//! Counts the results of the clicks, and compares the answers to repeated keys.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,22 +9,22 @@ use matricula_kit::time::UnixMs;
 use matricula_proto::registration::v1::{Outcome, Registration};
 use tonic::Status;
 
-use super::follow::{Followed, is_turned_away};
+use super::follow::{Followed, is_rejected};
 use super::order::Click;
-use super::waits::SeenWaits;
+use super::waits::ObservedWaits;
 use crate::commands::registration::{outcome_name, reason_name};
 
-/// Differences and errors that are spelled out; all are counted.
+/// Number of differences and errors with their full text; all are counted.
 const SHOWN_MAX: usize = 20;
-/// Latencies are told to three digits, up to an hour; a click is given up long before.
+/// Latencies have three significant digits, up to an hour; a click is given up long before.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 const LATENCY_DIGITS: u8 = 3;
 
-/// What the player says while it plays.
+/// The player's counts during the run.
 #[derive(Debug, Default)]
 pub struct Sent(Mutex<Flow>);
 
-/// Clicks on their way. Moments count from the start of the run.
+/// Outstanding clicks. Times count from the start of the run.
 #[derive(Debug, Default)]
 struct Flow {
     clicks: u64,
@@ -36,10 +36,10 @@ struct Flow {
     stall_longest: Duration,
 }
 
-/// A click that has ended. Moments count from the start of the run.
+/// A click that has ended. Times count from the start of the run.
 #[derive(Debug, Clone)]
 pub struct Answered {
-    /// Who clicked.
+    /// The student.
     pub student_id: String,
     /// The idempotency key.
     pub key: String,
@@ -51,62 +51,62 @@ pub struct Answered {
     pub sent: Duration,
     /// When the first call was sent that was not rejected: no earlier call can have been accepted.
     pub admitted: Duration,
-    /// Where the first answer is asked for: when it came, and what it said.
+    /// The time and kind of the first answer, if first answers are measured.
     pub first_answer: Option<FirstAnswer>,
-    /// Where the first answer is asked for: when the first call was answered that accepted it.
+    /// When the first accepting call was answered, if first answers are measured.
     pub acknowledged: Option<Duration>,
     /// When it ended.
     pub ended: Duration,
 }
 
-/// What is said to a click first.
+/// The first answer to a click.
 #[derive(Debug, Clone, Copy)]
 pub struct FirstAnswer {
-    /// When.
+    /// Its time.
     pub at: Duration,
-    /// What.
-    pub said: Said,
+    /// Its kind.
+    pub kind: AnswerKind,
 }
 
-/// What an answer says to a click.
+/// The kinds of answers to a click.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
-    /// It is accepted, or has been before.
+pub enum AnswerKind {
+    /// The registration is accepted now, or was accepted before.
     Accepted,
-    /// When to come back.
-    ComeBack,
-    /// Anything else: the answer was lost, or the click is none.
-    Otherwise,
+    /// The call was rejected with a time to retry.
+    RetryLater,
+    /// Anything else: the answer was lost, or the click is invalid.
+    Other,
 }
 
-impl Said {
-    /// By this answer.
+impl AnswerKind {
+    /// The kind of this answer.
     pub fn of<T>(answer: &Result<T, Status>) -> Self {
         match answer {
             Ok(_) => Self::Accepted,
-            Err(status) if is_turned_away(status) => Self::ComeBack,
-            Err(_) => Self::Otherwise,
+            Err(status) if is_rejected(status) => Self::RetryLater,
+            Err(_) => Self::Other,
         }
     }
 }
 
-/// How long first answers take, from when the click was first sent.
+/// Times of first answers, from the first sending of the click.
 #[derive(Debug, Default)]
 pub struct FirstAnswers {
-    /// All.
+    /// All first answers.
     pub all: Latency,
-    /// Those that said "accepted".
+    /// Those that accepted the click.
     pub accepted: Latency,
-    /// Those that said when to come back.
-    pub come_back: Latency,
+    /// Those that rejected the call with a time to retry.
+    pub retry_later: Latency,
 }
 
-/// Everything counted.
+/// All counts of a run.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// When the run began, by this machine's clock.
     pub started_at: UnixMs,
-    /// Clicks that were to be sent.
+    /// Clicks that were planned.
     pub planned: u64,
     /// Clicks that were sent.
     pub clicks: u64,
@@ -116,45 +116,45 @@ pub struct Tally {
     pub decided: u64,
     /// Registrations by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
-    /// Refused registrations by reason; one with several reasons counts for each.
+    /// Refused registrations by reason; a registration with several reasons counts for each.
     pub refusals: BTreeMap<&'static str, u64>,
-    /// Why clicks have no outcome.
+    /// Why clicks have no outcome, with counts.
     pub errors: BTreeMap<String, u64>,
-    /// Clicks with a key that was answered before: with the same registration and outcome, or not.
+    /// Clicks with a repeated key and the same registration and outcome as before.
     pub repeats_same: u64,
-    /// The other ones: there must be none.
+    /// Clicks with a repeated key and a different answer: there must be none.
     pub repeats_different: u64,
-    /// The first of them.
+    /// The first of these differences.
     pub differences: Vec<String>,
-    /// Clicks that were turned away, how often in all, and how many of them got an outcome nevertheless.
-    pub turned_away: Troubled,
-    /// Clicks with a call whose answer was lost, likewise.
+    /// Clicks with rejected calls.
+    pub rejected: Troubled,
+    /// Clicks with calls whose answer was lost.
     pub lost: Troubled,
-    /// From when the click was due to its outcome.
+    /// From the time when the click was due to its outcome.
     pub since_due: Latency,
-    /// From when the click was first sent to its outcome.
+    /// From the first sending of the click to its outcome.
     pub since_sent: Latency,
-    /// Where first answers are asked for.
+    /// Measured only with `--acknowledge`.
     pub first_answers: Option<FirstAnswers>,
-    /// From when the click was due to when it was acknowledged, where first answers are asked for.
+    /// From the time when the click was due to its acknowledgement, with `--acknowledge`.
     pub acceptance: Latency,
-    /// From when a click was acknowledged to its outcome, likewise.
+    /// From the acknowledgement of a click to its outcome, with `--acknowledge`.
     pub accepted_to_outcome: Latency,
-    /// What was seen of the waits, where first answers are asked for.
-    pub waits: Option<SeenWaits>,
-    /// Every click, for the judgement on the order.
+    /// The observed waits, with `--acknowledge`.
+    pub waits: Option<ObservedWaits>,
+    /// Every click, to judge the order.
     pub played: Vec<Click>,
-    /// From when the click was due to when it was sent.
+    /// From the time when the click was due to its sending.
     pub lateness: Latency,
     /// Registrations decided in each second of the run.
     pub decided_per_s: Vec<u64>,
-    /// First click sent and last registration decided.
+    /// When the first click was sent and the last registration was decided.
     pub active: Option<(Duration, Duration)>,
     /// Clicks that waited because too many were outstanding.
     pub held_back: u64,
     /// Most clicks outstanding at once.
     pub outstanding_max: u64,
-    /// Longest time in which clicks were outstanding and none got its outcome.
+    /// The longest time in which clicks were outstanding and none got its outcome.
     pub stall_longest: Duration,
     keys: HashMap<(String, String), (String, i32)>,
 }
@@ -162,11 +162,11 @@ pub struct Tally {
 /// Clicks that met an obstacle.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Troubled {
-    /// How many.
+    /// Number of clicks.
     pub clicks: u64,
-    /// Times, all together.
+    /// Number of affected calls.
     pub calls: u64,
-    /// How many got their outcome nevertheless.
+    /// Clicks that got an outcome nevertheless.
     pub decided: u64,
 }
 
@@ -175,7 +175,7 @@ pub struct Troubled {
 pub struct Latency(Histogram<u64>);
 
 impl Sent {
-    /// A click is sent at this moment.
+    /// Counts a click that is sent now.
     pub fn begin(&self, now: Duration) {
         let mut flow = self.flow();
         if flow.outstanding == 0 {
@@ -186,7 +186,7 @@ impl Sent {
         flow.outstanding_max = flow.outstanding_max.max(flow.outstanding);
     }
 
-    /// A click has ended at this moment, with an outcome or without.
+    /// Counts a click that has ended now, with or without an outcome.
     pub fn end(&self, now: Duration, is_decided: bool) {
         let mut flow = self.flow();
         flow.outstanding -= 1;
@@ -196,7 +196,7 @@ impl Sent {
         }
     }
 
-    /// A click has to wait for a place.
+    /// Counts a click that must wait because too many are outstanding.
     pub fn held_back(&self) {
         self.flow().held_back += 1;
     }
@@ -206,7 +206,7 @@ impl Sent {
         self.flow().clicks
     }
 
-    /// Clicks sent and not ended.
+    /// Clicks that were sent and have not ended.
     pub fn outstanding(&self) -> u64 {
         self.flow().outstanding
     }
@@ -217,17 +217,17 @@ impl Sent {
 }
 
 impl Tally {
-    /// Of so many clicks that are to be sent, from that moment on.
+    /// A tally of a run with this many clicks and this start.
     pub fn of(planned: u64, started_at: UnixMs) -> Self {
         Self { planned, started_at, ..Self::default() }
     }
 
-    /// Registrations that were decided: distinct keys.
+    /// Decided registrations: distinct keys.
     pub fn registrations(&self) -> u64 {
         self.keys.len() as u64
     }
 
-    /// Clicks that no outcome is known of.
+    /// Clicks without an outcome.
     pub fn without_outcome(&self) -> u64 {
         self.clicks.saturating_sub(self.decided)
     }
@@ -236,14 +236,14 @@ impl Tally {
     pub fn add(&mut self, answered: Answered) {
         self.ended += 1;
         self.lateness.record(answered.sent.saturating_sub(answered.due));
-        if let Some(FirstAnswer { at, said }) = answered.first_answer {
+        if let Some(FirstAnswer { at, kind }) = answered.first_answer {
             let took = at.saturating_sub(answered.sent);
             let first_answers = self.first_answers.get_or_insert_default();
             first_answers.all.record(took);
-            match said {
-                Said::Accepted => first_answers.accepted.record(took),
-                Said::ComeBack => first_answers.come_back.record(took),
-                Said::Otherwise => {}
+            match kind {
+                AnswerKind::Accepted => first_answers.accepted.record(took),
+                AnswerKind::RetryLater => first_answers.retry_later.record(took),
+                AnswerKind::Other => {}
             }
         }
         if let Some(acknowledged) = answered.acknowledged {
@@ -251,7 +251,7 @@ impl Tally {
         }
         self.played.push(answered.played());
         let is_decided = answered.followed.end.is_ok();
-        self.turned_away.add(answered.followed.turned_away, is_decided);
+        self.rejected.add(answered.followed.rejected, is_decided);
         self.lost.add(answered.followed.lost, is_decided);
         let first_sent = self.active.map_or(answered.sent, |(first, _)| first.min(answered.sent));
         let last_ended = self.active.map_or(answered.ended, |(_, last)| last.max(answered.ended));
@@ -266,7 +266,7 @@ impl Tally {
                 }
                 self.add_decided((answered.student_id, answered.key), &registration, answered.ended);
             }
-            // The kinds of errors are few; a server that makes up a new one for every click must not fill the memory.
+            // Errors have few kinds. A server that sends a new text for every click must not fill the memory.
             Err(error) if self.errors.len() < SHOWN_MAX => *self.errors.entry(error).or_default() += 1,
             Err(_) => *self.errors.entry("others".to_owned()).or_default() += 1,
         }
@@ -308,7 +308,7 @@ impl Tally {
         self.decided_per_s[second] += 1;
     }
 
-    /// Takes over what the player knows at the end.
+    /// Adds the player's final counts.
     pub fn close(&mut self, sent: &Sent) {
         let flow = sent.flow();
         self.clicks = flow.clicks;
@@ -358,27 +358,27 @@ impl Default for Latency {
 }
 
 impl Latency {
-    /// Counts one.
+    /// Records a latency.
     pub fn record(&mut self, latency: Duration) {
         self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LATENCY_US_MAX));
     }
 
-    /// Whether none was counted.
+    /// Whether no latency was recorded.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The latency that so many percent are within, in milliseconds.
+    /// The percentile, in milliseconds.
     pub fn percentile_ms(&self, percent: f64) -> f64 {
         self.0.value_at_percentile(percent) as f64 / 1_000.0
     }
 
-    /// The longest, in milliseconds.
+    /// The longest latency, in milliseconds.
     pub fn max_ms(&self) -> f64 {
         self.0.max() as f64 / 1_000.0
     }
 
-    /// Forgets all.
+    /// Removes all latencies.
     pub fn clear(&mut self) {
         self.0.clear();
     }

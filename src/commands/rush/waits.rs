@@ -1,9 +1,9 @@
-//! Compares the waits that registrations are given with how long they really take.
+//! Compares the wait estimates with the actual waits.
 //!
-//! A wait in the line is given with the acceptance. Afterwards [`ask`] asks once a second for some of the registrations
-//! that wait, the same share of each part of the line. An answer counts for as many registrations as were left out beside
-//! it. So each second counts with the registrations that waited in it, and a long line costs the system no more than a
-//! short one.
+//! The answer that accepts a registration has an estimate. Afterwards [`sample`] queries some of the waiting
+//! registrations once a second, the same share of each part of the line. An answer has a weight: the number of
+//! registrations that it represents. So each second counts with all registrations that waited in it, and a long line
+//! costs the system no more than a short one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,30 +17,30 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tonic::Request;
 use tonic::transport::Channel;
 
-/// Between two rounds of questions.
+/// Time between two rounds of queries.
 const ROUND: Duration = Duration::from_secs(1);
-/// Questions of one round.
-const ASKED_MAX: usize = 100;
-/// Questions at once.
-const ASKED_AT_ONCE: usize = 10;
-/// A question that takes longer is given up.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// Ratios are counted in thousandths, to three digits, up to a million.
+/// Maximum number of queries in a round.
+const QUERIES_PER_ROUND_MAX: usize = 100;
+/// Maximum number of queries in flight.
+const QUERIES_IN_FLIGHT_MAX: usize = 10;
+/// Timeout of a query.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Ratios are counted in thousandths with three significant digits, up to a million.
 const RATIO_MILLI_MAX: u64 = 1_000_000_000;
 const RATIO_DIGITS: u8 = 3;
 
-/// The accepted registrations that wait for their outcome, and what is known of those that have it.
+/// The accepted registrations that wait for their outcome, and the observed waits of decided ones.
 #[derive(Debug, Default)]
 pub struct Waits(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     waiting: BTreeMap<u64, Waiting>,
-    asked_rounds: usize,
-    seen: SeenWaits,
+    rounds: usize,
+    seen: ObservedWaits,
 }
 
-/// A registration that waits. Moments count from the start of the run.
+/// A waiting registration. Times count from the start of the run.
 #[derive(Debug)]
 struct Waiting {
     registration_id: String,
@@ -48,32 +48,32 @@ struct Waiting {
     channel: Option<Channel>,
     accepted_at: Duration,
     at_acceptance: Option<Duration>,
-    /// When a wait was given later on, the wait, and how many registrations it counts for.
+    /// Later estimates: the time of each, the estimated wait, and its weight.
     later: Vec<(Duration, Duration, u64)>,
 }
 
-/// What the waits were, once they are over.
+/// The observed waits that are over.
 #[derive(Debug, Default)]
-pub struct SeenWaits {
-    /// The largest place in the line that was given.
+pub struct ObservedWaits {
+    /// The largest place in the line in any answer.
     pub longest_line: i32,
-    /// Waits that were given while a registration waited, each second weighted by the registrations that waited in it.
+    /// Estimates during the wait, weighted so that each second counts with the registrations that waited in it.
     pub later: Ratios,
-    /// Waits that were given with the acceptance.
+    /// Estimates in accepting answers.
     pub at_acceptance: Ratios,
 }
 
-/// Given waits in relation to the real ones: 1 is right, 2 is twice as long as it took.
+/// Estimated waits divided by actual waits: 1 is correct, 2 is twice the actual wait.
 #[derive(Debug)]
 pub struct Ratios {
     milli: Histogram<u64>,
-    /// How many waits were given, without weights.
+    /// Number of estimates, without weights.
     pub count: u64,
 }
 
-/// A registration to ask for.
+/// A registration to query.
 #[derive(Debug)]
-struct Question {
+struct Query {
     click: u64,
     registration_id: String,
     channel: Option<Channel>,
@@ -81,34 +81,34 @@ struct Question {
 }
 
 impl Waits {
-    /// A click is accepted, and waits for its outcome.
+    /// Adds an accepted registration that waits for its outcome.
     pub fn accepted(&self, click: u64, registration: &Registration, channel: Option<Channel>, now: Duration) {
         let mut state = self.state();
-        state.saw_place(registration);
+        state.record_place(registration);
         let waiting = Waiting {
             registration_id: registration.registration_id.clone(),
             channel,
             accepted_at: now,
-            at_acceptance: given(registration),
+            at_acceptance: estimate(registration),
             later: Vec::new(),
         };
         state.waiting.insert(click, waiting);
     }
 
-    /// A registration that waits was asked for. Without a wait, or when it is decided, the answer counts for nothing.
+    /// Adds the answer to a query. An answer without an estimate, or of a decided registration, is not counted.
     fn answered(&self, click: u64, registration: &Registration, weight: u64, now: Duration) {
         let mut state = self.state();
         if registration.outcome() != Outcome::Pending {
             return;
         }
-        state.saw_place(registration);
-        let Some(wait) = given(registration) else { return };
+        state.record_place(registration);
+        let Some(wait) = estimate(registration) else { return };
         if let Some(waiting) = state.waiting.get_mut(&click) {
             waiting.later.push((now, wait, weight));
         }
     }
 
-    /// A click has ended; without an outcome nobody knows how long it would have taken.
+    /// Ends the wait of a click. Without an outcome, its actual wait is unknown and not counted.
     pub fn ended(&self, click: u64, is_decided: bool, now: Duration) {
         let mut state = self.state();
         let Some(waiting) = state.waiting.remove(&click).filter(|_| is_decided) else { return };
@@ -121,25 +121,25 @@ impl Waits {
         }
     }
 
-    /// What was seen of the waits that are over.
-    pub fn close(&self) -> SeenWaits {
+    /// The observed waits that are over.
+    pub fn close(&self) -> ObservedWaits {
         std::mem::take(&mut self.state().seen)
     }
 
-    /// At most so many of those that wait, evenly spread over the order of their clicks.
-    fn questions(&self, max: usize) -> Vec<Question> {
+    /// At most `max` of the waiting registrations, evenly spread over the order of their clicks.
+    fn queries(&self, max: usize) -> Vec<Query> {
         let mut state = self.state();
         let step = state.waiting.len().div_ceil(max).max(1);
-        // Every round begins at another one, so that no part of the line is passed over.
-        let first = state.asked_rounds % step;
-        state.asked_rounds += 1;
-        let questions = state.waiting.iter().skip(first).step_by(step).map(|(click, waiting)| Question {
+        // Each round starts at another registration, so that every part of the line is sampled.
+        let first = state.rounds % step;
+        state.rounds += 1;
+        let queries = state.waiting.iter().skip(first).step_by(step).map(|(click, waiting)| Query {
             click: *click,
             registration_id: waiting.registration_id.clone(),
             channel: waiting.channel.clone(),
             weight: step as u64,
         });
-        questions.collect()
+        queries.collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -148,7 +148,7 @@ impl Waits {
 }
 
 impl State {
-    fn saw_place(&mut self, registration: &Registration) {
+    fn record_place(&mut self, registration: &Registration) {
         self.seen.longest_line = self.seen.longest_line.max(registration.place_in_line.unwrap_or_default());
     }
 }
@@ -168,37 +168,37 @@ impl Ratios {
         self.count += 1;
     }
 
-    /// The ratio that so many percent are within.
+    /// The percentile of the ratios.
     pub fn percentile(&self, percent: f64) -> f64 {
         self.milli.value_at_percentile(percent) as f64 / 1_000.0
     }
 }
 
-/// The wait that is given to a registration in the line. When its turn has come it has no place any more.
-fn given(registration: &Registration) -> Option<Duration> {
+/// The estimated wait of a registration in line. A registration whose turn has come has no place any more.
+fn estimate(registration: &Registration) -> Option<Duration> {
     registration.place_in_line?;
     registration.expected_wait.and_then(|wait| Duration::try_from(wait).ok())
 }
 
-/// Asks each second for some of the registrations that wait, until it is dropped.
-pub async fn ask(waits: Arc<Waits>, started: Instant) {
+/// Queries some of the waiting registrations each second, until it is dropped.
+pub async fn sample(waits: Arc<Waits>, started: Instant) {
     let mut tick = tokio::time::interval_at(started + ROUND, ROUND);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         let waits = &waits;
-        let questions = futures::stream::iter(waits.questions(ASKED_MAX));
-        let asked = questions.for_each_concurrent(ASKED_AT_ONCE, |question| async move {
-            let Question { click, registration_id, channel, weight } = question;
+        let queries = futures::stream::iter(waits.queries(QUERIES_PER_ROUND_MAX));
+        let sampling = queries.for_each_concurrent(QUERIES_IN_FLIGHT_MAX, |query| async move {
+            let Query { click, registration_id, channel, weight } = query;
             let Some(channel) = channel else { return };
             let mut request = Request::new(GetRegistrationRequest { registration_id });
-            request.set_timeout(ANSWER_PATIENCE);
-            // An answer that is lost is one sample less.
+            request.set_timeout(QUERY_TIMEOUT);
+            // A lost answer is one sample less.
             let Ok(answer) = RegistrationServiceClient::new(channel).get_registration(request).await else { return };
             let registration = answer.into_inner().registration.unwrap_or_default();
             waits.answered(click, &registration, weight, started.elapsed());
         });
-        asked.await;
+        sampling.await;
     }
 }
 
@@ -206,7 +206,7 @@ pub async fn ask(waits: Arc<Waits>, started: Instant) {
 mod tests {
     use super::*;
 
-    /// A registration that waits, at that place and for that time.
+    /// A waiting registration with this place and estimate.
     fn pending(place: i32, wait_ms: Option<u64>) -> Registration {
         Registration {
             outcome: Outcome::Pending.into(),
@@ -221,12 +221,12 @@ mod tests {
     }
 
     #[test]
-    fn given_waits_are_compared_with_real_ones() {
+    fn wait_estimates_are_compared_with_actual_waits() {
         let ms = Duration::from_millis;
         let waits = Waits::default();
         waits.accepted(1, &pending(7, Some(4_000)), None, ms(1_000));
         waits.accepted(2, &pending(8, None), None, ms(1_000));
-        // Nine of ten registrations are given half of the real wait, one twice of it.
+        // Of ten registrations, nine have estimates of half the actual wait, and one of twice the actual wait.
         waits.answered(1, &pending(5, Some(1_000)), 9, ms(1_000));
         waits.answered(1, &pending(3, Some(2_000)), 1, ms(2_000));
         waits.answered(1, &pending(3, None), 9, ms(2_500));
@@ -252,19 +252,19 @@ mod tests {
     }
 
     #[test]
-    fn rounds_ask_for_all_parts_of_the_line_and_count_for_the_whole() {
+    fn rounds_sample_all_parts_of_the_line_and_count_for_the_whole() {
         let waits = Waits::default();
-        assert!(waits.questions(10).is_empty());
+        assert!(waits.queries(10).is_empty());
         for click in 0..25 {
             waits.accepted(click, &pending(0, None), None, Duration::ZERO);
         }
         let round = || -> (Vec<u64>, u64) {
-            let questions = waits.questions(10);
-            (questions.iter().map(|question| question.click).collect(), questions.iter().map(|one| one.weight).sum())
+            let queries = waits.queries(10);
+            (queries.iter().map(|query| query.click).collect(), queries.iter().map(|one| one.weight).sum())
         };
         assert_eq!(round(), (vec![1, 4, 7, 10, 13, 16, 19, 22], 24));
         assert_eq!(round(), (vec![2, 5, 8, 11, 14, 17, 20, 23], 24));
         assert_eq!(round(), (vec![0, 3, 6, 9, 12, 15, 18, 21, 24], 27));
-        assert_eq!(waits.questions(25).len(), 25);
+        assert_eq!(waits.queries(25).len(), 25);
     }
 }

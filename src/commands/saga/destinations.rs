@@ -1,4 +1,4 @@
-//! What stands between the replicas and each service, and the services that do not answer.
+//! Shows the limits, queues and breakers between the replicas and each service, and the services that do not answer.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use crate::arguments::Format;
 use crate::clients::explained;
 use crate::output::{self, moment};
 
-/// Prints all of them.
+/// Prints all destinations.
 pub async fn list(mut client: Client, format: Format) -> anyhow::Result<()> {
     let answer = client.list_destinations(ListDestinationsRequest {}).await.map_err(|status| explained(&status))?;
     let answer = answer.into_inner();
@@ -30,7 +30,7 @@ pub async fn list(mut client: Client, format: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Changes a limit, and prints the destination with it.
+/// Changes a limit, and prints the destination with the new limit.
 pub async fn limit(mut client: Client, name: String, in_flight_max: i32, format: Format) -> anyhow::Result<()> {
     let request = SetDestinationLimitRequest { name, in_flight_max };
     let answer = client.set_destination_limit(request).await.map_err(|status| explained(&status))?;
@@ -39,7 +39,7 @@ pub async fn limit(mut client: Client, name: String, in_flight_max: i32, format:
         Format::Table => output::print(shown(&[destination], Width::now())),
         Format::Json => output::json(&to_json(&destination))?,
     }
-    eprintln!("In force at this replica until it restarts.");
+    eprintln!("Effective at this replica until it restarts.");
     Ok(())
 }
 
@@ -66,7 +66,7 @@ fn shown(destinations: &[Destination], width: Width) -> String {
     list.shown(width)
 }
 
-/// The services that do not answer, each with what every replica has seen of it; empty when there is none.
+/// The services that do not answer, each with the observations of every replica; empty when all services answer.
 pub fn in_trouble(destinations: &[Destination], width: Width) -> String {
     let mut services: BTreeMap<&str, Vec<&Destination>> = BTreeMap::new();
     for one in destinations {
@@ -91,11 +91,11 @@ pub fn in_trouble(destinations: &[Destination], width: Width) -> String {
     lines::wrapped(text.trim_end(), 2, width.text)
 }
 
-/// How long a service has not answered, and with what.
+/// How long a service has not answered, and the last error.
 fn silence(one: &Destination) -> String {
     let since = one.failing_since.as_ref();
     let seconds = lines::seconds_since(since).unwrap_or_default();
-    let error = if one.last_error.is_empty() { "no call has ended" } else { &one.last_error };
+    let error = if one.last_error.is_empty() { "no call has completed" } else { &one.last_error };
     format!("has not answered for {seconds} s, since {}: {error}", lines::short(since))
 }
 
@@ -108,7 +108,7 @@ fn sagas(one: &Destination) -> String {
     text
 }
 
-/// One line about a service that begins or ceases to need attention.
+/// One line about a service that starts or ceases to need attention.
 pub fn change(one: &Destination) -> String {
     match one.needs_attention {
         true => {
@@ -120,7 +120,7 @@ pub fn change(one: &Destination) -> String {
                 one.instance
             )
         }
-        false => format!("service {}  needs no attention any more; seen by replica {}", one.name, one.instance),
+        false => format!("service {}  no longer needs attention; seen by replica {}", one.name, one.instance),
     }
 }
 
@@ -144,7 +144,7 @@ pub fn to_json(destination: &Destination) -> Value {
     })
 }
 
-/// A service in trouble at another replica, whose queue and limit are not known here.
+/// A service that needs attention at another replica; its queue and limit are unknown here.
 fn of_other_to_json(destination: &Destination) -> Value {
     let mut json = to_json(destination);
     for unknown in ["waiting", "in_flight", "in_flight_max"] {
@@ -209,6 +209,6 @@ mod tests {
         }
         assert_eq!(in_trouble(&[], Width::exactly(80)), "");
         assert!(change(&fees()).contains("ATTENTION"));
-        assert!(change(&Destination { needs_attention: false, ..fees() }).contains("no attention any more"));
+        assert!(change(&Destination { needs_attention: false, ..fees() }).contains("no longer needs attention"));
     }
 }

@@ -1,4 +1,4 @@
-//! Why a saga is where it is, and what an operator can do about it.
+//! Explains why a saga is where it is, and what an operator can do about it.
 
 use matricula_proto::ops::v1::{Advice, ExplainSagaRequest, ExplainSagaResponse, Wait, WaitKind};
 use serde_json::{Value, json};
@@ -9,10 +9,10 @@ use crate::arguments::Format;
 use crate::clients::explained;
 use crate::output::{self, NONE, moment};
 
-/// How far the words about a step are from its name: what does not fit on their line begins below them.
+/// The indentation of a step's continuation lines, relative to its name.
 const HANG: usize = 23;
 
-/// Asks, and prints the answer.
+/// Requests the explanation and prints it.
 pub async fn run(mut client: Client, saga_id: String, format: Format) -> anyhow::Result<()> {
     let answer = client.explain_saga(ExplainSagaRequest { saga_id }).await.map_err(|status| explained(&status))?;
     let answer = answer.into_inner();
@@ -26,7 +26,7 @@ pub async fn run(mut client: Client, saga_id: String, format: Format) -> anyhow:
 fn shown(answer: &ExplainSagaResponse, width: Width) -> String {
     let id = answer.summary.as_ref().map(|summary| summary.saga_id.as_str()).unwrap_or_default();
     let (headline, steps) = answer.explanation.split_once('\n').unwrap_or((&answer.explanation, ""));
-    // The id stays whole, and the headline too where it can.
+    // The id is never wrapped; the headline follows on the same line if it fits.
     let is_short = id.chars().count() + 2 + headline.chars().count() <= width.text;
     let mut text = format!("{id}{}{headline}", if is_short { "  " } else { "\n  " });
     text = lines::wrapped(&text, 2, width.text);
@@ -36,10 +36,10 @@ fn shown(answer: &ExplainSagaResponse, width: Width) -> String {
     }
     text.push('\n');
     if answer.advice.is_empty() {
-        text.push_str("\nNothing is to be decided about it.\n");
+        text.push_str("\nNo decision is needed.\n");
         return text;
     }
-    text.push_str("\nWhat can be done now; each is `matricula saga ...` and takes a --reason:\n");
+    text.push_str("\nPossible now (each as `matricula saga ...` with a --reason):\n");
     for advice in &answer.advice {
         let lines = format!("  {}\n      {}\n", command(id, advice), advice.effect);
         text.push_str(&lines::wrapped(&lines, 0, width.text));
@@ -97,15 +97,15 @@ fn wait_to_json(wait: &Wait) -> Value {
     })
 }
 
-/// What a verb would do to a saga, for somebody who has not confirmed it; `said` is the answer of a resolve.
+/// The effect that an unconfirmed command would have; `said` is the result given to a resolve.
 pub fn preview(answer: &ExplainSagaResponse, verb: &str, step: &str, said: Option<&str>) -> String {
     let is_taken = |advice: &Advice| said.is_none_or(|said| advice.answers.iter().any(|answer| answer == said));
     let found = answer.advice.iter().find(|advice| advice.verb == verb && advice.step == step && is_taken(advice));
     let what = if step.is_empty() { verb.to_owned() } else { format!("{verb} {step}") };
     match found {
-        Some(advice) => format!("`{what}` {}.\nNothing was done: confirm it with --yes.", advice.effect),
+        Some(advice) => format!("`{what}` {}.\nNothing was changed. Add --yes to carry it out.", advice.effect),
         None => format!(
-            "`{what}` would be refused now, as the saga stands:\n{}\nNothing was done.",
+            "`{what}` would be refused in the current state of the saga:\n{}\nNothing was changed.",
             if answer.explanation.is_empty() { NONE } else { answer.explanation.trim_end() }
         ),
     }
@@ -137,12 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_done_is_shown() {
+    fn the_possible_commands_are_shown() {
         insta::assert_snapshot!(shown(&stuck(), Width::exactly(100)), @"
         r-1  completing: committed; needs attention
           notify   attempt 3 failed: unimplemented
 
-        What can be done now; each is `matricula saga ...` and takes a --reason:
+        Possible now (each as `matricula saga ...` with a --reason):
           retry r-1 notify
               calls it at once
           resolve r-1 enroll --done|--refused
@@ -157,21 +157,21 @@ mod tests {
         r-1  completing: committed; needs attention
           notify   attempt 3 failed: unimplemented
 
-        Nothing is to be decided about it.
+        No decision is needed.
         ");
     }
 
     #[test]
-    fn what_is_not_confirmed_is_told() {
+    fn an_unconfirmed_command_shows_its_effect() {
         insta::assert_snapshot!(preview(&stuck(), "skip", "notify", None), @"
         `skip notify` leaves it undone for good.
-        Nothing was done: confirm it with --yes.
+        Nothing was changed. Add --yes to carry it out.
         ");
         insta::assert_snapshot!(preview(&stuck(), "skip", "settle_courses", None), @"
-        `skip settle_courses` would be refused now, as the saga stands:
+        `skip settle_courses` would be refused in the current state of the saga:
         completing: committed; needs attention
           notify   attempt 3 failed: unimplemented
-        Nothing was done.
+        Nothing was changed.
         ");
     }
 }

@@ -1,4 +1,4 @@
-//! Lines of text that fit the terminal: ids stay whole, so that they can be copied, and words too.
+//! Formats text for the width of the terminal. Words are never split, so that ids can be copied.
 
 use matricula_kit::time::{self, UnixMs};
 use prost_types::Timestamp;
@@ -8,25 +8,25 @@ use crate::output::NONE;
 /// Columns of a list in snapshots.
 #[cfg(test)]
 const COLUMNS_OF_TESTS: usize = 100;
-/// Characters of `2026-11-22` and of `2026-11-22T`, in an RFC 3339 moment.
+/// Length of `2026-11-22` and of `2026-11-22T` in an RFC 3339 timestamp.
 const DATE: usize = 10;
 const DATE_AND_T: usize = 11;
-/// Characters of `16:24:36`.
+/// Length of `16:24:36`.
 const TIME: usize = 8;
 
-/// How wide things may be.
+/// The widths to which output is fitted.
 #[derive(Debug, Clone, Copy)]
 pub struct Width {
-    /// The columns of a list. In a file or a pipe it has all of them.
+    /// The width of a list; unlimited in a file or a pipe.
     pub columns: usize,
-    /// Text, which goes on below where it is longer. In a file or a pipe it is not wrapped: scripts look for lines.
+    /// The width at which text is wrapped; unlimited in a file or a pipe, so that scripts find whole lines.
     pub text: usize,
 }
 
 impl Width {
-    /// As `COLUMNS` or the terminal says.
+    /// The width set in `COLUMNS`, or that of the terminal.
     pub fn now() -> Self {
-        // Snapshots must not depend on the terminal that runs the tests.
+        // Snapshots must not depend on the terminal of the test run.
         #[cfg(test)]
         let set = Some(COLUMNS_OF_TESTS);
         #[cfg(not(test))]
@@ -35,13 +35,13 @@ impl Width {
         known.map_or(Self::exactly(usize::MAX), Self::exactly)
     }
 
-    /// So wide, and no wider.
+    /// A fixed width.
     pub fn exactly(columns: usize) -> Self {
         Self { columns, text: columns }
     }
 }
 
-/// A moment as short as it can be read: the time of today (UTC), or the day and the minute.
+/// A short timestamp: the time if it is today (UTC), otherwise the day and the minute.
 pub fn short(wire: Option<&Timestamp>) -> String {
     short_at(wire, time::now())
 }
@@ -56,14 +56,14 @@ fn short_at(wire: Option<&Timestamp>, now: UnixMs) -> String {
     }
 }
 
-/// How long ago a moment was, in seconds.
+/// The seconds since a timestamp.
 pub fn seconds_since(wire: Option<&Timestamp>) -> Option<i64> {
     let moment = wire.and_then(UnixMs::from_wire)?;
     Some(time::now().0.saturating_sub(moment.0).max(0) / 1_000)
 }
 
-/// Wraps each line of a text between words. What follows the first part of a line begins `hang` columns further in than
-/// the line does; a word that is longer than a line stays whole.
+/// Wraps each line of a text between words. Continuation lines are indented `hang` columns more than the line itself; a
+/// word that is longer than a line is not split.
 pub fn wrapped(text: &str, hang: usize, width: usize) -> String {
     let mut lines = Vec::new();
     for line in text.lines() {
@@ -75,7 +75,7 @@ pub fn wrapped(text: &str, hang: usize, width: usize) -> String {
         }
         let mut current = " ".repeat(indent);
         let mut is_empty = true;
-        // Spaces between columns stay as they are.
+        // Spaces between columns are kept.
         for word in body.split(' ') {
             let length = word.chars().count();
             if !is_empty && current.chars().count() + 1 + length > width && length > 0 {
@@ -94,26 +94,26 @@ pub fn wrapped(text: &str, hang: usize, width: usize) -> String {
     lines.join("\n")
 }
 
-/// A list whose rows have one line each, and below it what does not fit into columns.
+/// A list with one line per row, and further lines below a row for text that fits no column.
 pub struct List {
     columns: Vec<&'static str>,
-    /// Columns to leave out where there is no room for all, the first one first.
+    /// Columns that may be omitted on a narrow terminal; the first is omitted first.
     dropped: Vec<&'static str>,
     rows: Vec<(Vec<String>, Vec<String>)>,
 }
 
 impl List {
-    /// An empty list with these columns.
+    /// An empty list with these columns; the columns in `dropped` may be omitted.
     pub fn new<const N: usize, const M: usize>(columns: [&'static str; N], dropped: [&'static str; M]) -> Self {
         Self { columns: columns.to_vec(), dropped: dropped.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row, and the lines below it.
+    /// Adds a row with further lines below it.
     pub fn row<const N: usize>(&mut self, cells: [String; N], below: Vec<String>) {
         self.rows.push((cells.to_vec(), below));
     }
 
-    /// The list as text, at most so wide where whole ids allow it.
+    /// The list as text, fitted to the width unless an id is longer.
     pub fn shown(&self, width: Width) -> String {
         let mut kept: Vec<usize> = (0..self.columns.len()).collect();
         for column in &self.dropped {

@@ -1,4 +1,4 @@
-//! A saga as a tree for people: its stages, in each its steps with what was tried and what undid it; then its log.
+//! Shows a saga as a tree for people: its stages, the steps of each with their attempts and compensations, and its log.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,14 +6,14 @@ use std::fmt::Write as _;
 use matricula_proto::ops::v1::{Event, GetSagaResponse, Leg, LegStatus, SagaSummary, Step};
 
 use super::lines::{self, Width};
-use super::{leg_name, phase_name, waits_for};
+use super::{direction_status_name, phase_name, waits_for};
 use crate::commands::registration;
 use crate::output::{NONE, moment_or_none};
 
-/// How far the second line of what does not fit on one is further in than the first.
+/// The indentation of continuation lines.
 const HANG: usize = 14;
 
-/// The whole saga.
+/// Shows the whole saga.
 pub fn shown(saga: &GetSagaResponse, width: Width) -> String {
     let mut text = lines::wrapped(&head(saga), HANG, width.text);
     text.push('\n');
@@ -23,7 +23,7 @@ pub fn shown(saga: &GetSagaResponse, width: Width) -> String {
         stages.entry(step.stage).or_default().push(step);
     }
     for (stage, steps) in stages {
-        let together = if steps.len() > 1 { ", at the same time" } else { "" };
+        let together = if steps.len() > 1 { ", in parallel" } else { "" };
         // Writing to a string does not fail.
         let _ = writeln!(text, "\nstage {stage}{together}");
         for (index, step) in steps.iter().enumerate() {
@@ -51,7 +51,7 @@ fn head(saga: &GetSagaResponse) -> String {
         let _ = writeln!(text, "  {name:<13} {}", if value.is_empty() { NONE } else { value });
     };
     if !saga.unreadable_because.is_empty() {
-        line("attention", "needed: it can't be read here, and is left alone");
+        line("attention", "needed: this replica can't read the saga's log, and does not drive the saga");
     } else if summary.needs_attention {
         line("attention", "needed: a step below has failed for longer than its policy allows; it is still retried");
     }
@@ -59,21 +59,21 @@ fn head(saga: &GetSagaResponse) -> String {
         line("now", &waits);
     }
     line("student", &summary.student_id);
-    if let Some(asked) = &saga.registration {
-        line("adds", &asked.adds.join(" "));
-        line("drops", &asked.drops.join(" "));
+    if let Some(registration) = &saga.registration {
+        line("adds", &registration.adds.join(" "));
+        line("drops", &registration.drops.join(" "));
     }
     if !saga.roster_row_id.is_empty() {
         line("made by", &format!("an import: row {} of a roster (enrollments.csv)", saga.roster_row_id));
     }
     if !saga.turned_because.is_empty() {
-        line("turned round", &saga.turned_because);
+        line("undo cause", &saga.turned_because);
     }
     if !saga.unreadable_because.is_empty() {
         line("unreadable", &saga.unreadable_because);
     }
     if !saga.archived_in.is_empty() {
-        line("log", &format!("in the archive, in {}: `matricula archive show ID` reads it", saga.archived_in));
+        line("log", &format!("archived in {}: `matricula archive show ID` shows it", saga.archived_in));
     }
     line("created", &moment_or_none(summary.created_at.as_ref()));
     line("last recorded", &moment_or_none(summary.updated_at.as_ref()));
@@ -87,24 +87,29 @@ fn write_step(text: &mut String, step: &Step, is_last: bool, times: &CallTimes) 
     let (branch, below) = if is_last { ("└─", "  ") } else { ("├─", "│ ") };
     let Step { name, service, kind, .. } = step;
     let action = match &step.action {
-        _ if !step.applies => "nothing to do".to_owned(),
-        Some(leg) => leg_shown(leg, times.of_leg(name, false)),
+        _ if !step.applies => "not needed".to_owned(),
+        Some(leg) => direction_shown(leg, times.of_direction(name, false)),
         None => NONE.to_owned(),
     };
     let _ = writeln!(text, "{branch} {name} ({service}, {kind}): {action}");
     if let Some(leg) = &step.action {
         write_trouble(text, leg, below);
     }
-    // An undo that was never called for is no news.
+    // A compensation that was never needed is not shown.
     let called_for = |leg: &&Leg| leg.status() != LegStatus::NotStarted && leg.status() != LegStatus::Unspecified;
     if let Some(undo) = step.undo.as_ref().filter(called_for) {
-        let _ = writeln!(text, "{below}   undo {}: {}", step.undo_name, leg_shown(undo, times.of_leg(name, true)));
+        let _ = writeln!(
+            text,
+            "{below}   undo {}: {}",
+            step.undo_name,
+            direction_shown(undo, times.of_direction(name, true))
+        );
         write_trouble(text, undo, below);
     }
 }
 
-fn leg_shown(leg: &Leg, time_ms: Option<i64>) -> String {
-    let status = leg_name(leg.status);
+fn direction_shown(leg: &Leg, time_ms: Option<i64>) -> String {
+    let status = direction_status_name(leg.status);
     let attempts = match leg.attempts {
         0 => return status.to_owned(),
         1 => "1 attempt".to_owned(),
@@ -141,7 +146,7 @@ fn log(events: &[Event], width: Width) -> String {
     text.trim_end().to_owned()
 }
 
-/// How long the recorded calls of each leg took, together.
+/// The total time of the recorded calls, per step and direction.
 struct CallTimes<'a>(BTreeMap<(&'a str, bool), i64>);
 
 impl<'a> CallTimes<'a> {
@@ -153,7 +158,7 @@ impl<'a> CallTimes<'a> {
         Self(times)
     }
 
-    fn of_leg(&self, step: &str, undo: bool) -> Option<i64> {
+    fn of_direction(&self, step: &str, undo: bool) -> Option<i64> {
         self.0.get(&(step, undo)).copied()
     }
 }

@@ -1,4 +1,4 @@
-//! Sagas as they change, a line each, until interrupted.
+//! Prints sagas as they change, one line each, until interrupted.
 
 use matricula_kit::time;
 use matricula_proto::ops::v1::{SagaSummary, WatchSagasRequest};
@@ -8,14 +8,14 @@ use tonic::Status;
 use super::lines::{self, Width};
 use super::{Client, destinations, phase_name, summary_to_json};
 use crate::arguments::Format;
-use crate::clients::{Pauses, explained, is_permanent};
+use crate::clients::{RetryDelays, explained, is_permanent};
 use crate::commands::registration;
 use crate::output;
 
-/// Columns of the time before each line.
+/// The indentation of continuation lines: the width of the time.
 const HANG: usize = 9;
 
-/// Prints until it is interrupted.
+/// Prints changes until interrupted.
 pub async fn run(client: Client, needs_attention: bool, format: Format) -> anyhow::Result<()> {
     tokio::select! {
         problem = watch_forever(client, needs_attention, format) => Err(problem),
@@ -23,21 +23,25 @@ pub async fn run(client: Client, needs_attention: bool, format: Format) -> anyho
     }
 }
 
-/// Connects again when the connection is lost; returns only what no retry can mend.
+/// Reconnects when the connection is lost; returns only errors that a retry can't fix.
 async fn watch_forever(mut client: Client, needs_attention: bool, format: Format) -> anyhow::Error {
-    let mut pauses = Pauses::new();
+    let mut delays = RetryDelays::new();
     loop {
-        let ended = follow(&mut client, needs_attention, format, &mut pauses).await;
+        let ended = follow(&mut client, needs_attention, format, &mut delays).await;
         if is_permanent(ended.code()) {
             return explained(&ended);
         }
-        let pause = pauses.after(&ended);
-        eprintln!("Lost: {:#}; what is above may be out of date. Again in {} ms", explained(&ended), pause.as_millis());
+        let pause = delays.after(&ended);
+        eprintln!(
+            "Connection lost: {:#}; the lines above may be out of date. Retrying in {} ms",
+            explained(&ended),
+            pause.as_millis()
+        );
         tokio::time::sleep(pause).await;
     }
 }
 
-async fn follow(client: &mut Client, needs_attention: bool, format: Format, pauses: &mut Pauses) -> Status {
+async fn follow(client: &mut Client, needs_attention: bool, format: Format, delays: &mut RetryDelays) -> Status {
     let mut stream = match client.watch_sagas(WatchSagasRequest { needs_attention }).await {
         Ok(stream) => stream.into_inner(),
         Err(status) => return status,
@@ -45,8 +49,8 @@ async fn follow(client: &mut Client, needs_attention: bool, format: Format, paus
     loop {
         match stream.message().await {
             Ok(Some(message)) => {
-                *pauses = Pauses::new();
-                // One document a line: the stream has no end.
+                *delays = RetryDelays::new();
+                // One document per line, because the stream has no end.
                 match (message.destination, format) {
                     (Some(one), Format::Table) => {
                         let line =
@@ -64,8 +68,8 @@ async fn follow(client: &mut Client, needs_attention: bool, format: Format, paus
     }
 }
 
-/// One line, with the service that keeps the saga waiting. What a saga waits for that waits for another one has a line of its
-/// own where there is no room.
+/// One line, with the service that the saga waits for. If the saga waits for another saga and the line is too narrow,
+/// that part goes on its own line.
 fn shown(saga: &SagaSummary, width: Width) -> String {
     let (other, service) = (&saga.waits_for_saga_id, &saga.waits_for_service);
     let attention = if saga.needs_attention { " ATTENTION" } else { "" };

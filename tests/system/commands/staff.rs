@@ -88,7 +88,7 @@ async fn bad_input_of_staff_names_the_field() {
         (vec!["set", "S1", "h", "--text", "t", "--reason", &long], 1, "justification"),
         (vec!["set", "S9", "h", "--text", "t", "--reason", "why"], 1, "there is no student S9"),
         (vec!["set", "S1", "h", "--reason", "why"], 2, "--text"),
-        (vec!["lift", "S1", "h", "--reason", "why"], 1, "S1 has no hold h"),
+        (vec!["lift", "S1", "h", "--reason", "why"], 1, "S1 has no hold named h"),
         (vec!["list", "S9"], 1, "there is no student S9"),
     ] {
         check_refused(&system, &[&["hold"], &arguments[..]].concat(), code, says);

@@ -1,15 +1,15 @@
-//! Makes the ids of a PostgreSQL database compact (`ids`): all of them in one transaction, or none.
+//! Converts the ids of a PostgreSQL database to the compact form (`ids`): all of them in one transaction, or none.
 //!
 //! | step | why |
 //! |---|---|
-//! | sessions of other builds are looked for | an earlier build sends ids as text, and would fail |
-//! | `_sqlx_migrations` is locked | one conversion or migration at a time; a snapshot of this build holds the other side |
-//! | the tables are locked, with a limit of time | a long reader must not hold up the conversion, and all others behind it |
+//! | sessions of other builds are searched | an earlier build sends ids as text, and would fail |
+//! | `_sqlx_migrations` is locked | only one conversion or migration runs; snapshots of this build hold the shared side of the lock |
+//! | the tables are locked, with a timeout | a long reader must not block the conversion and all sessions behind it |
 //! | each table is rewritten with its indexes | the types of all its ids change in one statement |
-//! | the conversion is put on record | connections find the new form, and an earlier build does not start |
+//! | the conversion is recorded | connections detect the new form, and an earlier build does not start |
 //!
-//! A database on which no migration was run is converted when it gets its tables. SQLite has its ids as text: rows are
-//! sent to it as JSON, which has no bytes.
+//! A database without migrations gets compact ids with its tables. SQLite keeps ids as text, because rows are sent to
+//! it as JSON, which has no bytes.
 
 use std::time::{Duration, Instant};
 
@@ -18,40 +18,40 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use super::schema::{self, IdColumns, Progress, Schema};
 use super::{Database, DbError, PostgresDatabase, ids, session};
 
-/// How long a lock of a table may take to get: so long others wait behind the conversion in vain.
+/// Timeout for the lock of a table; other sessions wait behind the conversion for this time.
 const LOCK_TIMEOUT_MS: u32 = 3_000;
-/// SQLSTATEs of a lock that was not to be had in time, and of a deadlock.
+/// SQLSTATEs of a lock timeout and of a deadlock.
 const LOCKED: [&str; 2] = ["55P03", "40P01"];
 
 const ROWS_ABOUT: &str = "SELECT GREATEST(reltuples, 0)::bigint AS count FROM pg_class WHERE oid = to_regclass($1)";
 const MARK: &str = "CREATE TABLE compact_ids (since BIGINT NOT NULL PRIMARY KEY); \
      INSERT INTO compact_ids (since) VALUES ((extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
 
-/// What a conversion has come to.
+/// Progress of a conversion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CompactStep {
     /// It begins: all sessions wait until it ends.
     Begins {
-        /// The tables, and about how many rows each has.
+        /// The tables with approximate numbers of rows.
         tables: Vec<(&'static str, i64)>,
     },
     /// A table is converted.
     Converted {
         /// Its name.
         table: &'static str,
-        /// How many rows it has.
+        /// Its number of rows.
         rows: i64,
-        /// How long it has taken.
+        /// The duration.
         took: Duration,
     },
 }
 
-/// The end of a conversion.
+/// The result of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compacted {
     /// The ids are compact now.
     Now,
-    /// They were it before.
+    /// They were compact before.
     Before,
     /// The database is a SQLite file, or has no ids.
     NotNeeded,
@@ -60,11 +60,11 @@ pub enum Compacted {
 /// A session of another program, or of another build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherSession {
-    /// The process of the server.
+    /// The server process.
     pub pid: i64,
-    /// What the program calls itself, or nothing.
+    /// The application name, or empty.
     pub program: String,
-    /// Where it is.
+    /// The client's address.
     pub address: String,
 }
 
@@ -74,9 +74,9 @@ pub enum CompactError {
     /// Sessions are open that may be of an earlier build.
     #[error("sessions are open that are not of this build")]
     OtherSessions(Vec<OtherSession>),
-    /// A lock was not to be had in time.
+    /// A lock timed out.
     #[error(
-        "a table was not free within {} s, because another session reads or changes it; nothing was changed, try again",
+        "a table could not be locked within {} s, because another session reads or changes it; nothing was changed, try again",
         LOCK_TIMEOUT_MS / 1_000
     )]
     Locked(#[source] sqlx::Error),
@@ -100,9 +100,9 @@ impl From<sqlx::Error> for CompactError {
 }
 
 impl Database {
-    /// Makes the ids of a database compact. Sessions that this build has not opened are an error, unless
-    /// `beside_others`: the caller is sure that none of them is of an earlier build. All sessions wait while tables are
-    /// rewritten, and go on after it.
+    /// Converts the ids of a database. Sessions of other programs or builds are an error, unless `beside_others` is
+    /// set: then the caller guarantees that none of them is of an earlier build. All sessions wait while tables are
+    /// rewritten, and continue afterwards.
     pub async fn compact(
         &self,
         schema: &Schema<'_>,
@@ -116,7 +116,7 @@ impl Database {
         self.convert(postgres, schema, beside_others, on_step).await
     }
 
-    /// Makes the ids of a database compact whose tables were made a moment ago.
+    /// Converts the ids of a database whose tables were just created.
     pub(super) async fn begin_compact(&self, schema: &Schema<'_>) -> Result<(), DbError> {
         let Self::Postgres(postgres) = self else { return Ok(()) };
         match self.convert(postgres, schema, true, |_| {}).await {
@@ -127,10 +127,10 @@ impl Database {
         }
     }
 
-    /// Closes the connections of this process that know another form of the ids, as far as nobody has them.
-    pub(super) fn forget_form_of_ids(&self) {
+    /// Closes the unused connections of this process, which have the old form of the ids.
+    pub(super) fn close_outdated_connections(&self) {
         if let Self::Postgres(postgres) = self {
-            postgres.writers.forget_idle();
+            postgres.writers.close_idle();
             postgres.form_of_readers.set(ids::IdForm::Unknown);
         }
     }
@@ -155,7 +155,7 @@ impl Database {
         };
         let converted = converted.await;
         driver.close().await;
-        self.forget_form_of_ids();
+        self.close_outdated_connections();
         converted
     }
 }
@@ -187,8 +187,8 @@ async fn in_transaction(
         let started = Instant::now();
         run(connection, rewriting(columns)).await?;
         let table = columns.table;
-        // The change has removed the statistics. An empty table must stay unknown: a table that is known to be empty is
-        // planned to be read whole, and the plan is kept when it fills.
+        // The conversion has removed the statistics. An empty table must not be analyzed: the planner would choose a
+        // full scan for it, and keep that plan when it fills.
         if has_rows(connection, table).await? {
             run(connection, format!("ANALYZE {table}")).await?;
         }
@@ -210,7 +210,7 @@ async fn has_rows(connection: &mut PgConnection, table: &str) -> Result<bool, sq
     Ok(any.fetch_optional(connection).await?.is_some())
 }
 
-/// All ids of a table in one statement, so that it is rewritten once.
+/// Converts all ids of a table in one statement, so that it is rewritten once.
 fn rewriting(IdColumns { table, columns }: &IdColumns) -> String {
     let columns = columns.iter();
     let changes =
@@ -218,7 +218,7 @@ fn rewriting(IdColumns { table, columns }: &IdColumns) -> String {
     format!("ALTER TABLE {table} {}", changes.collect::<Vec<_>>().join(", "))
 }
 
-/// The row among the migrations by which an earlier build finds that it must not start.
+/// The row among the migrations that keeps an earlier build from starting.
 fn on_record() -> String {
     format!(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
@@ -227,9 +227,9 @@ fn on_record() -> String {
     )
 }
 
-/// The sessions of the database, beside this one, that do not hold what every session of this build holds.
+/// The other sessions of the database that do not hold the advisory lock of this build.
 async fn other_sessions(connection: &mut PgConnection) -> Result<Vec<OtherSession>, sqlx::Error> {
-    let (class, object) = session::KNOWS_BOTH_FORMS;
+    let (class, object) = session::SUPPORTS_BOTH_FORMS;
     let others = format!(
         "SELECT a.pid::bigint AS pid, COALESCE(a.application_name, '') AS program, \
          COALESCE(host(a.client_addr), 'this machine') AS address FROM pg_stat_activity a \

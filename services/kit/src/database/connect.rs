@@ -17,29 +17,29 @@ use super::schema::{self, Progress};
 use super::url::{DatabaseUrl, DatabaseUrlError, real_path};
 use super::{Args, Database, DbError, PostgresDatabase, Rows, Schema, SqliteDatabase, session};
 
-/// Readers of one SQLite file: reads are ledgers, lists and lookups, never the hot path.
+/// Reading connections of one SQLite file: they serve ledgers, lists and lookups, never the hot path.
 const SQLITE_READERS_MAX: u32 = 4;
-/// Rows that the thread of a SQLite connection may be ahead of who reads them: those of a batch, so that the two wake
-/// each other once for a batch and not for every fifty rows. Each row is some hundred bytes.
+/// Rows that the thread of a SQLite connection may read ahead: those of a batch, so that both sides wake each other
+/// once per batch instead of every fifty rows. A row has some hundred bytes.
 const SQLITE_ROWS_AHEAD: usize = 1_000;
-/// Connections to PostgreSQL that write: the writer of the process, its lease, staff operations. More would cost the
-/// server more than they bring: throughput peaks at a few writers that batch.
+/// Writing connections to PostgreSQL: the writer of the process, its lease, and staff operations. Throughput peaks at a
+/// few writers that batch; more would cost the server more than they add.
 const POSTGRES_WRITERS_MAX: u32 = 4;
-/// Connections that read. They are apart, so that no crowd of readers keeps the writer waiting.
+/// Reading connections; separate, so that many readers can't delay the writer.
 const POSTGRES_READERS_MAX: u32 = 6;
-/// How full the pages of such a table are when rows are added, in percent: room for each row once more.
+/// The fillfactor in percent: each page has room for a second version of its rows.
 const FILL_PERCENT: u8 = 50;
 const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(hashtext('matricula leave room'))";
 const WITHOUT_ROOM: &str = "SELECT r.name FROM {rows} WHERE NOT EXISTS (SELECT 1 FROM pg_class c \
                             WHERE c.oid = to_regclass(r.name) AND array_to_string(c.reloptions, ' ') LIKE '%fillfactor%')";
-/// How long a caller waits for a connection before it hears "not available".
+/// How long a caller waits for a connection before the error "not available".
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a start looks whether a replica can be used: it goes on without.
-const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the start waits for a replica; without one, it continues.
+const REPLICA_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Database {
-    /// Opens `sqlite:path` or `postgres://...`. A SQLite file is created when it is not there, unless the URL has
-    /// `mode=rw`, and locked: one process at a time may have it.
+    /// Opens `sqlite:path` or `postgres://...`. A missing SQLite file is created, unless the URL has `mode=rw`. The
+    /// file is locked: only one process can open it.
     pub fn open(url: &str) -> BoxFuture<'_, Result<Self, DbError>> {
         Box::pin(async move {
             match DatabaseUrl::parse(url).map_err(unusable)? {
@@ -49,13 +49,13 @@ impl Database {
         })
     }
 
-    /// Creates an empty database with a new name on a PostgreSQL server, whose URL has no database, and returns the URL
-    /// of the database: for tests and measurements.
+    /// Creates an empty database with a new name on a PostgreSQL server, and returns the URL of the database: for tests and
+    /// measurements. `server` is the server's URL without a database.
     pub fn create_on(server: &str) -> BoxFuture<'_, Result<String, DbError>> {
         Box::pin(async move {
             let name = format!("test_{}", uuid::Uuid::now_v7().simple());
             let admin = Self::open(&format!("{server}/postgres")).await?;
-            // Statements are static for good reason. This name is made here of letters and digits.
+            // Statements are `'static` to prevent SQL injection. This generated name has only letters and digits.
             let sql: &'static str = Box::leak(format!("CREATE DATABASE {name}").into_boxed_str());
             admin.fetch(sql, Args::new()).await?;
             admin.close().await;
@@ -63,18 +63,16 @@ impl Database {
         })
     }
 
-    /// A replica that follows a PostgreSQL database, for reads that may be as old as it is behind. It is connected to
-    /// when it is first read from, so that nothing else has to wait for it, or ends with it; what can't be used at all
-    /// is refused at once when it answers within a second.
+    /// A read replica of a PostgreSQL database, for reads that may lag. It is connected at the first read, so that
+    /// nothing else depends on it. A replica that answers within a second and can't be used is an error.
     pub fn replica(url: &str) -> BoxFuture<'_, Result<Self, DbError>> {
         Box::pin(async move {
             let DatabaseUrl::Postgres(options) = DatabaseUrl::parse(url).map_err(unusable)? else {
                 return Err(DbError::Setup("the URL of a replica must begin with postgres://".to_owned()));
             };
             let options = plain(*options);
-            // With any other error it is away, or not reached yet: the lists come from the database itself meanwhile.
-            if let Err(error @ DbError::Setup(_)) =
-                session::probe(&options, session::OF_READERS, REPLICA_PATIENCE).await
+            // Any other error may pass: until then, lists are read from the primary.
+            if let Err(error @ DbError::Setup(_)) = session::probe(&options, session::OF_READERS, REPLICA_TIMEOUT).await
             {
                 return Err(error);
             }
@@ -82,8 +80,8 @@ impl Database {
         })
     }
 
-    /// Brings the schema up to date. A PostgreSQL database on which no migration was run gets compact ids at once; any
-    /// other keeps the form that it has.
+    /// Updates the schema. A PostgreSQL database without migrations gets compact ids; any other database keeps its form
+    /// of ids.
     pub fn migrate<'a>(&'a self, schema: &'a Schema<'a>) -> BoxFuture<'a, Result<(), DbError>> {
         Box::pin(async move {
             let was = self.run(schema.migrations()).await?;
@@ -94,19 +92,19 @@ impl Database {
         })
     }
 
-    /// The same as a build did that knew no compact ids.
+    /// Like [`Self::migrate`], as an earlier build without compact ids.
     #[cfg(any(test, feature = "testing"))]
     pub async fn migrate_with_ids_as_text(&self, schema: &Schema<'_>) -> Result<(), DbError> {
         self.run(schema.migrations()).await.map(drop)
     }
 
-    /// Has PostgreSQL leave room in the pages of these tables, whose rows change soon after they were written: such a
-    /// change then stays on its page, and no index has to be told. SQLite changes rows in place.
+    /// Lets PostgreSQL leave room in the pages of these tables, whose rows change soon after they are written: a
+    /// changed row then stays on its page, and no index is updated. SQLite changes rows in place.
     pub fn set_fillfactor<'a>(&'a self, tables: &'a [&'static str]) -> BoxFuture<'a, Result<(), DbError>> {
         Box::pin(async move {
             let Self::Postgres(_) = self else { return Ok(()) };
             let mut tx = self.begin().await?;
-            // Replicas that start together come here one after the other.
+            // Serializes replicas that start together.
             tx.fetch(ONE_AT_A_TIME, Args::new()).await?;
             let rows = Rows::new().text("name", tables.iter().copied());
             for table in tx.fetch(WITHOUT_ROOM, rows.into()).await? {
@@ -116,11 +114,11 @@ impl Database {
         })
     }
 
-    /// Runs the migrations that are missing, and returns how far the database was before.
+    /// Runs the missing migrations, and returns the state before.
     async fn run(&self, migrations: Vec<Migration>) -> Result<Progress, DbError> {
         let was = schema::check(self, &migrations).await?;
         let mut migrator = Migrator::with_migrations(migrations);
-        // A conversion of ids is on record and is no migration. The check is made before and after.
+        // A recorded conversion of ids is not a migration. The check runs before and after.
         migrator.set_ignore_missing(true);
         let outcome = match self {
             Self::Sqlite(sqlite) => migrator.run(sqlite.writer.opener()).await,
@@ -131,18 +129,18 @@ impl Database {
                 outcome
             }
         };
-        // Another process may have migrated it since the check.
+        // Another process may have migrated the database since the check.
         if !matches!(outcome, Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..))) {
             schema::check(self, &migrator.migrations).await?;
         }
         outcome?;
-        self.forget_form_of_ids();
+        self.close_outdated_connections();
         Ok(was)
     }
 }
 
 impl PostgresDatabase {
-    /// A connection of the driver's that writes, for what is not a statement of a service.
+    /// A writing connection of the driver, for statements that services do not run.
     pub(super) fn driver_of_migrations(&self) -> PgPool {
         PgPoolOptions::new()
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -153,10 +151,11 @@ impl PostgresDatabase {
 }
 
 fn unusable(error: DatabaseUrlError) -> DbError {
-    DbError::Setup(format!("the database's URL {error}"))
+    DbError::Setup(format!("the database URL can't be used: {error}"))
 }
 
-/// The options without what a pooler refuses and nobody needs: there are no floating-point numbers.
+/// The options without `extra_float_digits`, which poolers reject and which is not needed without floating-point
+/// numbers.
 fn plain(options: PgConnectOptions) -> PgConnectOptions {
     options.extra_float_digits(None)
 }
@@ -181,14 +180,14 @@ fn readers() -> PgPoolOptions {
 
 async fn open_sqlite(path: &Path, create: bool) -> Result<Database, DbError> {
     if !create && !path.is_file() {
-        let problem = "there is no such file, and mode=rw does not create one: leave it out, or use mode=rwc";
+        let problem = "the file does not exist, and mode=rw does not create it: remove mode=rw, or use mode=rwc";
         return Err(DbError::Setup(format!("{}: {problem}", path.display())));
     }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)
             .map_err(|error| DbError::Setup(format!("{}: can't create the folder: {error}", folder.display())))?;
     }
-    // However it is spelt, a file has one lock.
+    // A file has one lock, even if its path is spelled differently.
     let path = &real_path(path);
     let lock = lock(path)?;
     let options = SqliteConnectOptions::new()
@@ -199,11 +198,11 @@ async fn open_sqlite(path: &Path, create: bool) -> Result<Database, DbError> {
         .foreign_keys(true)
         .statement_cache_capacity(200)
         .row_buffer_size(SQLITE_ROWS_AHEAD)
-        // Only a checkpoint of a reader's can be in the way of the one writer, and that is short.
-        // Somebody else's lock is told before a caller's patience ends.
+        // The writer can only be blocked by a short checkpoint of a reader.
+        // A lock of another process is reported before the caller's timeout.
         .busy_timeout(Duration::from_secs(2));
     let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
-    // There is nothing between this process and its file that could break a connection.
+    // A local file can't lose its connection.
     let writer = writer.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
     let writer = WriterPool::of(writer.connect_with(options.clone()).await?, 1, ACQUIRE_TIMEOUT);
     let readers = SqlitePoolOptions::new().max_connections(SQLITE_READERS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
@@ -224,7 +223,7 @@ fn lock(path: &Path) -> Result<std::fs::File, DbError> {
         .map_err(|error| DbError::Setup(format!("{shown}: can't open: {error}")))?;
     file.try_lock().map_err(|_| {
         DbError::Setup(format!(
-            "{}: another process has this database open; stop it, or use PostgreSQL for several processes",
+            "{}: another process has this database open; stop that process, or use PostgreSQL for several processes",
             path.display()
         ))
     })?;
@@ -246,11 +245,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_must_be_there_is_not_created() {
+    async fn mode_rw_does_not_create_a_file() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = |name: &str| DatabaseUrl::of_file(&folder.path().join(name));
         let error = refused(&format!("{}?mode=rw", url("new/x.db"))).await;
-        assert!(error.contains("there is no such file"), "{error}");
+        assert!(error.contains("the file does not exist"), "{error}");
         assert_eq!(folder.path().read_dir().expect("a folder").count(), 0, "nothing was created");
         Database::open(&format!("{}?mode=rwc", url("new/x.db"))).await.expect("it is created").close().await;
         Database::open(&format!("{}?mode=rw", url("new/x.db"))).await.expect("it is there").close().await;
@@ -261,7 +260,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn a_file_is_opened_once_however_it_is_spelt() {
+    async fn a_file_is_opened_once_even_by_different_paths() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = |name: &str| folder.path().join(name);
         std::os::unix::fs::symlink("x.db", path("link.db")).expect("a link");

@@ -1,56 +1,55 @@
-//! What a database can answer instead of rows.
+//! Errors of a database.
 
 use std::time::Duration;
 
 use crate::secret;
 
-/// Why a statement or a commit failed. The effect of a failed commit is not known.
+/// Why a statement or a commit failed. The effect of a failed commit is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// Another writer came first (unique key, serialization, deadlock): the whole transaction can be run again.
-    #[error("another writer came first")]
+    /// Another writer was first (unique key, serialization, deadlock): the whole transaction can be repeated.
+    #[error("another writer was first")]
     Conflict(#[source] sqlx::Error),
-    /// The ids of the database have got another form since the connection was opened: the whole transaction can be run
-    /// again, on a connection that is opened after it.
-    #[error("the ids of the database were converted meanwhile")]
+    /// The ids of the database were converted after the connection was opened: the whole transaction can be repeated on
+    /// a new connection.
+    #[error("the ids of the database were converted during the statement; repeat it")]
     IdsConverted(#[source] sqlx::Error),
-    /// The database can't be reached or is busy; later it may work.
+    /// The database can't be reached or is busy; a later attempt may succeed.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
-    /// The disk is full; when there is space again it works.
+    /// The disk is full; an attempt succeeds when there is space again.
     #[error("the database has no space left")]
     Full(#[source] sqlx::Error),
-    /// The database refused the statement: a fault of this program or of the data.
+    /// The database rejected the statement: a fault of this program or of the data.
     #[error("the database refused a statement")]
     Refused(#[source] sqlx::Error),
-    /// What is stored can't be read.
+    /// Stored data can't be read.
     #[error("stored data can't be read: {0}")]
     Corrupt(String),
     /// The URL or the file can't be used.
     #[error("{0}")]
     Setup(String),
-    /// A read of one state of the database took longer than it may.
+    /// A read of one state of the database exceeded its time limit.
     #[error(
-        "the read took longer than {} s, and the state of the database that it reads was given up; begin again, and \
-         read faster",
+        "the read took longer than {} s, and its snapshot of the database was ended; begin again, and read faster",
         .0.as_secs()
     )]
     SnapshotExpired(Duration),
-    /// The database has a migration that is newer than this build.
+    /// The database has a newer migration than this build.
     #[error(
-        "the database was migrated by a newer build: it has migration {has}, this build knows up to {knows}; \
+        "the database was migrated by a newer build: it has migration {has}, this build has migrations up to {knows}; \
          start the newer build"
     )]
     SchemaNewer {
-        /// The newest that was applied.
+        /// The newest applied migration.
         has: i64,
-        /// The newest that is known.
+        /// The newest migration of this build.
         knows: i64,
     },
-    /// The database has a migration that is not this role's.
+    /// The database has a migration of another role or program.
     #[error(
-        "the database belongs to another role, or to another program: its migration {migration} is not the one of this role, \
-         and it has the tables {tables}; give each role a database of its own"
+        "the database belongs to another role or program: its migration {migration} differs from this role's, and it has \
+         the tables {tables}; give each role a database of its own"
     )]
     SchemaOfAnother {
         /// The migration.
@@ -58,14 +57,14 @@ pub enum DbError {
         /// Some of its tables.
         tables: String,
     },
-    /// The schema could not be brought up to date.
+    /// The schema could not be updated.
     #[error("the migration failed")]
     Migration(#[source] sqlx::migrate::MigrateError),
 }
 
-/// SQLSTATEs after which the same transaction may succeed: serialization failure, deadlock, unique violation.
+/// SQLSTATEs after which the repeated transaction may succeed: serialization failure, deadlock, unique violation.
 const CONFLICTS: [&str; 3] = ["40001", "40P01", "23505"];
-/// SQLite's result codes for a unique or primary key that is taken.
+/// SQLite's result codes for a violated unique or primary key.
 const SQLITE_CONFLICTS: [&str; 2] = ["1555", "2067"];
 /// SQLite: busy, locked, out of memory, read-only, I/O error, cannot open, lock protocol. The low byte is the primary
 /// code.
@@ -78,7 +77,7 @@ const POSTGRES_UNAVAILABLE: [&str; 5] = ["08", "53", "57", "58", "25"];
 const POSTGRES_FULL: &str = "53100";
 
 impl DbError {
-    /// Stored data that breaks its own rules.
+    /// Stored data that violates its own rules.
     pub fn corrupt(what: impl std::fmt::Display) -> Self {
         Self::Corrupt(what.to_string())
     }
@@ -87,38 +86,38 @@ impl DbError {
         Self::Corrupt(format!("a value can't be encoded: {error}"))
     }
 
-    /// Whether the same work, done again by itself, may succeed at once.
+    /// Whether the same work may succeed if it is repeated at once.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict(_) | Self::IdsConverted(_))
     }
 
-    /// Whether the database is away, busy or full: later, the same may succeed.
+    /// Whether the database is unavailable, busy or full: a later attempt may succeed.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Full(_))
     }
 
-    /// A value that PostgreSQL can't have, such as a text with a zero byte in it.
+    /// A value that PostgreSQL can't store, such as a text with a NUL byte.
     pub(super) fn unsendable(error: sqlx::error::BoxDynError) -> Self {
         Self::Refused(sqlx::Error::Encode(error))
     }
 
-    /// A value that is not of the type that is read.
+    /// A stored value with another type than expected.
     pub(super) fn undecodable(column: &str, source: sqlx::error::BoxDynError) -> Self {
         sqlx::Error::ColumnDecode { index: format!("{column:?}"), source }.into()
     }
 
-    /// A NULL where a value must be.
+    /// A NULL in a column that must have a value.
     pub(super) fn unexpected_null(column: &str) -> Self {
         Self::undecodable(column, Box::new(sqlx::error::UnexpectedNullError))
     }
 
-    /// The same as when the database does not answer: nothing came within a time that is enough for it.
+    /// An error as for an unreachable database: no answer came within a sufficient time.
     pub(crate) fn no_answer_within(time: Duration) -> Self {
         let problem = format!("no answer within {} s", time.as_secs());
         Self::Unavailable(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, problem)))
     }
 
-    /// Whether the fault lies with the statement or the data, so that repeating it is of no use.
+    /// Whether the statement or the data is at fault, so that a repetition fails too.
     pub fn is_permanent(&self) -> bool {
         !self.is_conflict() && !self.is_passing() && !matches!(self, Self::SnapshotExpired(_))
     }
@@ -157,7 +156,7 @@ impl From<sqlx::Error> for DbError {
 impl From<sqlx::migrate::MigrateError> for DbError {
     fn from(error: sqlx::migrate::MigrateError) -> Self {
         match error {
-            // Of the database, not of the migration: what is not there now may be there later.
+            // A passing error of the database, not of the migration.
             sqlx::migrate::MigrateError::Execute(error) => match Self::from(error) {
                 Self::Refused(error) => Self::Migration(sqlx::migrate::MigrateError::Execute(error)),
                 passing => passing,
@@ -179,8 +178,8 @@ pub enum CommitError {
     /// Nothing of the transaction took effect.
     #[error("the transaction was not committed")]
     NotDone(#[source] DbError),
-    /// It is not known whether it took effect.
-    #[error("it is not known whether the transaction was committed")]
+    /// Whether it took effect is unknown.
+    #[error("it is unknown whether the transaction was committed")]
     InDoubt(#[source] DbError),
 }
 

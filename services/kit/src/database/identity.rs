@@ -1,19 +1,19 @@
-//! What a database and its errors are called in traces.
+//! The attributes of a database and its errors in traces.
 
 use sqlx::postgres::PgConnectOptions;
 
 use super::{Database, DbError, login};
 
-/// What a database is called in traces.
+/// The attributes of a database in traces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     /// `postgresql` or `sqlite`.
     pub system: &'static str,
-    /// The name of the database; of SQLite, of its file.
+    /// The name of the database, or of SQLite's file.
     pub namespace: String,
-    /// Where its server is.
+    /// The server's address.
     pub address: Option<String>,
-    /// The port of its server.
+    /// The server's port.
     pub port: Option<u16>,
 }
 
@@ -28,7 +28,7 @@ impl Database {
             }
             Self::Postgres(postgres) => {
                 let options = postgres.readers.connect_options();
-                // A connection that names no database gets the one that is named like its user.
+                // PostgreSQL's default: without a database in the URL, its name is the user's.
                 let namespace = options.get_database().unwrap_or(options.get_username()).to_owned();
                 let (address, port) = server(&options);
                 Identity { system: "postgresql", namespace, address: Some(address), port }
@@ -37,7 +37,7 @@ impl Database {
     }
 }
 
-/// Where a server is: a host and a port, or the path of its socket.
+/// The server's host and port, or the path of its socket.
 fn server(options: &PgConnectOptions) -> (String, Option<u16>) {
     match login::socket(options) {
         Some(path) => (path.to_string_lossy().into_owned(), None),
@@ -46,7 +46,7 @@ fn server(options: &PgConnectOptions) -> (String, Option<u16>) {
 }
 
 impl DbError {
-    /// The code with which the database has refused, a SQLSTATE or a result code of SQLite.
+    /// The code of the database's error: a SQLSTATE, or a result code of SQLite.
     pub(crate) fn code(&self) -> Option<String> {
         match self {
             Self::Conflict(error)

@@ -1,40 +1,40 @@
-//! Ids: texts in memory, and 16 bytes in a PostgreSQL database whose ids are compact.
+//! Ids are texts in memory, and 16 bytes in a PostgreSQL database with compact ids.
 //!
 //! | id | SQLite, and PostgreSQL with ids as text | PostgreSQL with compact ids |
 //! |---|---|---|
 //! | a UUID in lower case | TEXT of 36 characters | its 16 bytes |
-//! | the empty text | `''` | no bytes: the literal `''` means the same in both |
-//! | any other text | the text | `0xFF` and the text; `0xFF` once more where that would have 16 bytes |
+//! | the empty text | `''` | no bytes: the literal `''` is valid in both |
+//! | any other text | the text | `0xFF` and the text; one more `0xFF` if that has 16 bytes |
 //!
-//! No text in UTF-8 begins with `0xFF`, so that each stored value is one id and each id is one stored value. UUIDs have
-//! one order in both forms. In the compact form the empty text is before them, and other ids are behind almost all.
+//! No UTF-8 text begins with `0xFF`, so ids and stored values correspond one to one. UUIDs have the same order in both
+//! forms. In the compact form the empty text sorts first, and other ids sort after almost all UUIDs.
 //!
 //! The form is a property of the database: ids are text in a database of an earlier build until an operator converts it
-//! (`compact`). Each connection that writes asks for the form when it is opened; the connections that read share what
-//! the first one was answered. A statement in the old form fails after the conversion, because its types do not match.
-//! Then the form is asked for again, and the same work can be repeated at once.
+//! (`compact`). Each writing connection queries the form when it is opened; the reading connections share the answer to
+//! the first query. After a conversion, a statement in the old form fails, because its types do not match. Then the
+//! form is queried again, and the work can be repeated at once.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// SQLSTATEs of a statement whose types do not match those of the columns: a value that can't be stored, an operator
-/// that does not exist, a prepared statement whose columns have changed.
+/// SQLSTATEs of a statement whose types do not match the columns: a value that can't be stored, a missing operator, a
+/// prepared statement whose columns have changed.
 const MISMATCHES: [&str; 3] = ["42804", "42883", "0A000"];
-/// What begins an id that is no UUID.
+/// The first byte of an id that is not a UUID.
 const OTHER: u8 = 0xFF;
 const UUID_BYTES: usize = 16;
 const UUID_TEXT: usize = 36;
-/// Where a UUID has its dashes, and where its bytes begin.
+/// The positions of a UUID's dashes, and of its bytes.
 const DASHES: [usize; 4] = [8, 13, 18, 23];
 const DIGITS: [usize; UUID_BYTES] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 
-/// Asks for the form: no row as long as no migration was run.
+/// Queries the form; no row before the first migration.
 pub(super) const FORM: &str = "SELECT CASE WHEN to_regclass('compact_ids') IS NULL THEN 'text' ELSE 'compact' END AS ids \
                                WHERE to_regclass('_sqlx_migrations') IS NOT NULL";
 
-/// How a PostgreSQL database has its ids.
+/// The form of the ids in a PostgreSQL database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) enum IdForm {
-    /// It is not known: no migration was run. Ids are sent as text.
+    /// Unknown: no migration was run. Ids are sent as text.
     #[default]
     Unknown,
     /// As texts.
@@ -44,7 +44,7 @@ pub(super) enum IdForm {
 }
 
 impl IdForm {
-    /// The answer to [`FORM`].
+    /// Parses the answer to [`FORM`].
     pub(super) fn answered(answer: Option<&str>) -> Self {
         match answer {
             Some("compact") => Self::Compact,
@@ -53,8 +53,8 @@ impl IdForm {
         }
     }
 
-    /// Whether a statement in this form may have failed because the ids of the database have become compact. They never
-    /// become text again.
+    /// Whether a statement in this form may have failed because the ids became compact. Compact ids never become text
+    /// again.
     pub(super) fn is_outdated_by(self, error: &sqlx::Error) -> bool {
         let code = error.as_database_error().and_then(|error| error.code());
         self != Self::Compact && code.is_some_and(|code| MISMATCHES.contains(&&*code))
@@ -110,7 +110,7 @@ pub(super) fn decoded(bytes: &[u8]) -> Result<String, std::str::Utf8Error> {
     std::str::from_utf8(&bytes[begins..]).map(str::to_owned)
 }
 
-/// The bytes of a UUID that is written as ids are: in lower case, with dashes.
+/// The bytes of a UUID in lower case with dashes.
 pub(super) fn uuid(id: &str) -> Option<[u8; UUID_BYTES]> {
     let text: &[u8; UUID_TEXT] = id.as_bytes().try_into().ok()?;
     if DASHES.iter().any(|position| text[*position] != b'-') {
@@ -131,7 +131,7 @@ fn digit(character: u8) -> Option<u8> {
     }
 }
 
-/// The SQL that makes the compact form of a column with texts.
+/// The SQL that converts a text column to the compact form.
 pub(super) fn sql_of_encoded(column: &str) -> String {
     let is_uuid = format!("{column} ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'");
     format!(
@@ -147,7 +147,7 @@ pub(super) fn sql_of_encoded(column: &str) -> String {
 pub(super) mod tests {
     use super::*;
 
-    /// UUIDs, and what only looks like one; texts of every length around 16 bytes.
+    /// UUIDs and similar texts, and texts of every length around 16 bytes.
     pub(in crate::database) const IDS: [&str; 16] = [
         "0192f0c1-2345-7abc-8def-0123456789ab",
         "ffffffff-ffff-ffff-ffff-ffffffffffff",

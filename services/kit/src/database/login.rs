@@ -1,29 +1,29 @@
-//! How PostgreSQL is reached and logged in to, as the driver has understood it: from a URL, the variables `PG...` of the
-//! environment, and `.pgpass`.
+//! How to reach PostgreSQL and log in, as the driver resolves it: from a URL, the environment variables `PG...`, and
+//! `.pgpass`.
 //!
-//! Both ways to PostgreSQL use it: the driver, with its own options, for what reads, and the connections that write.
+//! Both kinds of connections use it: the driver's, with its own options, for reading, and ours for writing.
 
 use std::path::PathBuf;
 
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-/// How the driver writes a certificate that is in a file, and not in the option itself.
+/// The driver's mark of a certificate that is in a file instead of the option itself.
 const IN_FILE: &str = "file: ";
-/// What the driver's URL has for parts that it would not encode.
+/// A placeholder in the driver's URL for parts that it would not encode.
 const PLAIN: &str = "x";
 
-/// Where a server is, and how to log in.
+/// The server, and the credentials.
 #[derive(Clone)]
 pub(super) struct Login {
-    /// What the driver connects with.
+    /// The driver's options.
     pub(super) options: PgConnectOptions,
     pub(super) password: Option<String>,
-    /// Certificates of authorities beside those that are known.
+    /// Certificates of additional authorities.
     pub(super) root_certificates: Option<Certificate>,
-    /// The certificates that this client shows.
+    /// The certificates of this client.
     pub(super) certificates: Option<Certificate>,
-    /// The key of these.
+    /// The key of the client's certificate.
     pub(super) key: Option<Certificate>,
 }
 
@@ -44,10 +44,10 @@ impl Certificate {
 }
 
 impl Login {
-    /// Some options can't be read one by one: they are in the URL that the driver makes of them.
+    /// The driver has no accessors for some options; they are read from the URL that it writes.
     pub(super) fn of(options: PgConnectOptions) -> Self {
         let plain = options.clone().username(PLAIN).host(PLAIN).database(PLAIN);
-        // A folder of a socket is encoded.
+        // The folder of a socket is percent-encoded.
         let url = plain.to_url_lossy();
         let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
         let certificate = |name: &str| {
@@ -63,7 +63,7 @@ impl Login {
         }
     }
 
-    /// The name or address of the server, without the brackets that one of IPv6 has in a URL.
+    /// The name or address of the server; an IPv6 address without its brackets.
     pub(super) fn host(&self) -> &str {
         self.options.get_host().trim_matches(['[', ']'])
     }
@@ -73,7 +73,7 @@ impl Login {
     }
 }
 
-/// The socket of a server on this machine, if it is reached by that.
+/// The socket of a local server, if the options use one.
 pub(super) fn socket(options: &PgConnectOptions) -> Option<PathBuf> {
     let host = options.get_host();
     let folder = options.get_socket().cloned().or_else(|| host.starts_with('/').then(|| PathBuf::from(host)));
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_driver_does_not_show_is_read_from_its_url() {
+    fn options_without_an_accessor_are_read_from_the_url() {
         let all = "postgres://m%40e:a%2Fb%40%25%3F%23%20%C3%B1@h:5433/x%2Fy?sslmode=verify-ca&sslrootcert=/c/root%20ca.pem\
                    &sslcert=client.pem&sslkey=/c/%25.key";
         let all = login(all);
@@ -103,13 +103,13 @@ mod tests {
         let other = login("postgres://h/x?password=%2B%3D&host=/run/pg");
         assert_eq!(other.password.as_deref(), Some("+="));
         assert_eq!(socket(&other.options), Some("/run/pg/.s.PGSQL.5432".into()));
-        // The variables of the environment may have the certificate itself.
+        // The environment variables may contain the certificate itself.
         let text = "-----BEGIN CERTIFICATE-----\nab+/=\n-----END CERTIFICATE-----";
         assert_eq!(Certificate::of(text), Certificate::Text(text.to_owned()));
     }
 
     #[test]
-    fn what_is_not_named_is_not_there() {
+    fn options_that_are_not_set_are_none() {
         let plain = login("postgres://me@[::1]:5433/x");
         assert_eq!(plain.host(), "::1");
         assert!(plain.certificates.is_none() && plain.key.is_none() && socket(&plain.options).is_none());

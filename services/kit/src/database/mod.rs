@@ -1,19 +1,19 @@
-//! SQLite and PostgreSQL behind one set of statements. The only place that knows which of them it is.
+//! SQLite and PostgreSQL behind one set of statements. No code outside this module depends on the database.
 //!
-//! A statement is written once, in the SQL that both understand, with a few marks that differ:
+//! A statement is written once, in the SQL that both databases support. A few marks are replaced:
 //!
 //! | mark | PostgreSQL | SQLite |
 //! |---|---|---|
 //! | `{rows}` | `unnest($1::text[], ...) AS r(a, ...)` | a subselect over `jsonb_each($1)`, named `r` |
-//! | `{for_update}` | `FOR UPDATE` | nothing: the one writer holds the database's lock |
+//! | `{for_update}` | `FOR UPDATE` | nothing: the only writer holds the database's lock |
 //! | `{for_share}` | `FOR SHARE` | nothing |
 //! | `{for_update_skip_locked}` | `FOR UPDATE SKIP LOCKED` | nothing |
-//! | `{now_ms}` | the server's clock, as Unix milliseconds | the same, of this machine |
+//! | `{now_ms}` | the server's clock, as Unix milliseconds | the clock of this machine |
 //!
-//! `{rows}` carries any number of rows in one prepared statement, and a [`Tx`] puts its statements into as few messages
-//! as it can: most batches are two round trips. Columns that a role names as ids in its [`Schema`] are bound and read by
-//! `id`, whichever form the database has (`ids`). In an upsert, SQLite wants `WHERE true` between the rows and `ON
-//! CONFLICT`.
+//! `{rows}` passes any number of rows to one prepared statement, and a [`Tx`] combines its statements into as few
+//! messages as possible: most batches need two round trips. Columns that a role lists as ids in its [`Schema`] are
+//! bound and read with `id`, in either stored form (`ids`). In an upsert, SQLite requires `WHERE true` between the rows
+//! and `ON CONFLICT`.
 //!
 //! Public functions return boxed futures. The compiler generates the code of an `async fn` again in each crate that awaits
 //! it, here with the drivers and TLS inside it. The code of a boxed future is generated once, in this crate.
@@ -46,7 +46,7 @@ pub use compact::{CompactError, CompactStep, Compacted, OtherSession};
 pub use error::{CommitError, DbError};
 use ids::{IdForm, SharedForm};
 use login::Login;
-pub use notify::{Heard, Notifications};
+pub use notify::{Notifications, Received};
 use pool::WriterPool;
 pub use schema::{IdColumns, Schema};
 pub use snapshot::SNAPSHOT_MAX;
@@ -61,43 +61,43 @@ pub use url::{DatabasePlace, DatabaseUrl, DatabaseUrlError};
 
 const PING: &str = "SELECT 1 AS one";
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-/// Where ids may still be converted. A table that is converted looks empty to a snapshot that was taken before, so the
-/// conversion waits for this lock, and the snapshot is taken when the lock is there.
+/// Used while ids may still be converted. A converted table looks empty to an older snapshot, so the conversion waits
+/// for this lock, and the snapshot is taken after the lock.
 const BEGIN_SNAPSHOT_OF_TEXT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
                                       LOCK TABLE _sqlx_migrations IN ACCESS SHARE MODE";
-/// How long PostgreSQL may take to answer a message. After that the connection is taken for dead: the system would give
-/// it up a quarter of an hour later. The largest import is far below it.
+/// How long PostgreSQL may take to answer a message. After that the connection counts as dead; the operating system
+/// would take a quarter of an hour to detect it. The largest import needs far less.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// A service's database.
 #[derive(Clone)]
 pub enum Database {
-    /// One file in WAL mode, every commit synced to disk.
+    /// A file in WAL mode; every commit is synced to disk.
     Sqlite(SqliteDatabase),
     /// A PostgreSQL database, shared by the replicas of the service.
     Postgres(PostgresDatabase),
 }
 
-/// One connection writes, so that writers queue in this process and never meet `SQLITE_BUSY`; several read.
+/// One connection writes, so that writers queue in this process and never get `SQLITE_BUSY`; several connections read.
 #[derive(Clone)]
 pub struct SqliteDatabase {
     writer: WriterPool<SqlitePool>,
     readers: SqlitePool,
-    /// Held as long as the database is open: a second process is refused instead of corrupting the order of writes.
+    /// Locked while the database is open: a second process is refused, because it would break the order of writes.
     _lock: Arc<std::fs::File>,
 }
 
-/// A few connections write and others read, so that no crowd of readers keeps the writer waiting.
+/// A few connections write and others read, so that many readers can't delay the writer.
 #[derive(Clone)]
 pub struct PostgresDatabase {
     writers: WriterPool<Login>,
     readers: PgPool,
-    /// How the connections that read send ids.
+    /// The form in which the reading connections send ids.
     form_of_readers: Arc<SharedForm>,
 }
 
 impl PostgresDatabase {
-    /// A connection that reads, and the form of the ids, which the first one asks for.
+    /// A reading connection, and the form of the ids, which the first connection queries.
     async fn reader(&self) -> Result<(PoolConnection<sqlx::Postgres>, IdForm), DbError> {
         let mut connection = pool::opened(&self.readers).await?;
         let known = self.form_of_readers.get();
@@ -117,7 +117,7 @@ impl PostgresDatabase {
         let (mut connection, form) = self.reader().await?;
         let rows = statement::postgres(sql, args, form).fetch_all(&mut *connection);
         let Ok(rows) = timeout(ANSWER_MAX, rows).await else {
-            // In the pool it would be asked whether it is there, and waited for.
+            // In the pool it would be pinged, and its answer awaited.
             connection.close_on_drop();
             return Err(DbError::no_answer_within(ANSWER_MAX));
         };
@@ -132,8 +132,8 @@ impl PostgresDatabase {
 }
 
 impl Database {
-    /// Begins a transaction that writes. On SQLite it takes the write lock at once; on PostgreSQL it is ended by the
-    /// server when nothing comes of it for 4 s.
+    /// Begins a writing transaction. On SQLite it takes the write lock at once; on PostgreSQL the server ends it when
+    /// it is idle for 4 s.
     pub fn begin(&self) -> BoxFuture<'_, Result<Tx, DbError>> {
         Box::pin(async move {
             let mut tx = self.write().await?;
@@ -142,7 +142,8 @@ impl Database {
         })
     }
 
-    /// The same, but it begins with the first that is sent: what is queued before needs no message of its own.
+    /// Like [`Self::begin`], but the transaction begins with the first message: statements queued before need no extra
+    /// message.
     pub fn write(&self) -> BoxFuture<'_, Result<Tx, DbError>> {
         Box::pin(async move {
             Ok(Tx::new(match self {
@@ -152,13 +153,12 @@ impl Database {
         })
     }
 
-    /// Begins a transaction that reads one state of the database, for 300 s at most: then it is given up, whether its
-    /// reader goes on or not.
+    /// Begins a transaction that reads one state of the database. It ends after 300 s, whether it is in use or not.
     pub fn snapshot(&self) -> BoxFuture<'_, Result<Tx, DbError>> {
         Box::pin(async move { self.snapshot_within(SNAPSHOT_MAX).await })
     }
 
-    /// The same, for as long as given.
+    /// Like [`Self::snapshot`], with this time limit.
     pub(crate) async fn snapshot_within(&self, limit: Duration) -> Result<Tx, DbError> {
         Ok(Tx::new(match self {
             Self::Sqlite(sqlite) => {
@@ -178,7 +178,7 @@ impl Database {
         }))
     }
 
-    /// Reads committed rows outside of any transaction. PostgreSQL has 15 s to answer.
+    /// Reads committed rows outside of any transaction. PostgreSQL must answer within 15 s.
     pub fn fetch(&self, sql: &'static str, args: Args) -> BoxFuture<'_, Result<Vec<Row>, DbError>> {
         Box::pin(async move {
             match self {
@@ -188,7 +188,7 @@ impl Database {
                     Ok(query.fetch_all(&mut *connection).await?.into_iter().map(Row::from).collect())
                 }
                 Self::Postgres(postgres) => match postgres.fetch(sql, args.clone()).await {
-                    // The second asks for the form.
+                    // The second attempt queries the form.
                     Err(DbError::IdsConverted(_)) => postgres.fetch(sql, args).await,
                     fetched => fetched,
                 },
@@ -201,7 +201,7 @@ impl Database {
         matches!(self, Self::Postgres(_))
     }
 
-    /// Whether it answers. On PostgreSQL by the way of the writers, which no crowd of readers can block.
+    /// Checks that the database answers; on PostgreSQL through the writers' connections, which readers can't exhaust.
     pub fn ping(&self) -> BoxFuture<'_, Result<(), DbError>> {
         Box::pin(async move {
             match self {
@@ -215,7 +215,7 @@ impl Database {
         })
     }
 
-    /// Closes every connection; what is in flight ends first.
+    /// Closes every connection after the running statements have ended.
     pub fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             match self {

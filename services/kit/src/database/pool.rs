@@ -1,8 +1,8 @@
-//! The pool of the connections that write: each is kept with the statements that it has prepared, and serves one
-//! transaction at a time.
+//! The pool of writing connections. Each connection keeps its prepared statements, and serves one transaction at a
+//! time.
 //!
-//! On SQLite the driver's pool opens and closes the one connection. It does not hand it out: with each return it would
-//! ask whether it is still there. On PostgreSQL the connections are our own.
+//! On SQLite the driver's pool opens and closes the only connection, but this pool keeps it: the driver's pool would
+//! ping it at each return. On PostgreSQL the connections are our own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,26 +19,26 @@ use super::session;
 use super::wire::Wire;
 use crate::telemetry;
 
-/// A connection that was used so short a time ago is taken to be there. When it is not, the batch fails that uses it,
-/// and is sent again.
+/// A connection that was used this recently is not checked. If it is broken, the batch that uses it fails and is sent
+/// again.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
-/// A connection is given up at this age, so that what a server's process gathers in its life does not stay for ever.
+/// A connection is closed at this age, so that the memory of its server process does not grow for ever.
 const AGE_MAX: Duration = Duration::from_secs(1_800);
-/// How long a transaction that came to nothing may take to be undone before its connection is given up.
+/// How long the rollback of an abandoned transaction may take before its connection is closed.
 const UNDO_TIMEOUT: Duration = Duration::from_secs(5);
-/// First and longest pause before a server that takes no connection is tried again.
+/// First and longest pause before the next attempt to connect.
 const CONNECT_PAUSE_FIRST: Duration = Duration::from_millis(10);
 const CONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// SQLSTATEs of a server that has no room for a connection, or is still starting.
+/// SQLSTATEs of a server that has no free connection, or is still starting.
 const TRANSIENT_WHEN_CONNECTING: [&str; 2] = ["53300", "57P03"];
 
-/// Which database it is, as far as a pool of the driver is concerned.
+/// The kind of database, as the driver's pool needs it.
 pub(super) trait Engine: sqlx::Database {
-    /// Whether a connection may break or grow old by itself.
+    /// Whether a connection may break or age.
     const IS_REMOTE: bool;
 
-    /// Runs what has no arguments and no answer.
+    /// Runs a statement without arguments and rows.
     fn run(
         connection: &mut Self::Connection,
         sql: &'static str,
@@ -61,39 +61,39 @@ impl Engine for Postgres {
     }
 }
 
-/// A connection of the driver's pool. The driver's way to it is a future of 14 KB: on the heap, it does not make every
-/// future so large that may come to read or write, and thousands of requests wait in such futures.
+/// A connection of the driver's pool. The driver's future is 14 KB. It is boxed, because thousands of waiting requests
+/// have futures that contain this one.
 pub(super) async fn opened<DB: sqlx::Database>(pool: &Pool<DB>) -> Result<PoolConnection<DB>, sqlx::Error> {
     Box::pin(pool.acquire()).await
 }
 
-/// Opens connections that write.
+/// Opens writing connections.
 pub(super) trait Opener: Send + Sync + 'static {
     type Connection: Writer;
 
-    /// Opens one.
+    /// Opens a connection.
     fn open(&self, acquire_timeout: Duration) -> impl Future<Output = Result<Self::Connection, DbError>> + Send;
 
-    /// Closes what it has opened connections from.
+    /// Closes the source of the connections.
     fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// A connection that writes. It is closed when it is dropped.
+/// A writing connection. It is closed when it is dropped.
 pub(super) trait Writer: Send + Sized + 'static {
-    /// Whether it may break or grow old by itself.
+    /// Whether it may break or age.
     const IS_REMOTE: bool;
 
-    /// Whether it is still there.
+    /// Whether it still works.
     fn is_there(&mut self) -> impl Future<Output = bool> + Send;
 
-    /// Whether what is open on it can be undone.
+    /// Whether an open transaction can be rolled back.
     fn can_undo(&self) -> bool;
 
-    /// Undoes what is open on it.
+    /// Rolls back an open transaction.
     fn undo(&mut self) -> impl Future<Output = Result<(), DbError>> + Send;
 }
 
-/// The one connection of SQLite. It never goes back to the driver's pool.
+/// The only connection of SQLite. It never returns to the driver's pool.
 pub(super) struct SqliteWriter(pub(super) PoolConnection<Sqlite>);
 
 impl Drop for SqliteWriter {
@@ -133,7 +133,7 @@ impl Writer for SqliteWriter {
 impl Opener for Login {
     type Connection = Wire;
 
-    /// A server that starts, or has no room for a connection, is tried again until the time is over.
+    /// Tries again until the timeout if the server is starting or has no free connection.
     async fn open(&self, acquire_timeout: Duration) -> Result<Wire, DbError> {
         let opening = async {
             let mut pause = CONNECT_PAUSE_FIRST;
@@ -153,14 +153,14 @@ impl Opener for Login {
                 pause = CONNECT_PAUSE_MAX.min(pause * 2);
             }
         };
-        // On the heap, so that no future that may come to write becomes large.
+        // Boxed, so that futures that contain this one stay small.
         timeout(acquire_timeout, Box::pin(opening)).await.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))
     }
 
     async fn close(&self) {}
 }
 
-/// Whether the server may take a connection a moment later.
+/// Whether a later attempt to connect may succeed.
 fn may_pass(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
@@ -185,7 +185,7 @@ impl Writer for Wire {
     }
 }
 
-/// All connections of a database that write.
+/// All writing connections of a database.
 pub(super) struct WriterPool<O: Opener>(Arc<Inner<O>>);
 
 struct Inner<O: Opener> {
@@ -197,15 +197,15 @@ struct Inner<O: Opener> {
     is_closed: AtomicBool,
 }
 
-/// A connection that nobody has.
+/// A connection that is not in use.
 struct Idle<C> {
     connection: C,
     born: Instant,
     used: Instant,
 }
 
-/// A connection out of the pool. It goes back when it is dropped: at once when no transaction is open on it, otherwise
-/// when that was undone.
+/// A connection that was taken from the pool. It returns when it is dropped: at once if no transaction is open,
+/// otherwise after the rollback.
 pub(super) struct PooledConnection<O: Opener> {
     connection: Option<O::Connection>,
     born: Instant,
@@ -214,14 +214,14 @@ pub(super) struct PooledConnection<O: Opener> {
     pub(super) state: State,
 }
 
-/// What is open on a connection.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// Nothing.
+    /// No transaction is open.
     Ready,
-    /// A transaction.
+    /// A transaction is open.
     Open,
-    /// It is not known: something was sent, and no answer has come, or an error.
+    /// Unknown: a message was sent, and was not answered or failed.
     Unknown,
 }
 
@@ -232,7 +232,7 @@ impl<O: Opener> Clone for WriterPool<O> {
 }
 
 impl<O: Opener> WriterPool<O> {
-    /// At most so many connections; a caller waits for one as long as it may.
+    /// A pool of at most this many connections; a caller waits for one at most `acquire_timeout`.
     pub(super) fn of(opener: O, connections_max: u32, acquire_timeout: Duration) -> Self {
         let (permits, idle) = (Arc::new(Semaphore::new(connections_max as usize)), Mutex::default());
         Self(Arc::new(Inner {
@@ -245,7 +245,7 @@ impl<O: Opener> WriterPool<O> {
         }))
     }
 
-    /// A connection of the pool, as soon as there is a free one.
+    /// Waits for a free connection of the pool.
     pub(super) async fn acquire(&self) -> Result<PooledConnection<O>, DbError> {
         let waiting = timeout(self.0.acquire_timeout, self.0.permits.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = waiting else { return Err(sqlx::Error::PoolTimedOut.into()) };
@@ -272,22 +272,22 @@ impl<O: Opener> WriterPool<O> {
         }
     }
 
-    /// What opens them, with room for callers that use none of these.
+    /// The opener, with room for callers that use no pooled connection.
     pub(super) fn opener(&self) -> &O {
-        self.forget_idle();
+        self.close_idle();
         &self.0.opener
     }
 
-    /// Closes the connections that nobody has.
-    pub(super) fn forget_idle(&self) {
+    /// Closes the connections that are not in use.
+    pub(super) fn close_idle(&self) {
         self.locked().clear();
     }
 
-    /// Closes them; what is in flight ends first.
+    /// Closes all connections after their transactions have ended.
     pub(super) async fn close(&self) {
         self.0.is_closed.store(true, Ordering::Release);
         self.locked().clear();
-        // An error means that all are closed.
+        // An error means that all are closed already.
         drop(self.0.permits.acquire_many(self.0.connections_max).await);
         self.0.opener.close().await;
     }
@@ -308,14 +308,14 @@ impl<O: Opener> PooledConnection<O> {
     /// The connection.
     ///
     /// # Panics
-    /// Never: it is taken out by the drop alone.
+    /// Never: only the drop takes it out.
     pub(super) fn connection(&mut self) -> &mut O::Connection {
         self.connection.as_mut().expect("a pooled connection is there until it is dropped")
     }
 
-    /// Closes the connections of its pool that nobody has.
-    pub(super) fn forget_idle(&self) {
-        self.pool.forget_idle();
+    /// Closes the connections of its pool that are not in use.
+    pub(super) fn close_idle(&self) {
+        self.pool.close_idle();
     }
 }
 
@@ -326,8 +326,8 @@ impl<O: Opener> Drop for PooledConnection<O> {
             self.pool.put_back(connection, self.born);
             return;
         }
-        // Without a runtime, and where it is not known what the connection has prepared, it ends: the database undoes
-        // what is open then.
+        // Without a runtime, or if its prepared statements are unknown, the connection is closed, and the database
+        // rolls back.
         if let (Ok(runtime), true) = (tokio::runtime::Handle::try_current(), connection.can_undo()) {
             runtime.spawn(undo(connection, self.born, permit, self.pool.clone()));
         }
@@ -340,7 +340,7 @@ async fn undo<O: Opener>(
     permit: OwnedSemaphorePermit,
     pool: WriterPool<O>,
 ) {
-    // An error: SQLite has rolled back by itself, or there is no way to know.
+    // An error: SQLite has rolled back by itself, or the state is unknown.
     if let Ok(Ok(())) = timeout(UNDO_TIMEOUT, connection.undo()).await {
         pool.put_back(connection, born);
     }

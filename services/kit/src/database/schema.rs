@@ -1,22 +1,22 @@
-//! The schema of a role, and whether a database has it: its migrations are compared with those of this build, before any
-//! is run.
+//! Checks whether a database has the schema of a role: before migrations run, the applied ones are compared with those
+//! of this build.
 //!
-//! | the database has | then |
+//! | applied migrations | effect |
 //! |---|---|
-//! | some of ours, the first ones | the others are run |
-//! | one with our number and another content | it is another role's, or another program's: refused |
-//! | all that it should have, and newer ones | a newer build was here: refused, because this one does not know what the tables mean |
+//! | the first of ours | the others are run |
+//! | one with our number and different content | they are of another role or program: rejected |
+//! | all of ours, and newer ones | a newer build was here: rejected, because its tables may have another meaning |
 //!
-//! Replicas of one role share a database: they find their own migrations, and that is the first case.
+//! Replicas of one role share a database: they find their own migrations, which is the first case.
 //!
-//! The conversion of ids is on record among the migrations, with a number that no migration has: an earlier build finds
-//! it to be newer than all that it knows, and does not start. This build and later ones pass over it.
+//! A conversion of ids is recorded among the migrations, with a number that no migration has. An earlier build takes it
+//! for a newer migration, and does not start. This build and later ones skip it.
 
 use sqlx::migrate::{Migration, Migrator};
 
 use super::{Args, Database, DbError};
 
-/// How many tables an error names.
+/// The most tables that an error lists.
 const TABLES_SHOWN_MAX: usize = 6;
 
 const POSTGRES_HAS_TABLE: &str = "SELECT 1 AS one WHERE to_regclass('_sqlx_migrations') IS NOT NULL";
@@ -30,21 +30,21 @@ const POSTGRES_TABLES: &str = "SELECT table_name::text AS name FROM information_
 const SQLITE_TABLES: &str = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> '_sqlx_migrations' \
                              AND substr(name, 1, 7) <> 'sqlite_' ORDER BY name";
 
-/// The number under which a conversion of ids is on record.
+/// The number under which a conversion of ids is recorded.
 pub(super) const CONVERSION: i64 = 1_000_000;
-/// The barrier's table, which every participant has. Services number their own migrations from 100.
+/// The barrier's table of every participant. Services number their own migrations from 100.
 static KIT_MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 const KIT_IDS: &[IdColumns] = &[
     IdColumns { table: "barrier", columns: &["saga_id"] },
     IdColumns { table: "staged_import", columns: &["import_id"] },
 ];
 
-/// The columns of a table that have ids: statements bind and read them as such.
+/// The id columns of a table: statements bind and read them as ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdColumns {
     /// The table.
     pub table: &'static str,
-    /// Its columns with ids.
+    /// Its id columns.
     pub columns: &'static [&'static str],
 }
 
@@ -57,12 +57,12 @@ pub struct Schema<'a> {
 }
 
 impl<'a> Schema<'a> {
-    /// Of a participant: the barrier's table and those of imports, then its own.
+    /// The schema of a participant: the tables of the barrier and of imports, then its own.
     pub const fn participant(migrations: &'a Migrator, ids: &'a [IdColumns]) -> Self {
         Self { migrations, ids, has_barrier: true }
     }
 
-    /// Of a role without a barrier.
+    /// The schema of a role without a barrier.
     pub const fn plain(migrations: &'a Migrator, ids: &'a [IdColumns]) -> Self {
         Self { migrations, ids, has_barrier: false }
     }
@@ -72,32 +72,32 @@ impl<'a> Schema<'a> {
         kit.chain(self.migrations.iter()).cloned().collect()
     }
 
-    /// Where it has ids.
+    /// All id columns.
     pub(super) fn ids(&self) -> Vec<IdColumns> {
         let kit = if self.has_barrier { KIT_IDS } else { &[] };
         kit.iter().chain(self.ids).copied().collect()
     }
 }
 
-/// How far the database is.
+/// The state of the migrations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     /// No migration was run.
     Empty,
-    /// Some of them were run, or none of those of the role.
+    /// Some were run.
     Begun,
     /// All were run.
     UpToDate,
 }
 
-/// A migration that was run on the database.
+/// A migration that was applied to the database.
 struct Applied {
     version: i64,
-    /// Of its SQL, in hexadecimal.
+    /// The checksum of its SQL, in hexadecimal.
     checksum: String,
 }
 
-/// Refuses a database whose migrations are not those of this build.
+/// Rejects a database with other migrations than those of this build.
 pub(super) async fn check(database: &Database, known: &[Migration]) -> Result<Progress, DbError> {
     let applied: Vec<Applied> = applied(database).await?;
     match judged(&applied, known) {
@@ -135,7 +135,7 @@ async fn applied(database: &Database) -> Result<Vec<Applied>, DbError> {
     let mut tx = database.begin().await?;
     let has_table = !tx.fetch(has_table, Args::new()).await?.is_empty();
     let rows = if has_table { tx.fetch(applied, Args::new()).await? } else { Vec::new() };
-    // What runs the migrations next wants the connection back.
+    // Frees the connection for the migrations.
     tx.commit().await?;
     let applied = rows.iter().map(|row| Ok(Applied { version: row.int("version")?, checksum: row.text("checksum")? }));
     applied.filter(|applied| !matches!(applied, Ok(Applied { version: CONVERSION, .. }))).collect()
@@ -185,25 +185,25 @@ mod tests {
     const FEES: (i64, &str) = (100, "CREATE TABLE fees (id BIGINT PRIMARY KEY)");
 
     #[tokio::test]
-    async fn a_database_of_another_role_is_refused_in_words() {
+    async fn a_database_of_another_role_is_rejected_with_the_reason() {
         for backend in BACKENDS {
             let test = empty_database(backend).await;
-            // Two newer ones: that it is another role's comes first.
+            // It also has newer migrations, but the other role is reported first.
             test.database.migrate(&participant(&[SEATS, MORE_SEATS])).await.expect("it is empty");
             let error =
                 test.database.migrate(&participant(&[FEES])).await.expect_err("it has other tables").to_string();
-            assert!(error.contains("belongs to another role") && error.contains("migration 100"), "{error}");
+            assert!(error.contains("belongs to another role or program") && error.contains("migration 100"), "{error}");
             assert!(error.contains("more_seats, seats"), "{error}");
             // A schema without the barrier.
             let log = migrator(&[(1, "CREATE TABLE sagas (id BIGINT PRIMARY KEY)")]);
             let error =
                 test.database.migrate(&Schema::plain(&log, &[])).await.expect_err("it has other tables").to_string();
-            assert!(error.contains("belongs to another role") && error.contains("migration 1 "), "{error}");
+            assert!(error.contains("belongs to another role or program") && error.contains("migration 1 "), "{error}");
         }
     }
 
     #[tokio::test]
-    async fn a_schema_that_is_newer_than_the_build_is_refused_in_words() {
+    async fn a_schema_that_is_newer_than_the_build_is_rejected_with_the_reason() {
         for backend in BACKENDS {
             let test = empty_database(backend).await;
             test.database.migrate(&participant(&[SEATS, MORE_SEATS])).await.expect("it is empty");
@@ -211,7 +211,7 @@ mod tests {
             assert!(error.is_permanent(), "it is not waited for");
             assert_eq!(
                 error.to_string(),
-                "the database was migrated by a newer build: it has migration 101, this build knows up to 100; start the \
+                "the database was migrated by a newer build: it has migration 101, this build has migrations up to 100; start the \
                  newer build"
             );
         }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_migration_between_ours_is_of_another() {
+    async fn an_unknown_migration_before_ours_is_of_another_program() {
         let known = [migration(100, SEATS.1), migration(102, MORE_SEATS.1)];
         let applied = |version: i64, sql| Applied { version, checksum: hex(&migration(version, sql).checksum) };
         assert!(judged(&[applied(100, SEATS.1), applied(102, MORE_SEATS.1)], &known).is_ok());

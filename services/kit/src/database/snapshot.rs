@@ -1,8 +1,7 @@
-//! A read of one state of the database that takes several statements, bounded in time.
+//! A read of one state of the database that takes several statements, with a time limit.
 //!
-//! While it lasts, it has a connection of the few that read; PostgreSQL can't remove rows that it may still want to
-//! see, and SQLite can't fold what was written since into its file. So it is given up after a while, also when its
-//! reader has stopped to read and nobody asks for anything: a timer takes it away.
+//! Meanwhile it occupies one of the few reading connections; PostgreSQL can't remove the old rows that it may see, and
+//! SQLite can't checkpoint its log. So a timer ends it, even if its reader has stopped reading.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,13 +19,13 @@ use super::pool::Engine;
 use super::statement::{self, Args, Row};
 use crate::tasks;
 
-/// How long a snapshot may last. The ledger of a large university, 2 million rows, takes a minute; the space that is
-/// not cleaned meanwhile is small.
+/// The time limit of a snapshot. The ledger of a large university, 2 million rows, takes a minute; the space that is
+/// not cleaned up meanwhile is small.
 pub const SNAPSHOT_MAX: Duration = Duration::from_secs(300);
-/// How long the end of one may take before its connection is given up.
+/// How long its end may take before its connection is closed.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A snapshot of PostgreSQL, with the form that the ids of the database have in it.
+/// A snapshot of PostgreSQL, with the form of its ids.
 pub(super) struct PostgresSnapshot {
     pub(super) snapshot: Snapshot<sqlx::Postgres>,
     pub(super) form: IdForm,
@@ -34,7 +33,8 @@ pub(super) struct PostgresSnapshot {
 }
 
 impl PostgresSnapshot {
-    /// Runs a query. When the ids were converted before it began, it fails, and the next snapshot asks for the form.
+    /// Runs a query. If the ids were converted before the snapshot began, the query fails, and the next snapshot
+    /// queries the form.
     pub(super) async fn fetch(&mut self, sql: &'static str, args: Args) -> Result<Vec<Row>, DbError> {
         let (query, form) = (statement::postgres(sql, args, self.form), self.form);
         let fetched = self.snapshot.run(|connection| {
@@ -55,7 +55,7 @@ impl PostgresSnapshot {
     }
 }
 
-/// A snapshot, until its time is over.
+/// A snapshot, until its time limit.
 pub(super) struct Snapshot<DB: Engine> {
     open: Arc<Mutex<Option<Open<DB>>>>,
     until: Instant,
@@ -63,7 +63,7 @@ pub(super) struct Snapshot<DB: Engine> {
     _timer: AbortOnDropHandle<()>,
 }
 
-/// The connection of a snapshot; when this is dropped, it goes back to its pool.
+/// The connection of a snapshot; it returns to its pool when this is dropped.
 struct Open<DB: Engine> {
     connection: Option<PoolConnection<DB>>,
     state: State,
@@ -74,12 +74,12 @@ enum State {
     Reading,
     /// It has ended.
     Ended,
-    /// An answer did not come in time: nothing more is to be expected of the connection.
+    /// An answer timed out: the connection is no longer used.
     Silent,
 }
 
 impl<DB: Engine> Snapshot<DB> {
-    /// Begins one by a statement, on a connection of its own.
+    /// Begins a snapshot by a statement, on its own connection.
     pub(super) async fn begin(
         connection: PoolConnection<DB>,
         sql: &'static str,
@@ -95,7 +95,7 @@ impl<DB: Engine> Snapshot<DB> {
         let timer = tasks::detached("snapshot_timer", async move {
             tokio::time::sleep_until(until.into()).await;
             let Some(open) = held.upgrade() else { return };
-            // What is being read ends at the same moment.
+            // A running query ends at the same time.
             if open.lock().await.take().is_some() {
                 metrics::counter!("matricula_snapshots_expired_total").increment(1);
                 tracing::warn!(
@@ -107,14 +107,14 @@ impl<DB: Engine> Snapshot<DB> {
         Ok(Self { open, until, limit, _timer: AbortOnDropHandle::new(timer) })
     }
 
-    /// Runs something on its connection, in the time that is left.
+    /// Runs a query on its connection, within the remaining time.
     pub(super) async fn run<T>(
         &mut self,
         run: impl for<'c> FnOnce(&'c mut DB::Connection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
     ) -> Result<T, DbError> {
         let mut open = self.open.lock().await;
         let Some(reading) = open.as_mut() else { return Err(DbError::SnapshotExpired(self.limit)) };
-        // A file answers, however long a read takes.
+        // SQLite has no timeout: a file answers, however long a read takes.
         let answer_by = if DB::IS_REMOTE { self.until.min(Instant::now() + ANSWER_MAX) } else { self.until };
         let answer = reading.answer(answer_by, run).await;
         answer.unwrap_or_else(|| {
@@ -123,7 +123,7 @@ impl<DB: Engine> Snapshot<DB> {
         })
     }
 
-    /// Ends it.
+    /// Ends the snapshot.
     pub(super) async fn end(mut self) -> Result<(), DbError> {
         self.run(|connection| Box::pin(DB::run(connection, "COMMIT"))).await?;
         if let Some(open) = self.open.lock().await.as_mut() {
@@ -134,7 +134,7 @@ impl<DB: Engine> Snapshot<DB> {
 }
 
 impl<DB: Engine> Open<DB> {
-    /// None when no answer comes in time.
+    /// `None` if no answer comes in time.
     async fn answer<T>(
         &mut self,
         by: Instant,
@@ -160,7 +160,7 @@ impl<DB: Engine> Drop for Open<DB> {
                     connection.close_on_drop();
                 }
             })),
-            // In the pool it would be asked whether it is there, and waited for.
+            // In the pool it would be pinged, and its answer awaited.
             (State::Reading | State::Silent, _) => connection.close_on_drop(),
         }
     }
@@ -185,7 +185,7 @@ mod tests {
             let test = empty_database(backend).await;
             let mut stopped = Vec::new();
             for _ in 0..READERS {
-                // There are fewer connections than that: the later ones come when the first are given up.
+                // There are fewer connections than that: the later readers get one when the first snapshots end.
                 let mut snapshot = test.database.snapshot_within(SHORT).await.expect("a snapshot");
                 assert_eq!(snapshot.fetch(ONE, Args::new()).await.expect("a row").len(), 1);
                 stopped.push(snapshot);
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    /// One that is in time has the state of its beginning, and ends as it did before.
+    /// A reader within the limit sees the state of its beginning.
     #[tokio::test]
     async fn a_reader_in_time_reads_one_state() {
         for backend in BACKENDS {
@@ -232,6 +232,6 @@ mod tests {
             let error = reading.await.expect("it does not hang").expect_err("no answer comes");
             assert!(matches!(error, DbError::SnapshotExpired(_)), "{error}");
         }
-        database.fetch(ONE, Args::new()).await.expect("no connection is kept by those who hang");
+        database.fetch(ONE, Args::new()).await.expect("hanging readers keep no connection");
     }
 }

@@ -1,5 +1,5 @@
-//! One statement: what it is given, as scalars first (`$1`, `$2`, ...), then the columns of `{rows}`; its text for the
-//! database at hand, with its marks expanded and its arguments bound; and the rows of its answer.
+//! A statement: its arguments, first scalars (`$1`, `$2`, ...), then the columns of `{rows}`; its text for the
+//! database, with the marks replaced; and the rows of its answer.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -14,7 +14,7 @@ use super::error::DbError;
 use super::ids::{self, IdForm};
 use super::wire::WireRow;
 
-/// Most texts are ids: room for so many bytes of each from the start.
+/// Most texts are ids: this many bytes are reserved for each.
 const TEXT_USUAL: usize = 40;
 
 /// The arguments of one statement.
@@ -38,7 +38,7 @@ pub struct Rows {
     pub(super) columns: Vec<(&'static str, Column)>,
 }
 
-/// The values of one column.
+/// The values of a column.
 #[derive(Debug, Clone)]
 pub(super) enum Column {
     Text(Texts),
@@ -46,11 +46,11 @@ pub(super) enum Column {
     Int(Vec<Option<i64>>),
 }
 
-/// Texts or NULLs, one after the other in one piece of memory: a batch has thousands of them.
+/// Texts or NULLs in one allocation: a batch has thousands of them.
 #[derive(Debug, Clone)]
 pub(super) struct Texts {
     all: String,
-    /// Where each ends, and whether it is a text.
+    /// The end of each, and whether it is a text or NULL.
     ends: Vec<(usize, bool)>,
 }
 
@@ -90,36 +90,36 @@ impl Args {
         Self::default()
     }
 
-    /// The next scalar, a text.
+    /// Adds a scalar text.
     pub fn text(mut self, value: impl Into<String>) -> Self {
         self.scalars.push(Scalar::Text(Some(value.into())));
         self
     }
 
-    /// The next scalar, a text or NULL.
+    /// Adds a scalar text or NULL.
     pub fn opt_text(mut self, value: Option<String>) -> Self {
         self.scalars.push(Scalar::Text(value));
         self
     }
 
-    /// The next scalar, an id: the value of a column that is named as one in the role's `Schema`.
+    /// Adds a scalar id: the value of a column that the role's `Schema` lists as an id.
     pub fn id(self, value: impl Into<String>) -> Self {
         self.opt_id(Some(value.into()))
     }
 
-    /// The next scalar, an id or NULL.
+    /// Adds a scalar id or NULL.
     pub fn opt_id(mut self, value: Option<String>) -> Self {
         self.scalars.push(Scalar::Id(value));
         self
     }
 
-    /// The next scalar, an integer.
+    /// Adds a scalar integer.
     pub fn int(mut self, value: i64) -> Self {
         self.scalars.push(Scalar::Int(Some(value)));
         self
     }
 
-    /// The rows of `{rows}`. A statement with no rows at all is not sent: it would change nothing.
+    /// Sets the rows of `{rows}`. A statement with empty rows is not sent, because it would change nothing.
     pub fn rows(mut self, rows: Rows) -> Self {
         self.rows = Some(rows);
         self
@@ -137,12 +137,12 @@ impl From<Rows> for Args {
 }
 
 impl Rows {
-    /// No columns yet.
+    /// No columns.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a column of texts, called `name` in the statement.
+    /// Adds a column of texts; the statement refers to it by `name`.
     pub fn text<S: AsRef<str>>(self, name: &'static str, values: impl IntoIterator<Item = S>) -> Self {
         self.opt_text(name, values.into_iter().map(Some))
     }
@@ -176,10 +176,10 @@ impl Rows {
         self
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     ///
     /// # Panics
-    /// When the columns are not of one length: that is a fault of the caller, and would misplace values.
+    /// If the columns have different lengths: a fault of the caller that would misplace values.
     pub(super) fn len(&self) -> usize {
         let mut lengths = self.columns.iter().map(|(_, column)| match column {
             Column::Text(values) | Column::Id(values) => values.len(),
@@ -191,17 +191,17 @@ impl Rows {
     }
 }
 
-/// A row, whichever database it came from.
+/// A row of either database.
 #[derive(Debug)]
 pub struct Row(AnyRow);
 
-/// A row of each driver.
+/// A row of one of the drivers.
 #[derive(Debug)]
 enum AnyRow {
     Sqlite(sqlx::sqlite::SqliteRow),
-    /// Of a connection that reads.
+    /// From a reading connection.
     Postgres(sqlx::postgres::PgRow),
-    /// Of a connection that writes.
+    /// From a writing connection.
     Wire(WireRow),
 }
 
@@ -238,7 +238,7 @@ impl Row {
         }
     }
 
-    /// An id, in whichever form the database has it.
+    /// An id, in either stored form.
     pub fn id(&self, column: &str) -> Result<String, DbError> {
         self.opt_id(column)?.ok_or_else(|| DbError::unexpected_null(column))
     }
@@ -272,18 +272,18 @@ impl Row {
     }
 }
 
-/// Which SQL a statement becomes.
+/// The SQL dialect of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Dialect {
     Sqlite,
     Postgres(IdForm),
 }
 
-/// A statement as a database understands it.
+/// A statement in the SQL of one database.
 pub(super) struct Expanded {
-    /// One number for each, in this process.
+    /// Unique in this process.
     pub(super) id: usize,
-    /// The name under which PostgreSQL keeps it.
+    /// The name of the prepared statement on PostgreSQL.
     pub(super) name: String,
     pub(super) text: String,
 }
@@ -302,6 +302,7 @@ const POSTGRES_MARKS: [(&str, &str); 4] = [
     ("{now_ms}", "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"),
 ];
 
+/// A statement as a query of the driver for PostgreSQL.
 pub(super) fn postgres(sql: &'static str, args: Args, form: IdForm) -> Query<'static, sqlx::Postgres, PgArguments> {
     let mut query = sqlx::query(&*expanded(Dialect::Postgres(form), sql, &args, 0).text);
     let is_compact = form == IdForm::Compact;
@@ -326,11 +327,12 @@ pub(super) fn postgres(sql: &'static str, args: Args, form: IdForm) -> Query<'st
     query
 }
 
+/// A statement as a query of the driver for SQLite.
 pub(super) fn sqlite(sql: &'static str, args: Args) -> Result<Query<'static, sqlx::Sqlite, SqliteArguments>, DbError> {
     bound_to_sqlite(sqlx::query(&*expanded(Dialect::Sqlite, sql, &args, 0).text), args)
 }
 
-/// Binds the arguments of one statement after those that are bound.
+/// Binds the arguments of a statement after those that are already bound.
 pub(super) fn bound_to_sqlite(
     mut query: Query<'static, sqlx::Sqlite, SqliteArguments>,
     args: Args,
@@ -347,21 +349,23 @@ pub(super) fn bound_to_sqlite(
     Ok(query)
 }
 
-type Known = RwLock<HashMap<(Dialect, &'static str, usize), &'static Expanded>>;
-static KNOWN: LazyLock<Known> = LazyLock::new(Default::default);
+/// By dialect, statement, and number of arguments before its own. The columns of `{rows}` are not part of the key: a
+/// statement always has the same ones.
+type ExpandedStatements = RwLock<HashMap<(Dialect, &'static str, usize), &'static Expanded>>;
+static EXPANDED: LazyLock<ExpandedStatements> = LazyLock::new(Default::default);
 
-/// Every statement that was run on SQLite by now, as SQLite has it: for tests that ask for their plans.
+/// Every statement that ran on SQLite so far, in SQLite's form: for tests that check their plans.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn run_on_sqlite() -> Vec<&'static str> {
-    let known = KNOWN.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let known = EXPANDED.read().unwrap_or_else(|poisoned| poisoned.into_inner());
     known.iter().filter(|((dialect, ..), _)| *dialect == Dialect::Sqlite).map(|(_, of)| &*of.text).collect()
 }
 
-/// The statement as this database understands it, with its arguments after so many of others. Each is expanded once and
-/// kept for the life of the process: there are as many as the sources have.
+/// The statement for this database, with its arguments numbered after `after` others. Each is expanded once and kept
+/// for the life of the process: their number is bounded by the source code.
 pub(super) fn expanded(dialect: Dialect, sql: &'static str, args: &Args, after: usize) -> &'static Expanded {
     let key = (dialect, sql, after);
-    if let Some(known) = KNOWN.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&key) {
+    if let Some(known) = EXPANDED.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&key) {
         return known;
     }
     let first = args.scalars.len() + 1;
@@ -372,11 +376,11 @@ pub(super) fn expanded(dialect: Dialect, sql: &'static str, args: &Args, after: 
     };
     let mut text = marks.iter().fold(sql.replace("{rows}", &rows), |text, (mark, means)| text.replace(mark, means));
     if dialect == Dialect::Postgres(IdForm::Compact) {
-        // The driver keeps statements by their text: what it has prepared in the other form is not found by this one.
+        // The driver keeps prepared statements by their text, so the text must differ between the two forms of ids.
         text.push(' ');
     }
     let text = if after == 0 { text } else { renumbered(&text, after) };
-    let mut known = KNOWN.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut known = EXPANDED.write().unwrap_or_else(|poisoned| poisoned.into_inner());
     let id = known.len();
     known.entry(key).or_insert_with(|| Box::leak(Box::new(Expanded { id, name: format!("m{id}"), text })))
 }
@@ -390,7 +394,7 @@ fn renumbered(text: &str, after: usize) -> String {
         // Writing to a string does not fail.
         let _ = match part[..end].parse::<usize>() {
             Ok(number) => write!(renumbered, "${}{}", number + after, &part[end..]),
-            // The path of a JSON value.
+            // The path of a JSON value, not an argument.
             Err(_) => write!(renumbered, "${part}"),
         };
     }
@@ -414,14 +418,14 @@ fn rows_source(dialect: Dialect, rows: &Rows, first: usize) -> String {
             let fields = rows.columns.iter().enumerate();
             let fields = fields.map(|(index, (name, _))| format!("json_extract(value, '$[{index}]') AS {name}"));
             let fields = fields.collect::<Vec<_>>().join(", ");
-            // In SQLite's own form of JSON a row need not become text again for each of its columns to be parsed from.
+            // JSONB: SQLite need not convert a row to text again to extract each column.
             let _ = write!(source, "(SELECT {fields} FROM jsonb_each(${first})) AS r");
         }
     }
     source
 }
 
-/// The values of a column, as JSON.
+/// The values of a column, for JSON.
 enum Values<'a> {
     Text(Box<dyn Iterator<Item = Option<&'a str>> + 'a>),
     Int(std::slice::Iter<'a, Option<i64>>),

@@ -1,12 +1,12 @@
-//! A transaction, and the few messages that it takes.
+//! A transaction that needs few messages.
 //!
-//! A query is queued, and goes out when its caller wants the first of its rows. A statement without an answer waits for
-//! the next such message, or for the commit. So a batch that reads five tables and writes three is two messages and two
-//! answers, and between them no process waits for the other.
+//! A query is queued, and sent when the caller needs its rows. A statement whose answer is not needed waits for the
+//! next message, or for the commit. So a batch that reads five tables and writes three takes two messages and two
+//! answers.
 //!
-//! On PostgreSQL such a message has each statement by the name under which the connection keeps it, and its values
-//! (`wire`); on SQLite the driver keeps the whole text of several statements prepared, and its arguments are bound. Each
-//! statement sees what was committed before it began, as if it had been sent by itself.
+//! On PostgreSQL a message refers to each statement by its name on the connection, and contains its values (`wire`). On
+//! SQLite the driver prepares the combined text of several statements, and binds their arguments. Each statement sees
+//! what was committed before it began, as if it had been sent alone.
 
 use futures::TryStreamExt as _;
 use futures::future::BoxFuture;
@@ -21,13 +21,13 @@ use super::snapshot::{PostgresSnapshot, Snapshot};
 use super::statement::{self, Args, Dialect, Row};
 use super::wire::{Answered, Batch, Wire};
 
-/// A transaction. Dropped without [`Tx::commit`], it is rolled back. PostgreSQL has 15 s to answer each message: a
-/// process that waits for longer waits on a connection that is gone, until the system gives it up.
+/// A transaction. It is rolled back when it is dropped without [`Tx::commit`]. PostgreSQL must answer each message
+/// within 15 s; otherwise the connection counts as lost.
 pub struct Tx {
     backend: Backend,
-    /// Not sent yet.
+    /// The statements that are not sent yet.
     unsent: Vec<Statement>,
-    /// By number of the statement; those that are sent have one, until it is taken.
+    /// The answers, by number of the statement; an answer is removed when it is read.
     answers: Vec<Option<Answer>>,
 }
 
@@ -38,17 +38,17 @@ pub(super) enum Backend {
     PostgresSnapshot(PostgresSnapshot),
 }
 
-/// A query of a transaction whose rows can be read from that transaction.
-#[must_use = "a statement whose answer is not needed is given to `send`"]
+/// A queued query, whose rows can be read from its transaction.
+#[must_use = "use `send` for a statement whose answer is not needed"]
 pub struct PendingQuery(usize);
 
-/// The answers of a transaction that was committed.
+/// The answers of a committed transaction.
 pub struct Answers(Vec<Option<Answer>>);
 
 impl Answers {
     /// The rows of a query.
     pub fn rows(&mut self, pending: PendingQuery) -> Vec<Row> {
-        // It is taken once: the query is consumed with it.
+        // Each answer is read once, because this consumes the query.
         self.0[pending.0].take().unwrap_or_default().rows
     }
 }
@@ -58,8 +58,8 @@ impl Tx {
         Self { backend, unsent: Vec::new(), answers: Vec::new() }
     }
 
-    /// Queues a query. Statements take effect in the order in which they are queued and sent, each on what the ones
-    /// before it have done and other transactions have committed until then.
+    /// Queues a query. Statements run in the order in which they are queued and sent. Each sees the effects of those
+    /// before it, and everything that was committed before it ran.
     pub fn queue(&mut self, sql: &'static str, args: Args) -> PendingQuery {
         let number = self.answers.len();
         if args.is_no_rows() {
@@ -76,7 +76,8 @@ impl Tx {
         Box::pin(async move { Ok(self.answer(pending).await?.rows) })
     }
 
-    /// Sends a statement whose answer is not needed: in the next message, or with the commit, which fails if it fails.
+    /// Queues a statement whose answer is not needed. It runs with the next message or with the commit, which fails if
+    /// the statement fails.
     pub fn send(&mut self, sql: &'static str, args: Args) {
         let PendingQuery(_) = self.queue(sql, args);
     }
@@ -97,19 +98,18 @@ impl Tx {
         })
     }
 
-    /// Sends what is not sent yet, and commits. After an error it is not known whether the transaction took effect.
+    /// Sends the queued statements and commits. After an error it is unknown whether the transaction took effect.
     pub fn commit(self) -> BoxFuture<'static, Result<(), DbError>> {
         Box::pin(async move { Ok(self.commit_checked().await?) })
     }
 
-    /// The same; the error says whether a transaction that failed may have taken effect.
+    /// Like [`Self::commit`]; the error says whether a failed transaction may have taken effect.
     pub fn commit_checked(self) -> BoxFuture<'static, Result<(), CommitError>> {
         Box::pin(async move { self.commit_answered().await.map(drop) })
     }
 
-    /// Sends what is queued and the commit in one message, and returns the answers. A transaction that is sent as a
-    /// whole holds its locks for no longer than the server needs for it: a client that is stopped in the middle of it
-    /// holds none.
+    /// Sends the queued statements and the commit in one message, and returns the answers. Such a transaction holds its
+    /// locks only while the server runs it, even if this process is suspended meanwhile.
     pub fn commit_answered(mut self) -> BoxFuture<'static, Result<Answers, CommitError>> {
         Box::pin(async move {
             self.flush(Ending::Commit).await?;
@@ -125,7 +125,7 @@ impl Tx {
         })
     }
 
-    /// Begins now, instead of with the first that is sent.
+    /// Begins now, instead of with the first message.
     pub(super) async fn begin(&mut self) -> Result<(), DbError> {
         Ok(self.flush(Ending::Open).await?)
     }
@@ -134,7 +134,7 @@ impl Tx {
         if self.answers[pending.0].is_none() {
             self.flush(Ending::Open).await?;
         }
-        // It is taken once: the query is consumed with it.
+        // Each answer is read once, because this consumes the query.
         Ok(self.answers[pending.0].take().unwrap_or_default())
     }
 
@@ -171,7 +171,7 @@ impl Tx {
         }
     }
 
-    /// Changes a table. What was queued and sent before goes out first.
+    /// Changes a table. Queued statements are sent first.
     pub(super) async fn alter(&mut self, sql: String) -> Result<(), DbError> {
         self.flush(Ending::Open).await?;
         if let Backend::Postgres(pooled) = &mut self.backend {
@@ -188,27 +188,27 @@ impl Tx {
     }
 }
 
-/// One that is to be sent.
+/// A statement to send.
 struct Statement {
     sql: &'static str,
     args: Args,
-    /// Where its answer belongs.
+    /// The number of its answer.
     number: usize,
 }
 
-/// What came of a statement.
+/// The answer to a statement.
 #[derive(Default)]
 struct Answer {
     rows: Vec<Row>,
     rows_changed: u64,
 }
 
-/// What follows the statements.
+/// What follows the statements in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// More of the transaction.
+    /// More statements of the transaction follow later.
     Open,
-    /// Its commit.
+    /// The commit.
     Commit,
 }
 
@@ -218,7 +218,7 @@ impl Answer {
     }
 }
 
-/// Parts of a text, in order: whose answer each is, or nobody's.
+/// The parts of a combined text in order, each with the number of its answer, if it is needed.
 #[derive(Default)]
 struct Parts {
     of: Vec<Option<usize>>,
@@ -227,7 +227,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// Takes in an answer of the database.
+    /// Assigns an answer of the database to its statement.
     fn take(&mut self, rows_changed: u64, answers: &mut [Option<Answer>]) {
         let rows = std::mem::take(&mut self.rows);
         if let Some(Some(number)) = self.of.get(self.ended) {
@@ -236,14 +236,14 @@ impl Parts {
         self.ended += 1;
     }
 
-    /// Whether the error came before the last part.
+    /// Whether the error occurred before the last part.
     fn failed_before_last(&self) -> bool {
         self.ended + 1 < self.of.len()
     }
 }
 
-/// What an error means for the transaction. The database's word about a statement before the commit means that the
-/// commit was not run; everything else may have come after it.
+/// The effect of an error on the transaction. If the database reports an error of a statement before the commit, the
+/// commit was not run. After any other error the result is unknown.
 fn failed(error: sqlx::Error, parts: &Parts, ending: Ending) -> CommitError {
     let is_of_statement = matches!(error, sqlx::Error::Database(_)) && parts.failed_before_last();
     match ending {
@@ -292,7 +292,7 @@ async fn on_sqlite(
             Ok(None) => break,
             Err(error) => {
                 drop(stream);
-                // It did not begin: there is nothing to undo.
+                // The transaction did not begin, so there is nothing to roll back.
                 if begins && parts.ended == 0 {
                     pooled.state = State::Ready;
                 }
@@ -328,8 +328,8 @@ async fn on_postgres(
         }
         Err(failed) => {
             if failed.is_outdated {
-                // They know the old form of the ids, too.
-                pooled.forget_idle();
+                // Idle connections have the old form of the ids too.
+                pooled.close_idle();
             }
             Err(match ending {
                 Ending::Commit if !failed.is_before_last => CommitError::InDoubt(failed.into()),

@@ -1,7 +1,7 @@
-//! What the URL of a database says, and whether two URLs name the same database.
+//! Parses the URL of a database, and decides whether two URLs name the same database.
 //!
-//! URLs of SQLite are read as the driver documents them, those of PostgreSQL as libpq and the driver do. What would be
-//! ignored, or would lose data, is refused.
+//! URLs of SQLite are read as the driver documents them, those of PostgreSQL as by libpq and the driver. Parts that
+//! would be ignored, or would lose data, are rejected.
 
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -13,9 +13,9 @@ use url::Url;
 
 use crate::secret;
 
-/// What a path must not have in a URL of SQLite.
+/// Characters that must be encoded in the path of a SQLite URL.
 const NOT_IN_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#');
-/// What the driver reads of a URL of PostgreSQL; besides these there is `options[NAME]`.
+/// The parameters that the driver reads from a PostgreSQL URL; `options[NAME]` is also allowed.
 const POSTGRES_PARAMETERS: [&str; 18] = [
     "application_name",
     "dbname",
@@ -36,78 +36,80 @@ const POSTGRES_PARAMETERS: [&str; 18] = [
     "statement-cache-capacity",
     "user",
 ];
-/// A longer chain of links is a circle.
+/// A longer chain of links is a cycle.
 const LINKS_MAX: usize = 40;
 
-/// A URL of a database that was understood as a whole.
+/// A valid URL of a database.
 #[derive(Clone)]
 pub enum DatabaseUrl {
     /// A file.
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// Whether it is created where it is missing.
+        /// Whether the file is created if it is missing.
         create: bool,
     },
     /// A database on a server.
     Postgres(Box<PgConnectOptions>),
 }
 
-/// Why a URL is refused.
+/// Why a URL is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseUrlError {
-    /// It is of no database that is supported.
+    /// The database is not supported.
     #[error("must begin with sqlite: or postgres://")]
     Scheme,
     /// Data in memory is lost with the process.
-    #[error("an in-memory database is lost when the process ends: name a file, such as sqlite:seats.db")]
+    #[error("an in-memory database is lost when the process ends: use a file, such as sqlite:seats.db")]
     InMemory,
-    /// Nothing is named.
-    #[error("names no file: write it behind sqlite:, such as sqlite:seats.db")]
+    /// The path is missing.
+    #[error("the file is missing: write its path after sqlite:, such as sqlite:seats.db")]
     NoFile,
-    /// SQLite's own form of URL.
+    /// SQLite's own URL syntax.
     #[error("file: URLs are not supported: write sqlite:PATH")]
     FileUrl,
-    /// A role writes.
+    /// The file is read-only, but a role must write.
     #[error("mode=ro opens the file for reading only, and each role writes to its database: use mode=rw or mode=rwc")]
     ReadOnly,
     /// A parameter that would be ignored.
-    #[error("the parameter {name} is not supported; these are: {supported}")]
+    #[error("the parameter {name} is not supported; supported are: {supported}")]
     Parameter {
         /// Its name.
         name: String,
-        /// Those that are.
+        /// The supported parameters.
         supported: String,
     },
-    /// A parameter that can't have this value.
-    #[error("the parameter {name} can't be {value:?}; it can be {supported}")]
+    /// A parameter with an unsupported value.
+    #[error("the parameter {name} can't be {value:?}; use {supported}")]
     Value {
         /// Its name.
         name: &'static str,
         /// The value.
         value: String,
-        /// What it can be.
+        /// The supported values.
         supported: &'static str,
     },
     /// A list of hosts.
-    #[error("names several hosts; only one is supported: give the name or address that follows the primary")]
+    #[error(
+        "it has several hosts, and only one is supported: use a host name or address that always leads to the primary"
+    )]
     Hosts,
-    /// What comes behind a `#` would be ignored.
-    #[error("has a #, and what follows it would be ignored: write it as %23")]
+    /// The text after a `#` would be ignored.
+    #[error("the text after # would be ignored: write # as %23")]
     Fragment,
-    /// It can't be read.
-    #[error("can't be read as a URL: {0}; special characters of a password are percent-encoded, such as @ as %40")]
+    /// The URL can't be parsed.
+    #[error("can't be read as a URL: {0}; percent-encode special characters of a password, such as @ as %40")]
     Unreadable(String),
 }
 
-/// Where a database is. Two URLs with the same place name the same database, however they are spelt.
+/// The place of a database. Two URLs with the same place name the same database, even if they are spelled differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatabasePlace {
-    /// A file that exists, by the numbers of its device and itself.
+    /// An existing file, by the numbers of its device and inode.
     Inode(u64, u64),
     /// A file that does not exist yet.
     Path(PathBuf),
-    /// A database of a server.
+    /// A database on a server.
     Server {
         /// The server's name, address or socket.
         host: String,
@@ -119,7 +121,7 @@ pub enum DatabasePlace {
 }
 
 impl fmt::Debug for DatabaseUrl {
-    /// Without the password, which is among the driver's options.
+    /// Omits the password, which is in the driver's options.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite { path, create } => {
@@ -131,7 +133,7 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 impl DatabaseUrl {
-    /// Reads a URL.
+    /// Parses a URL.
     pub fn parse(url: &str) -> Result<Self, DatabaseUrlError> {
         if let Some(rest) = url.strip_prefix("sqlite:") {
             return sqlite(rest);
@@ -149,7 +151,7 @@ impl DatabaseUrl {
         format!("sqlite:{}", utf8_percent_encode(&path.to_string_lossy(), NOT_IN_PATH))
     }
 
-    /// Where the database is, as far as this machine can know without asking a server.
+    /// The place of the database, as far as it can be determined without a query to a server.
     pub fn place(&self) -> DatabasePlace {
         match self {
             Self::Sqlite { path, .. } => inode(path).unwrap_or_else(|| DatabasePlace::Path(real_path(path))),
@@ -169,7 +171,7 @@ fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
-/// What follows `sqlite:`. <https://docs.rs/sqlx/latest/sqlx/sqlite/struct.SqliteConnectOptions.html>
+/// Parses the part after `sqlite:`. <https://docs.rs/sqlx/latest/sqlx/sqlite/struct.SqliteConnectOptions.html>
 fn sqlite(rest: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
@@ -226,7 +228,7 @@ fn postgres(text: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
     }
 }
 
-/// One spelling of a host. All names of this machine's loopback are one.
+/// A canonical spelling of a host. All loopback names are one host.
 fn host(name: &str) -> String {
     let name = name.trim_matches(['[', ']']).trim_end_matches('.').to_lowercase();
     let is_loopback = name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
@@ -246,7 +248,7 @@ fn inode(_path: &Path) -> Option<DatabasePlace> {
     None
 }
 
-/// The path without links, `.` and `..`, also of a file that does not exist yet.
+/// The path without links, `.` and `..`, also for a file that does not exist yet.
 pub(super) fn real_path(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
@@ -254,7 +256,7 @@ pub(super) fn real_path(path: &Path) -> PathBuf {
         path = path.parent().unwrap_or(Path::new("")).join(target);
     }
     let absolute = std::path::absolute(&path).unwrap_or(path);
-    // The part that exists is asked for; what comes behind it has no links yet.
+    // The existing part of the path is resolved; the part after it has no links yet.
     let mut known = absolute.as_path();
     let real = loop {
         match (known.canonicalize(), known.parent()) {
@@ -307,13 +309,13 @@ mod tests {
     }
 
     #[test]
-    fn what_would_lose_or_ignore_something_is_refused() {
+    fn urls_that_would_lose_data_or_ignore_parts_are_rejected() {
         for url in ["sqlite::memory:", "sqlite://:memory:", ":memory:", "sqlite:a?mode=memory", "sqlite:%3Amemory%3A"] {
             check(url, Err("in-memory"));
         }
-        check("sqlite:", Err("names no file"));
-        check("sqlite://", Err("names no file"));
-        check("sqlite:?mode=rwc", Err("names no file"));
+        check("sqlite:", Err("the file is missing"));
+        check("sqlite://", Err("the file is missing"));
+        check("sqlite:?mode=rwc", Err("the file is missing"));
         check("file:a.db", Err("sqlite:PATH"));
         check("sqlite:file:a.db?mode=rwc", Err("sqlite:PATH"));
         check("sqlite:a.db?mode=ro", Err("mode=ro"));
@@ -330,7 +332,7 @@ mod tests {
         check("postgres://a,b/x", Err("several hosts"));
         check("postgres://x?host=a,b", Err("several hosts"));
         check("postgres://h/x#y", Err("%23"));
-        check("postgres://me:a/b@h/x", Err("percent-encoded"));
+        check("postgres://me:a/b@h/x", Err("percent-encode"));
     }
 
     #[test]

@@ -1,16 +1,16 @@
-//! A connection to PostgreSQL that takes a whole batch of statements in one message, for those that write.
+//! A writing connection to PostgreSQL that sends a whole batch of statements in one message.
 //!
 //! ```text
 //! batch:  [Parse Describe] Bind Execute   [Parse Describe] Bind Execute   ...   Sync
 //! answer: [columns]        rows, count    [columns]        rows, count    ...   ready
 //! ```
 //!
-//! A statement is parsed once a connection and kept by name. Its values travel beside it, in the binary format, so that
-//! nothing of them is parsed as SQL. Statements run one after the other. After an error the server leaves out what
-//! follows until the Sync, a COMMIT among it.
+//! A statement is parsed once per connection and kept by name. Its values are sent separately, in the binary format, so
+//! that they are never parsed as SQL. Statements run one after the other. After an error the server skips everything
+//! until the Sync, including a COMMIT.
 //!
-//! A batch is written while its answers are read: a server that waits for room for its answers reads nothing more. The
-//! connection has no task of its own: only the caller of [`Wire::run`] sends and reads.
+//! A batch is written while its answers are read: a server whose answers are not read stops reading. The connection has
+//! no task of its own: only the caller of [`Wire::run`] sends and reads.
 
 mod batch;
 mod row;
@@ -40,39 +40,39 @@ use server_error::ServerError;
 use super::DbError;
 use super::ids::IdForm;
 
-/// Room for what is read at once: an answer of some hundred rows.
+/// Size of a read: an answer of some hundred rows.
 const READ_BYTES: usize = 16 * 1024;
-/// Room that a connection keeps from one batch to the next.
+/// Buffer size that a connection keeps between batches.
 const BUFFER_KEPT_BYTES: usize = 64 * 1024;
-/// SQLSTATEs of prepared statements that the server has twice, or not any more, or whose columns have changed.
+/// SQLSTATEs of prepared statements that exist twice, no longer exist, or whose columns have changed.
 const OUT_OF_STEP: [&str; 3] = ["42P05", "26000", "0A000"];
 const ROLLBACK: &str = "ROLLBACK";
 
-/// What a connection is made of: TCP or a socket of the system, with or without TLS.
+/// The transport of a connection: TCP or a local socket, with or without TLS.
 trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
 
 type Prepared = HashMap<usize, Arc<[Column]>>;
 
-/// A connection. The server undoes what is open on it when it is dropped.
+/// A connection. The server rolls back an open transaction when it is dropped.
 pub(super) struct Wire {
     stream: Box<dyn Stream>,
     received: BytesMut,
-    /// Of the message that is on its way.
+    /// The message that is being sent.
     unsent: BytesMut,
     is_flushed: bool,
-    /// Syncs whose answers have not come.
+    /// Number of Syncs without an answer.
     unanswered: usize,
-    /// The columns of each statement that it has prepared.
+    /// The columns of each prepared statement.
     prepared: Prepared,
-    /// Whether it may have prepared more than that, because a batch was given up in the middle.
+    /// Whether more statements may be prepared, because a batch was abandoned.
     is_preparing: bool,
-    /// How the database had its ids when the session began.
+    /// The form of the ids when the session began.
     pub(super) form: IdForm,
 }
 
-/// What came of a statement.
+/// The answer to a statement.
 #[derive(Default)]
 pub(super) struct Answered {
     pub(super) rows: Vec<WireRow>,
@@ -82,14 +82,14 @@ pub(super) struct Answered {
 /// Why a batch failed.
 pub(super) struct Failed {
     pub(super) error: sqlx::Error,
-    /// Whether the server has answered that a statement before the last failed: then the last had no effect.
+    /// Whether the server reported an error of a statement before the last: then the last had no effect.
     pub(super) is_before_last: bool,
-    /// Whether the statement may have failed because the ids of the database have another form by now.
+    /// Whether the statement may have failed because the ids were converted.
     pub(super) is_outdated: bool,
 }
 
 impl Failed {
-    /// Whether the server's prepared statements are other ones than are known here.
+    /// Whether the prepared statements of the server differ from those recorded here.
     fn is_out_of_step(&self) -> bool {
         let code = self.error.as_database_error().and_then(|error| error.code());
         code.is_some_and(|code| OUT_OF_STEP.contains(&&*code))
@@ -97,7 +97,8 @@ impl Failed {
 }
 
 impl Drop for Wire {
-    /// Takes leave where nothing is under way, as far as that needs no waiting: the server's log has no line then.
+    /// Sends a Terminate message if the connection is idle and it can be sent without waiting; otherwise the server
+    /// logs a lost connection.
     fn drop(&mut self) {
         if self.unanswered == 0 && self.unsent.is_empty() {
             let (mut cx, mut bytes) = (Context::from_waker(Waker::noop()), BytesMut::new());
@@ -124,13 +125,13 @@ impl Wire {
         }
     }
 
-    /// Whether it may have prepared statements that are not on record.
+    /// Whether it may have prepared statements that are not recorded.
     pub(super) fn is_preparing(&self) -> bool {
         self.is_preparing
     }
 
-    /// Sends a batch and reads its answers. `on_answer` gets each with the number that the batch has for it. After an
-    /// error all answers are read nevertheless, so that the connection can be used further.
+    /// Sends a batch and reads its answers. `on_answer` gets each answer with its number in the batch. After an error
+    /// the other answers are read too, so that the connection stays usable.
     pub(super) async fn run(&mut self, batch: Batch, mut on_answer: impl FnMut(usize, Answered)) -> Result<(), Failed> {
         let (begin, rest) = batch.split_long();
         if let Some(begin) = begin {
@@ -150,10 +151,10 @@ impl Wire {
         while self.unanswered > 0 {
             match self.message().await {
                 Ok(Message::ReadyForQuery(_)) => self.unanswered -= 1,
-                // Of a batch that was given up.
+                // An answer of an abandoned batch.
                 Ok(_) if self.unanswered > syncs => {}
                 Ok(message) => answers.take(message, &mut self.prepared)?,
-                // An error before it is the reason why the server has closed the connection.
+                // An error message before the end explains why the server closed the connection.
                 Err(error) => {
                     return Err(answers.failed.unwrap_or_else(|| error.into()));
                 }
@@ -165,13 +166,13 @@ impl Wire {
             return Ok(());
         };
         failed.is_outdated = self.form.is_outdated_by(&failed.error);
-        // Of what was new the server may have more than is known here; and what it has lost is never found again. The
-        // form of the ids is asked for by a new connection.
+        // The server may have prepared statements that are not recorded here, or lost recorded ones, so the connection
+        // is not used again. A new connection queries the form of the ids.
         self.is_preparing = was_preparing || is_preparing || failed.is_out_of_step() || failed.is_outdated;
         Err(failed)
     }
 
-    /// Undoes what is open, after all that was sent before has been answered.
+    /// Rolls back, after all earlier messages have been answered.
     pub(super) async fn rollback(&mut self) -> Result<(), DbError> {
         let mut batch = Batch::new();
         batch.push_once(ROLLBACK, 0)?;
@@ -183,7 +184,7 @@ impl Wire {
         Ok(self.run(Batch::new(), |_, _| {}).await?)
     }
 
-    /// Gives back what a large batch or row has taken.
+    /// Frees the memory of a large batch or row.
     fn free_buffers(&mut self) {
         for buffer in [&mut self.unsent, &mut self.received] {
             if buffer.is_empty() && buffer.capacity() > BUFFER_KEPT_BYTES {
@@ -202,7 +203,7 @@ impl Wire {
         self.unanswered += syncs;
     }
 
-    /// The next message of the server that is an answer.
+    /// The next answer of the server.
     async fn message(&mut self) -> io::Result<Message> {
         loop {
             match Message::parse(&mut self.received)? {
@@ -213,7 +214,7 @@ impl Wire {
         }
     }
 
-    /// Writes what the other side takes, and is ready when something was read.
+    /// Writes as much as the server accepts; ready when a message was read.
     fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.unsent.has_remaining() {
             match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.unsent) {
@@ -243,7 +244,7 @@ impl Wire {
     }
 }
 
-/// The answers of one batch, as they come.
+/// The answers of one batch, in order.
 struct BatchAnswers<'a, F> {
     parts: &'a [Part],
     /// The statement that is being answered.
@@ -261,10 +262,10 @@ impl<'a, F: FnMut(usize, Answered)> BatchAnswers<'a, F> {
 
     fn take(&mut self, message: Message, prepared: &mut Prepared) -> Result<(), Failed> {
         match message {
-            // What fails after it fails because of it.
+            // Later errors are consequences of the first.
             Message::ErrorResponse(_) if self.failed.is_some() => {}
             Message::ErrorResponse(body) => self.fail(ServerError::of(&body)?),
-            // Only what follows a further Sync is answered then, and has no effect.
+            // Only statements after a further Sync are answered then, and they have no effect.
             _ if self.failed.is_some() => {}
             Message::RowDescription(body) => self.describe(row::columns(&body)?, prepared)?,
             Message::NoData => self.describe(Vec::new(), prepared)?,
@@ -324,7 +325,7 @@ impl<'a, F: FnMut(usize, Answered)> BatchAnswers<'a, F> {
     }
 }
 
-/// How many rows a statement has written or read: the last word of `INSERT 0 5`, `UPDATE 3` or `SELECT 1`.
+/// The number of written or read rows: the last word of `INSERT 0 5`, `UPDATE 3` or `SELECT 1`.
 fn rows_changed(tag: &str) -> u64 {
     tag.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or_default()
 }

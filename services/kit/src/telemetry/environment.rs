@@ -1,8 +1,7 @@
-//! What our settings and the standard variables of OpenTelemetry say about traces.
+//! Reads our settings and the standard variables of OpenTelemetry for traces.
 //!
-//! A setting of ours wins where it is set, then a variable `OTEL_*`, then the default. An empty variable counts as not
-//! set. A variable never stops a process: one that is wrong or asks for something that is not supported is reported as
-//! a warning.
+//! Our setting has precedence, then a variable `OTEL_*`, then the default. An empty variable counts as unset. A wrong
+//! or unsupported variable is reported as a warning, and never stops the process.
 //!
 //! The exporter and the SDK read other variables themselves: `OTEL_EXPORTER_OTLP_HEADERS`,
 //! `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_BSP_*`, `OTEL_SPAN_*`.
@@ -22,22 +21,22 @@ const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 const PROPAGATORS: &str = "OTEL_PROPAGATORS";
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 const RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
-/// Of each pair the variable for traces wins over the one for all signals.
+/// In each pair, the variable for traces has precedence over the one for all signals.
 const ENDPOINT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const PROTOCOL: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
 const INSECURE: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"];
 const COMPRESSION: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
 const TIMEOUT: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
 
-/// Where OTLP goes when it is asked for and no endpoint is named.
+/// The endpoint if OTLP is requested without an endpoint.
 const DEFAULT_ENDPOINT: &str = "http://localhost:4317";
-/// What makes a default: every trace that begins here, and the caller's decision for the others.
+/// The default: every trace that begins here, and the caller's decision for other traces.
 const DEFAULT_SAMPLING: Sampling = Sampling { parent_based: true, root: Root::On };
 
-/// What a process does about traces.
+/// The tracing settings of a process.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Traces {
-    /// Where spans are sent; `None`: nowhere.
+    /// The endpoint for spans; `None`: no export.
     pub endpoint: Option<String>,
     pub sampling: Sampling,
     /// Whether contexts of callers are read and passed on.
@@ -46,15 +45,15 @@ pub(super) struct Traces {
     pub resource: BTreeMap<String, String>,
 }
 
-/// Which traces are recorded.
+/// The sampling of traces.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sampling {
-    /// Whether the caller's decision holds where there is one.
+    /// Whether the caller's decision is followed, if there is one.
     pub parent_based: bool,
     pub root: Root,
 }
 
-/// Which traces are recorded of those that begin here; of all, when the caller's decision does not hold.
+/// The sampling of traces that begin here; of all traces, if the caller's decision is not followed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Root {
     On,
@@ -73,7 +72,7 @@ impl Sampling {
     }
 }
 
-/// Resolves what a process of this role does about traces, and what of its variables can't be followed.
+/// Resolves the tracing settings of a process with this role, and the warnings about its variables.
 pub(super) fn resolve(
     role: &str,
     config: &TelemetryConfig,
@@ -92,11 +91,13 @@ pub(super) fn resolve(
     (traces, variables.warnings)
 }
 
-/// An endpoint that the exporter can reach, or why it can't. Secrets in it are masked.
+/// An endpoint that the exporter supports, or the reason why not. Secrets in it are masked.
 fn plain_http(endpoint: &str, is_insecure: bool) -> Result<String, String> {
     if !endpoint.contains("://") && !is_insecure {
         let shown = masked_url(endpoint);
-        return Err(format!("{shown:?}: must begin with http://; without it TLS is meant, which is not supported"));
+        return Err(format!(
+            "{shown:?}: must begin with http:// (an endpoint without it uses TLS, which is not supported)"
+        ));
     }
     let url = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
     service_url(&url).map(|_| url).map_err(|error| error.to_string())
@@ -113,12 +114,12 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         (self.variable)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
-    /// A name out of a set: case does not matter.
+    /// A name from a fixed set, in lower case: case does not matter.
     fn name(&self, name: &str) -> Option<String> {
         self.text(name).map(|value| value.to_ascii_lowercase())
     }
 
-    /// The first of several variables that is set, with its name.
+    /// The first variable that is set, with its name.
     fn first(&self, names: &[&'static str]) -> Option<(&'static str, String)> {
         names.iter().find_map(|name| Some((*name, self.text(name)?)))
     }
@@ -127,7 +128,7 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         self.warnings.push(format!("{name}: {problem}"));
     }
 
-    /// Only "true" is true; what is neither "true" nor "false" is reported and counts as false.
+    /// Only "true" is true; values other than "true" and "false" are reported and count as false.
     fn is_true(&mut self, name: &str) -> bool {
         match self.name(name).as_deref() {
             Some("true") => true,
@@ -143,7 +144,7 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         if self.is_true(SDK_DISABLED) {
             return None;
         }
-        let is_asked_for = self.exporter()?;
+        let is_requested = self.exporter()?;
         if !own.is_empty() {
             self.timeout();
             self.compression();
@@ -151,7 +152,7 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         }
         let (name, endpoint) = match self.first(&ENDPOINT) {
             Some(set) => set,
-            None if is_asked_for => (EXPORTER, DEFAULT_ENDPOINT.to_owned()),
+            None if is_requested => (EXPORTER, DEFAULT_ENDPOINT.to_owned()),
             None => return None,
         };
         if let Some(problem) = self.protocol() {
@@ -165,47 +166,47 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         plain_http(&endpoint, is_insecure).map_err(|problem| self.warn(name, no_traces(problem))).ok()
     }
 
-    /// Whether OTLP is asked for by name; `None` when nothing is to be exported.
+    /// Whether OTLP is requested by name; `None` if nothing is to be exported.
     fn exporter(&mut self) -> Option<bool> {
-        let mut is_asked_for = false;
+        let mut is_requested = false;
         for exporter in self.name(EXPORTER).iter().flat_map(|list| list.split(',')).map(str::trim) {
             match exporter {
                 "none" => return None,
-                "otlp" => is_asked_for = true,
-                other => self.warn(EXPORTER, format!("{other:?} is not supported; otlp and none are")),
+                "otlp" => is_requested = true,
+                other => self.warn(EXPORTER, format!("{other:?} is not supported; use otlp or none")),
             }
         }
-        Some(is_asked_for)
+        Some(is_requested)
     }
 
-    /// Why nothing is exported, when it should be in another form than gRPC.
+    /// The problem of a protocol other than gRPC, with which nothing is exported.
     fn protocol(&mut self) -> Option<String> {
         let (name, protocol) = self.first(&PROTOCOL)?;
         match protocol.to_ascii_lowercase().as_str() {
             "grpc" => None,
             "http/protobuf" | "http/json" => {
-                let problem = format!("{protocol:?} is not supported, only grpc is");
+                let problem = format!("{protocol:?} is not supported; use grpc");
                 Some(format!("{name}: {}", no_traces(problem)))
             }
             _ => {
-                self.warn(name, format!("{protocol:?} is unknown, and grpc is used"));
+                self.warn(name, format!("{protocol:?} is unknown; grpc is used"));
                 None
             }
         }
     }
 
-    /// The exporter reads it, and says nothing when it can't.
+    /// Warns about an invalid value, which the exporter ignores silently.
     fn timeout(&mut self) {
         for name in TIMEOUT {
             if let Some(value) = self.text(name).filter(|value| value.parse::<u64>().is_err()) {
-                self.warn(name, format!("{value:?} is no number of milliseconds, and is ignored"));
+                self.warn(name, format!("{value:?} is not a number of milliseconds, and is ignored"));
             }
         }
     }
 
     fn compression(&mut self) {
         if let Some((name, value)) = self.first(&COMPRESSION).filter(|(_, value)| !value.eq_ignore_ascii_case("none")) {
-            self.warn(name, format!("{value:?} is not supported, and spans are sent as they are"));
+            self.warn(name, format!("{value:?} is not supported; spans are sent without compression"));
         }
     }
 
@@ -220,7 +221,7 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
             "always_off" => Root::Off,
             "traceidratio" => Root::Ratio(self.ratio()),
             _ => {
-                self.warn(SAMPLER, format!("{name:?} is not supported, and parentbased_always_on is used"));
+                self.warn(SAMPLER, format!("{name:?} is not supported; parentbased_always_on is used"));
                 return DEFAULT_SAMPLING;
             }
         };
@@ -231,12 +232,12 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         let Some(text) = self.text(SAMPLER_ARG) else { return 1.0 };
         let ratio = text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
         ratio.unwrap_or_else(|| {
-            self.warn(SAMPLER_ARG, format!("{text:?} is no number from 0 to 1, and 1 is used"));
+            self.warn(SAMPLER_ARG, format!("{text:?} is not a number from 0 to 1; 1 is used"));
             1.0
         })
     }
 
-    /// Baggage is never read, so it is no matter whether it is asked for.
+    /// Baggage is never read, so it is accepted and ignored.
     fn propagates(&mut self) -> bool {
         let Some(list) = self.name(PROPAGATORS) else { return true };
         let mut known = Vec::new();
@@ -244,7 +245,7 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
             match propagator {
                 "tracecontext" => known.push(true),
                 "none" | "baggage" => known.push(false),
-                other => self.warn(PROPAGATORS, format!("{other:?} is not supported; tracecontext and none are")),
+                other => self.warn(PROPAGATORS, format!("{other:?} is not supported; use tracecontext or none")),
             }
         }
         known.is_empty() || known.contains(&true)
@@ -275,13 +276,13 @@ fn no_traces(problem: String) -> String {
     format!("{problem}; no traces are exported")
 }
 
-/// The pairs of `key=value,key=value`, percent-decoded.
+/// Parses `key=value,key=value`, percent-decoded.
 fn attributes(list: &str) -> Result<Vec<(String, String)>, String> {
     let pairs = list.split(',').map(str::trim).filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| match pair.split_once('=') {
             Some((key, value)) if !key.trim().is_empty() => Ok((decoded(key.trim())?, decoded(value.trim())?)),
-            _ => Err(format!("{pair:?} is no key=value")),
+            _ => Err(format!("{pair:?} is not a key=value pair")),
         })
         .collect()
 }

@@ -1,4 +1,4 @@
-//! Spans on their way out of the process.
+//! Exports spans.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 use super::TelemetryError;
 use super::environment::Traces;
 
-/// Time between two lines in the log about spans that are lost: a collector may be away for hours.
+/// The interval of log lines about lost spans: a collector may be unavailable for hours.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What makes spans and sends them to `endpoint`.
+/// The provider that makes spans and sends them to `endpoint`.
 pub(super) fn provider(traces: &Traces, endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
     let otlp = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
     let otlp = otlp.map_err(TelemetryError::Exporter)?;
@@ -32,7 +32,7 @@ pub(super) fn provider(traces: &Traces, endpoint: &str) -> Result<SdkTracerProvi
         .build())
 }
 
-/// The exporter, which says when spans are lost: the SDK alone would lose them in silence.
+/// The exporter. It logs lost spans, because the SDK drops them silently.
 #[derive(Debug)]
 struct Exporter {
     otlp: opentelemetry_otlp::SpanExporter,
@@ -45,7 +45,7 @@ impl Exporter {
         let mut logged_at = self.logged_at.lock().unwrap_or_else(PoisonError::into_inner);
         if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_INTERVAL) {
             *logged_at = Some(Instant::now());
-            tracing::warn!(spans, error = super::chain(error), "spans could not be exported, and are lost");
+            tracing::warn!(spans, error = super::chain(error), "spans could not be exported and are lost");
         }
     }
 }

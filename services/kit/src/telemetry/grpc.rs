@@ -1,7 +1,7 @@
 //! The spans of the calls that this process answers, around all its services.
 //!
-//! A call has a span when it comes with a context that is to be recorded, or when it is one of those with which traces
-//! begin here. The other calls cost one look at their headers.
+//! A call gets a span if its context is to be recorded, or if its RPC begins traces here. Other calls only cost a look
+//! at their headers.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use tracing::{Instrument as _, Span};
 
 use super::{TraceContext, policy, spans};
 
-/// Every method of our services. What outsiders make up is none of them, and gets no span.
+/// Every method of our services. Invented method names get no span.
 static METHODS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let descriptors = FileDescriptorSet::decode(matricula_proto::DESCRIPTOR_SET).unwrap_or_default();
     let mut methods = HashSet::new();
@@ -36,7 +36,7 @@ static METHODS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     methods
 });
 
-/// Passes an answer on that has no span.
+/// Passes an answer without a span on.
 type AsIs<R, E> = fn(Result<R, E>) -> Result<Response<Body>, E>;
 
 /// Adds the spans to the services that it wraps.
@@ -98,14 +98,14 @@ fn span(request: &Request<Body>) -> Option<Span> {
     (!span.is_disabled()).then_some(span)
 }
 
-/// A call that is being answered. It ends with its status, or without one when its caller goes away before.
+/// A call that is being answered. Its span ends with the status, or without one if the caller disconnects first.
 struct Served {
     span: Span,
     code: Option<Code>,
 }
 
 impl Served {
-    /// Waits for the status: in the headers when there is no body, else behind the body.
+    /// Waits for the status: in the headers if there is no body, otherwise after the body.
     fn follow(mut self, response: Response<Body>) -> Response<Body> {
         self.look_at(response.headers());
         if self.code.is_some() {

@@ -1,4 +1,4 @@
-//! A ratio that may be left empty, as settings have it: a number, or an empty text when it is not set.
+//! The serialization of an optional ratio in settings: a number, or an empty text if it is not set.
 
 use std::fmt;
 

@@ -1,14 +1,14 @@
-//! The spans of the system, by the semantic conventions of OpenTelemetry (1.44) for RPC and databases, and ours:
+//! The spans of the system, by the semantic conventions of OpenTelemetry (1.44) for RPC and databases, and our own:
 //!
 //! | span | kind | begun by |
 //! |---|---|---|
-//! | `<package.Service>/<Method>` | server | every gRPC server, for a call that comes with a context, and where traces begin |
+//! | `<package.Service>/<Method>` | server | every gRPC server, for a call with a context, and for RPCs that begin traces |
 //! | `<definition>`, such as `registration` | internal | the orchestrator, for a saga while it drives it |
 //! | `<package.Service>/<Method>` | client | the orchestrator, for each attempt of each step |
-//! | `COMMIT <database>` | client | whatever writes a batch into its database |
+//! | `COMMIT <database>` | client | each writer of batches |
 //!
-//! `rpc.status_code` says the same as the released name `rpc.response.status_code`. `error.type` is there on failure
-//! only. What is not recorded costs no span: each function returns [`Span::none`] then.
+//! `rpc.status_code` has the same value as the released name `rpc.response.status_code`. `error.type` is set on failure
+//! only. Unrecorded work costs no span: each function then returns [`Span::none`].
 
 use tonic::Code;
 use tracing::{Span, field};
@@ -37,21 +37,21 @@ const CODES: [&str; 17] = [
     "DATA_LOSS",
     "UNAUTHENTICATED",
 ];
-/// The codes that are faults of the server. The others are answers to what its client has asked.
+/// The codes that are faults of the server. The other codes are caused by the request.
 const SERVER_FAULTS: [Code; 6] =
     [Code::Unknown, Code::DeadlineExceeded, Code::Unimplemented, Code::Internal, Code::Unavailable, Code::DataLoss];
 
-/// Which way an attempt of a step goes.
+/// The direction of an attempt of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// It does the step.
+    /// The action.
     Forward,
-    /// It undoes the step.
+    /// The compensation.
     Compensation,
 }
 
 impl Direction {
-    /// As the attribute `matricula.direction` has it.
+    /// The value of the attribute `matricula.direction`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Forward => "forward",
@@ -60,30 +60,30 @@ impl Direction {
     }
 }
 
-/// How an attempt of a step ended.
+/// The end of an attempt of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptOutcome<'a> {
-    /// The step, or its compensation, is done.
+    /// The action or compensation is done.
     Done,
-    /// The service has refused: an answer, and no error.
+    /// The service refused it, which is an answer and not an error.
     Refused,
-    /// There is no answer: gRPC's code and message.
+    /// There is no answer: the gRPC code and message.
     Unknown(Code, &'a str),
 }
 
-/// The service that is called.
+/// The called service.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Peer {
     /// Its full name, `<package.Service>`.
     pub service: &'static str,
     /// Host name or address.
     pub address: String,
-    /// Port; `None` when it is reached without a socket.
+    /// Port; `None` if it is reached without a socket.
     pub port: Option<u16>,
 }
 
 impl Peer {
-    /// The peer that a URL leads to.
+    /// The peer at a URL.
     pub fn at(service: &'static str, url: &str) -> Self {
         let uri = url.parse::<tonic::transport::Uri>().unwrap_or_default();
         let address = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -91,20 +91,20 @@ impl Peer {
     }
 }
 
-/// What an attempt of a step is about.
+/// The saga, step and direction of an attempt.
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt<'a> {
     /// The saga.
     pub saga: &'a str,
-    /// The step; of a compensation, the step that it undoes.
+    /// The step; for a compensation, the step that it undoes.
     pub step: &'a str,
-    /// Which way it goes.
+    /// The direction.
     pub direction: Direction,
     /// Counted from 1.
     pub number: u32,
 }
 
-/// The span of a call that this process answers, part of `parent` or the first of a trace.
+/// The span of a call that this process answers: a child of `parent`, or the first of a trace.
 pub(super) fn server(method: &'static str, parent: &TraceContext, host: &str, port: Option<u16>) -> Span {
     let span = tracing::info_span!(
         parent: None,
@@ -131,7 +131,7 @@ pub(super) fn server(method: &'static str, parent: &TraceContext, host: &str, po
     span
 }
 
-/// How a call that was answered here ended. Only a fault of the server is an error.
+/// Records the status of a call that was answered here. Only a fault of the server is an error.
 pub(super) fn served(span: &Span, code: Code) {
     let is_error = SERVER_FAULTS.contains(&code);
     record_code(span, code, is_error);
@@ -140,7 +140,7 @@ pub(super) fn served(span: &Span, code: Code) {
     }
 }
 
-/// The span of one attempt of a step, as its caller sees it.
+/// The span of one attempt of a step, on the side of the caller.
 pub fn call(peer: &Peer, rpc: &str, attempt: Attempt<'_>, parent: &TraceContext) -> Span {
     if !parent.is_wanted() {
         return Span::none();
@@ -170,7 +170,7 @@ pub fn call(peer: &Peer, rpc: &str, attempt: Attempt<'_>, parent: &TraceContext)
     span
 }
 
-/// How an attempt ended. A caller counts every code but `OK` as an error.
+/// Records the end of an attempt. A caller counts every code except `OK` as an error.
 pub fn answered(span: &Span, outcome: AttemptOutcome<'_>) {
     if span.is_disabled() {
         return;
@@ -179,7 +179,7 @@ pub fn answered(span: &Span, outcome: AttemptOutcome<'_>) {
         AttemptOutcome::Done => ("done", Code::Ok),
         AttemptOutcome::Refused => ("refused", Code::Ok),
         AttemptOutcome::Unknown(code, message) => {
-            // It makes the status an error, too.
+            // This also sets the span's status to error.
             span.record("otel.status_description", message);
             ("unknown", code)
         }
@@ -196,7 +196,7 @@ fn record_code(span: &Span, code: Code, is_error: bool) {
     }
 }
 
-/// The span of a saga, from when this process begins to drive it until it is finished or another process drives it.
+/// The span of a saga, from when this process starts to drive it until it is finished or another process takes over.
 pub fn saga(definition: &str, saga: &str, parent: &TraceContext) -> Span {
     if !parent.is_wanted() {
         return Span::none();
@@ -213,12 +213,12 @@ pub fn saga(definition: &str, saga: &str, parent: &TraceContext) -> Span {
     span
 }
 
-/// The outcome of a saga. None of them is an error: a refusal is what the rules say, not a fault.
+/// Records the outcome of a saga. No outcome is an error: a refusal is a decision of the rules.
 pub fn decided(span: &Span, outcome: &'static str) {
     span.record("matricula.outcome", outcome);
 }
 
-/// The span of one commit: part of the first of the traces whose operations are in it, and linked to the others.
+/// The span of one commit: a child of the first trace among its operations, and linked to the others.
 pub fn commit<'a>(database: &Database, traces: impl Iterator<Item = &'a TraceContext>, operations: usize) -> Span {
     let wanted: Vec<&TraceContext> = traces.filter(|trace| trace.is_wanted()).collect();
     let Some(first) = wanted.first() else { return Span::none() };
@@ -250,7 +250,7 @@ pub fn commit<'a>(database: &Database, traces: impl Iterator<Item = &'a TraceCon
     span
 }
 
-/// A commit that failed.
+/// Records a failed commit.
 pub fn not_committed(span: &Span, error: &DbError) {
     if span.is_disabled() {
         return;
@@ -263,7 +263,7 @@ pub fn not_committed(span: &Span, error: &DbError) {
     span.record("otel.status_description", error.to_string());
 }
 
-/// The one step of a saga that a commit or a call is about.
+/// Records the saga step of a commit or call that has only one.
 pub(crate) fn is_about(span: &Span, saga: &SagaId, step: &StepName, direction: Direction) {
     if span.is_disabled() {
         return;
@@ -272,12 +272,12 @@ pub(crate) fn is_about(span: &Span, saga: &SagaId, step: &StepName, direction: D
     span.record("matricula.direction", direction.as_str());
 }
 
-/// How many operations the call has that is answered in `span`.
+/// Records the number of operations in the call that is answered in `span`.
 pub(crate) fn has_operations(span: &Span, count: usize) {
     span.record("matricula.operations", i64::try_from(count).unwrap_or(i64::MAX));
 }
 
-/// The answer to the one operation of the call that is answered in `span`, with the first reason when it is not done.
+/// Records the answer to the only operation of a call, with the first reason if it is not done.
 pub(crate) fn has_answer(span: &Span, outcome: &'static str, reason: Option<&str>) {
     span.record("matricula.outcome", outcome);
     if let Some(reason) = reason {
@@ -285,7 +285,7 @@ pub(crate) fn has_answer(span: &Span, outcome: &'static str, reason: Option<&str
     }
 }
 
-/// The one saga that a commit or a call is about.
+/// Records the saga of a commit or call that has only one.
 pub fn is_of_saga(span: &Span, saga: &str) {
     span.record("matricula.saga.id", saga);
 }

@@ -1,6 +1,6 @@
-//! What every step of every participant must hold, whatever it does: one suite, run against the real services.
+//! The test suite for every step of every participant, run against the real services.
 //!
-//! The model is two facts: was the action decided, was it undone. Everything else follows from them.
+//! The model has two facts: whether the action was decided, and whether it was undone. They determine all answers.
 
 use futures::future::join_all;
 
@@ -8,10 +8,10 @@ use crate::answer::{Answer, Reason};
 use crate::id::SagaId;
 use crate::participant::{Leg, Operation, Participant, Writer};
 
-/// Operations in the longest sequence; every sequence up to this length is run, in every way to cut it into requests.
+/// Operations in the longest sequence. Every sequence up to this length is run, with every division into requests.
 const SEQUENCE_MAX: u32 = 4;
 
-/// The barrier of one step, as the table of the barrier has it.
+/// The barrier row of one step, as the barrier's documentation defines it.
 #[derive(Default)]
 struct Model {
     acted: bool,
@@ -19,7 +19,7 @@ struct Model {
 }
 
 impl Model {
-    /// Takes an operation; whether it is done, rather than refused.
+    /// Applies an operation. Returns true if it is done, and false if it is refused.
     fn take(&mut self, leg: Leg) -> bool {
         match leg {
             Leg::Action if !self.undone => {
@@ -39,14 +39,14 @@ impl Model {
     }
 }
 
-/// Runs an action and its undo in every order and number, one by one, together in one request, and at the same time,
-/// each sequence for a saga of its own: the answers and the effect are always those of the barrier's table.
+/// Runs an action and its undo in every order and number: separately, together in one request, and concurrently. Each
+/// sequence has its own saga. The answers and the effect must always match the barrier's model.
 ///
-/// `step` makes the action, which must be one that is done, and its undo. `state` shows the effect without the saga and
-/// without moments: it is the same text before every action, and another one after it.
+/// `step` makes an action that succeeds, and its undo. `state` shows the effect as text, without the saga and
+/// timestamps: the text is the same before every action, and different after it.
 ///
 /// # Panics
-/// When the step breaks a promise.
+/// If the step violates the model.
 pub async fn barrier_holds<P>(
     writer: &Writer<P>,
     step: impl Fn(SagaId) -> (Operation<P::Command>, Operation<P::Command>),
@@ -64,7 +64,7 @@ pub async fn barrier_holds<P>(
     assert_eq!(state().await, without, "the undo must undo all of it");
 
     for length in 1..=SEQUENCE_MAX {
-        // The bits of two numbers: which leg each operation is, and whether a request ends after it.
+        // The bits of two numbers: whether each operation is the undo, and whether a request ends after it.
         for (legs, cuts) in (0..1 << length).flat_map(|legs| (0..1 << (length - 1)).map(move |cuts| (legs, cuts))) {
             let saga = SagaId::generate();
             let mut model = Model::default();

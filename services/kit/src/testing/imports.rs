@@ -1,4 +1,4 @@
-//! Imports as a client makes them, for tests that need something to be there.
+//! Imports as a client makes them, for tests that need existing data.
 
 use matricula_proto::imports::v1::import_row::Row;
 use matricula_proto::imports::v1::import_service_client::ImportServiceClient;
@@ -6,12 +6,12 @@ use matricula_proto::imports::v1::{ApplyImportRequest, ImportRow, ReadImportedRe
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-/// Rows in a part; the contract's bound.
+/// Rows in a part: the services' limit.
 const ROWS_IN_PART: usize = 1_000;
-/// Largest message that a service sends.
+/// The largest message of a service.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// Every row that imports can change, and the version of them.
+/// Every row that imports can change, and the version of the rows.
 pub async fn imported(channel: Channel) -> Result<(i64, Vec<Row>), Status> {
     let mut client = client(channel);
     let mut messages = client.read_imported(ReadImportedRequest {}).await?.into_inner();
@@ -23,7 +23,8 @@ pub async fn imported(channel: Channel) -> Result<(i64, Vec<Row>), Status> {
     Ok((version, rows))
 }
 
-/// Stages rows and applies them to the version in force, also when another import came first; the version after it.
+/// Stages rows and applies them to the current version, also if another import was applied first. Returns the new
+/// version.
 pub async fn import(channel: Channel, rows: impl IntoIterator<Item = Row>) -> Result<i64, Status> {
     let mut client = client(channel.clone());
     let import_id = uuid::Uuid::now_v7().to_string();

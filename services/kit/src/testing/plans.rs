@@ -1,23 +1,23 @@
-//! Which statements read whole tables: a morning with a million rows behind it must not read them again for each batch.
+//! Detects statements that read whole tables: with a million rows, they must not be read again for each batch.
 
 use std::time::Duration;
 
 use crate::database::{Args, Database, run_on_sqlite};
 
-/// How often a fact is looked for that nobody tells.
+/// The polling interval for facts without a notification.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The statements that this process has run on SQLite by now and that, on this database, read one of these tables,
-/// given with their aliases, from end to end: each with the line of its plan that says so. An index that is named in
-/// `partial` holds few rows, and may be read whole.
+/// The statements that ran on SQLite in this process and that scan one of these tables on this database, each with the
+/// line of its plan that shows the scan. Tables are given with their aliases. Indexes in `partial` have few rows, and
+/// may be scanned.
 ///
 /// # Panics
-/// When a plan can't be read.
+/// If a plan can't be read.
 pub async fn scans_of_sqlite(database: &Database, tables: &[&str], partial: &[&str]) -> Vec<(&'static str, String)> {
     let mut scans = Vec::new();
     for statement in run_on_sqlite().into_iter().filter(|statement| !statement.starts_with("EXPLAIN")) {
         let sql: &'static str = Box::leak(format!("EXPLAIN QUERY PLAN {statement}").into_boxed_str());
-        // Of other tests of this process, on databases with other tables.
+        // A statement of another test in this process, on a database with other tables.
         let Ok(plan) = database.fetch(sql, Args::new()).await else { continue };
         for row in plan {
             let line = row.text("detail").expect("a plan has details");
@@ -31,7 +31,7 @@ pub async fn scans_of_sqlite(database: &Database, tables: &[&str], partial: &[&s
     scans
 }
 
-/// How many rows PostgreSQL has read of some tables, along an index or from end to end.
+/// The number of rows that PostgreSQL has read from some tables, by index or by scan.
 #[derive(Debug)]
 pub struct RowsRead {
     url: String,
@@ -43,7 +43,7 @@ const READ: &str = "SELECT \
      (SELECT COALESCE(SUM(seq_tup_read), 0)::bigint FROM pg_stat_user_tables WHERE $1 LIKE '%,' || relname || ',%') + \
      (SELECT COALESCE(SUM(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes WHERE $1 LIKE '%,' || relname || ',%') \
      AS rows_read";
-/// A server tells of what a connection has done when it ends, if not before.
+/// The server publishes the statistics of a connection at its end, if not before.
 const OTHERS: &str = "SELECT COUNT(*) AS others FROM pg_stat_activity \
      WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
 
@@ -55,7 +55,7 @@ impl RowsRead {
         Self { url: url.to_owned(), tables, before }
     }
 
-    /// So many since then. Waits until all connections to the database are closed.
+    /// The rows read since the begin. Waits until all connections to the database are closed.
     pub async fn until_now(&self) -> i64 {
         rows_read(&self.url, &self.tables).await - self.before
     }
@@ -67,7 +67,7 @@ async fn rows_read(url: &str, tables: &str) -> i64 {
         let rows = database.fetch(OTHERS, Args::new()).await.expect("the server tells");
         rows[0].int("others").expect("a number")
     };
-    // The one that writes is opened beside the one that asks.
+    // The writing connection is opened beside the querying one.
     while others().await > 1 {
         tokio::time::sleep(LOOK).await;
     }

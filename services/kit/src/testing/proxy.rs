@@ -1,4 +1,4 @@
-//! A connection to PostgreSQL that fails where a real one does: the answer to a commit is lost, or nothing comes any
+//! A proxy in front of PostgreSQL that simulates failures: the answer to a commit is lost, or nothing is delivered any
 //! more.
 
 use std::net::SocketAddr;
@@ -10,10 +10,10 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// Largest part of a message that is passed on at once.
+/// Largest part of a message that is forwarded at once.
 const PART_BYTES: usize = 64 * 1024;
 
-/// Passes connections on to a database, as long as it is told to.
+/// Forwards connections to a database, subject to the requested failures.
 pub struct Proxy {
     url: String,
     faults: Arc<Faults>,
@@ -22,21 +22,21 @@ pub struct Proxy {
 
 #[derive(Default)]
 struct Faults {
-    /// Commits whose answers are still to be lost.
+    /// Number of commits whose answers are still to be lost.
     commits_to_cut: AtomicUsize,
-    /// Whether the next commit hangs on its way, and with it its connection.
+    /// Whether the next commit hangs, and its connection with it.
     hang_at_commit: AtomicBool,
-    /// Connections made before this number are dead: nothing passes, and nobody says so.
+    /// Connections with lower numbers are dead: nothing is delivered, and they are not closed.
     dead_below: AtomicUsize,
     connections: AtomicUsize,
     refusing: AtomicBool,
 }
 
 impl Proxy {
-    /// Before the database of a URL such as `postgres://user@127.0.0.1:5432/name`.
+    /// A proxy for the database of a URL such as `postgres://user@127.0.0.1:5432/name`.
     ///
     /// # Panics
-    /// When the URL has no address, or no port is free.
+    /// If the URL has no address, or no port is free.
     pub async fn before(url: &str) -> Self {
         let (login, place) = url.split_once('@').expect("a URL with a user");
         let (address, name) = place.split_once('/').expect("a URL with a database");
@@ -49,28 +49,27 @@ impl Proxy {
         Self { url, faults, _tasks: tasks }
     }
 
-    /// The URL of the same database, through the proxy.
+    /// The URL of the same database through the proxy.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Lets the next commits take effect and loses their answers with their connections.
+    /// Lets the next commits take effect, but closes their connections before the answers.
     pub fn lose_answers_of_commits(&self, commits: usize) {
         self.faults.commits_to_cut.store(commits, Ordering::SeqCst);
     }
 
-    /// Lets nothing pass any more on the connections that there are when the next commit comes, and not that commit.
+    /// At the next commit, stops all existing connections, including the one with that commit.
     pub fn hang_at_commit(&self) {
         self.faults.hang_at_commit.store(true, Ordering::SeqCst);
     }
 
-    /// Lets nothing pass any more on the connections that there are, as when the way to the server is gone. New ones
-    /// pass.
+    /// Stops all existing connections, as when the network path is lost. New connections work.
     pub fn hang(&self) {
         self.faults.hang();
     }
 
-    /// Closes new connections at once, or takes them again.
+    /// Rejects new connections, or accepts them again.
     pub fn refuse(&self, refusing: bool) {
         self.faults.refusing.store(refusing, Ordering::SeqCst);
     }
@@ -96,12 +95,12 @@ async fn accept(listener: TcpListener, server: SocketAddr, faults: Arc<Faults>) 
 async fn pass(client: TcpStream, server: SocketAddr, number: usize, faults: Arc<Faults>) {
     let Ok(server) = TcpStream::connect(server).await else { return };
     let (client, server) = (client.into_split(), server.into_split());
-    // Set by the way there, seen by the way back: the next answer is that of a commit.
+    // Set by the forward direction and read by the backward direction: the next answer is that of a commit.
     let cut = AtomicBool::new(false);
-    let fate = |may_pass: bool| match number < faults.dead_below.load(Ordering::SeqCst) {
-        true => Fate::Hang,
-        false if may_pass => Fate::Pass,
-        false => Fate::Cut,
+    let action = |may_pass: bool| match number < faults.dead_below.load(Ordering::SeqCst) {
+        true => PartAction::Hang,
+        false if may_pass => PartAction::Pass,
+        false => PartAction::Cut,
     };
     let there = copy(client.0, server.1, |part| {
         let is_commit = part.windows(6).any(|word| word == b"COMMIT");
@@ -112,31 +111,31 @@ async fn pass(client: TcpStream, server: SocketAddr, number: usize, faults: Arc<
         if is_commit && faults.hang_at_commit.swap(false, Ordering::SeqCst) {
             faults.hang();
         }
-        fate(true)
+        action(true)
     });
-    let back = copy(server.0, client.1, |_| fate(!cut.load(Ordering::SeqCst)));
-    // Either end ends both.
+    let back = copy(server.0, client.1, |_| action(!cut.load(Ordering::SeqCst)));
+    // The connection ends when either side closes it.
     tokio::select! {
         () = there => {}
         () = back => {}
     }
 }
 
-/// What becomes of a part of a message.
-enum Fate {
+/// The treatment of a part of a message.
+enum PartAction {
     Pass,
     Cut,
     Hang,
 }
 
-/// Passes parts on until an end, or until one may not pass.
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fate: impl Fn(&[u8]) -> Fate) {
+/// Forwards parts until the end, or until a part must not be forwarded.
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, action: impl Fn(&[u8]) -> PartAction) {
     let mut part = vec![0; PART_BYTES];
     while let Ok(read @ 1..) = from.read(&mut part).await {
-        match fate(&part[..read]) {
-            Fate::Pass if to.write_all(&part[..read]).await.is_ok() => {}
-            Fate::Pass | Fate::Cut => return,
-            Fate::Hang => std::future::pending().await,
+        match action(&part[..read]) {
+            PartAction::Pass if to.write_all(&part[..read]).await.is_ok() => {}
+            PartAction::Pass | PartAction::Cut => return,
+            PartAction::Hang => std::future::pending().await,
         }
     }
 }

@@ -1,26 +1,26 @@
-//! Databases that an earlier build has filled, for tests of what this build does with them.
+//! Databases of an earlier build, for tests of upgrades.
 
 use super::{Backend, TestDatabase, empty_database};
 use crate::database::{Args, Compacted, Migrator, Schema};
 
-/// What becomes of a database of an earlier build.
+/// The kind of database, and the form of its ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upgrade {
-    /// SQLite has ids as text.
+    /// SQLite, with ids as text.
     Sqlite,
-    /// PostgreSQL, with ids as text: replicas of the earlier build may be at work beside this one.
+    /// PostgreSQL, with ids as text: replicas of the earlier build may run beside this one.
     Postgres,
-    /// PostgreSQL, with ids that were converted.
+    /// PostgreSQL, with converted ids.
     Converted,
 }
 
-/// All of them, the quick one first.
+/// All kinds, the fastest first.
 pub const UPGRADES: [Upgrade; 3] = [Upgrade::Sqlite, Upgrade::Postgres, Upgrade::Converted];
 
-/// A participant's database with the migrations up to a version and rows of that time, brought up to date by this build.
+/// A participant's database with the migrations up to a version and rows of that time, upgraded by this build.
 ///
 /// # Panics
-/// When that fails.
+/// If that fails.
 pub async fn upgraded(
     upgrade: Upgrade,
     schema: &Schema<'_>,

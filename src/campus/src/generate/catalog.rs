@@ -1,4 +1,4 @@
-//! Courses and sections: lectures alone, and lectures with labs that are taken together.
+//! Courses and sections: single lectures, and lectures with labs.
 
 use rand::{Rng, seq::IndexedRandom as _};
 
@@ -38,7 +38,8 @@ const TR_STARTS: [u16; 6] = [480, 570, 660, 750, 840, 930];
 const LAB_STARTS: [u16; 5] = [480, 600, 840, 960, 1080];
 const LAB_MINUTES: u16 = 110;
 
-/// What a student asks for at once: a lecture, with one of its labs if it has any. Indexes into the sections.
+/// A lecture with its labs, as indexes into the sections. A student adds the lecture and one of the labs, if there are
+/// any.
 pub(super) struct Unit {
     pub course: usize,
     pub lecture: usize,
@@ -48,14 +49,15 @@ pub(super) struct Unit {
 pub(super) struct Catalog {
     pub courses: Vec<Course>,
     pub sections: Vec<Section>,
-    /// Of each section, parsed.
+    /// The parsed meetings of each section.
     pub meetings: Vec<Vec<Meeting>>,
     pub units: Vec<Unit>,
-    /// Of each course: the courses that its prerequisites name.
+    /// For each course, the courses in its prerequisites.
     pub prerequisites: Vec<Vec<usize>>,
 }
 
 impl Unit {
+    /// The number of its sections, including all labs.
     pub(super) fn sections(&self) -> usize {
         1 + self.labs.len()
     }
@@ -76,7 +78,7 @@ impl Catalog {
         catalog
     }
 
-    /// Adds a course of at most `room` sections.
+    /// Adds a course with at most `room` sections.
     fn add_course(&mut self, room: usize, term_id: &TermId, rng: &mut impl Rng) {
         let number = self.courses.len() + 1;
         let linked = room > LABS_PER_LECTURE && rng.random_bool(LINKED_COURSE_SHARE);
@@ -108,7 +110,7 @@ impl Catalog {
         }
     }
 
-    /// Adds a section to the last course, and says where it is.
+    /// Adds a section to the last course, and returns its index.
     fn add_section(&mut self, kind: &str, nth: usize, subpart: Option<u8>, times: String, term_id: &TermId) -> usize {
         let number = self.courses.len();
         let course = &self.courses[number - 1];
@@ -128,7 +130,7 @@ impl Catalog {
         self.sections.len() - 1
     }
 
-    /// An expression over the courses so far, and which it names.
+    /// An expression over the courses so far, and the indexes of its courses.
     fn prerequisites(&self, rng: &mut impl Rng) -> (String, Vec<usize>) {
         if self.courses.len() < 3 || !rng.random_bool(PREREQUISITE_SHARE) {
             return (String::new(), Vec::new());
@@ -149,7 +151,7 @@ fn lecture_times(rng: &mut impl Rng) -> String {
     if rng.random_bool(NO_SET_TIME_SHARE) {
         return String::new();
     }
-    // As many on either grid as it has starts.
+    // Both grids are chosen in proportion to their starts.
     let slot = rng.random_range(0..MWF_STARTS.len() + TR_STARTS.len());
     match slot.checked_sub(MWF_STARTS.len()) {
         None => times("MWF", MWF_STARTS[slot], 50),
@@ -157,7 +159,7 @@ fn lecture_times(rng: &mut impl Rng) -> String {
     }
 }
 
-/// Beside the lecture: there is always room, a lecture meets at one hour of its days.
+/// A time that does not overlap the lecture. There always is one, because a lecture meets at one time of its days.
 fn lab_times(lecture: &[Meeting], rng: &mut impl Rng) -> String {
     loop {
         let day = ["M", "T", "W", "R", "F"].choose(rng).unwrap_or(&"M");

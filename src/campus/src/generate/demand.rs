@@ -1,29 +1,30 @@
-//! Who wants what is very uneven: the top 1 % of the sections get 20 % of the adds and the top 10 % get 75 %, as on
-//! real registration days. Demand is dealt out as exact numbers, not drawn, so that small campuses have it too.
+//! Distributes the demand very unevenly, as on real registration days: the top 1 % of the sections get 20 % of the
+//! adds, and the top 10 % get 75 %. Demand is assigned as exact numbers instead of being drawn, so that small campuses
+//! have the same shares.
 
 use rand::{Rng, seq::SliceRandom as _};
 
 use super::catalog::Unit;
 use crate::model::Section;
 
-/// Share of the sections that is reached, share of the adds that those get, and how much steeper the demand is at the
-/// beginning of a stretch than on its average.
+/// For each stretch of sections: the share of the sections at its end, the share of the adds up to there, and the ratio
+/// of the demand at its beginning to its average.
 const STRETCHES: [(f64, f64, f64); 3] = [(0.01, 0.20, 1.2), (0.10, 0.75, 1.3), (1.0, 1.0, 1.4)];
-/// The most wanted are always too small; chance decides on the rest, up to a half of all.
+/// The most wanted sections are always oversubscribed; chance selects the others, up to half of all sections.
 const SURELY_OVERSUBSCRIBED_SHARE: f64 = 0.3;
 const OVERSUBSCRIBED_SHARE: f64 = 0.5;
-/// Demand in percent of the seats where there are too few.
+/// Demand in percent of the seats, for oversubscribed sections.
 const OVERSUBSCRIBED_PERCENT: std::ops::RangeInclusive<u64> = 110..=200;
-/// Seats in percent of the demand where there are enough.
+/// Seats in percent of the demand, for other sections.
 const ROOMY_PERCENT: std::ops::RangeInclusive<u64> = 105..=180;
 const ROOMY_SEATS_MORE: std::ops::RangeInclusive<u64> = 2..=10;
 
-/// `picks` wishes, each the index of a unit, in random order.
+/// `picks` wishes in random order; each is the index of a unit.
 pub(super) fn wishes(units: &[Unit], picks: usize, rng: &mut impl Rng) -> Vec<usize> {
     let sections: usize = units.iter().map(Unit::sections).sum();
     let mut order: Vec<usize> = (0..units.len()).collect();
     order.shuffle(rng);
-    // On a small campus the top 1 % is one section: it stands alone.
+    // On a small campus the top 1 % is a single section.
     if let Some(alone) = order.iter().position(|unit| units[*unit].labs.is_empty()) {
         order.swap(0, alone);
     }
@@ -51,7 +52,7 @@ pub(super) fn wishes(units: &[Unit], picks: usize, rng: &mut impl Rng) -> Vec<us
     wishes
 }
 
-/// The share of all adds that the most wanted `x` of the sections get.
+/// The share of all adds for the most wanted share `x` of the sections.
 fn share_of_adds(x: f64) -> f64 {
     let (mut x_from, mut share_from) = (0.0, 0.0);
     for (x_to, share_to, steepness) in STRETCHES {
@@ -66,9 +67,10 @@ fn share_of_adds(x: f64) -> f64 {
     1.0
 }
 
-/// Gives each section its seats, so that half of them are oversubscribed. `demand` counts the students that want it.
+/// Gives each section its seats, so that half of them are oversubscribed. `demand` is the number of students per
+/// section.
 pub(super) fn set_capacities(sections: &mut [Section], demand: &[u64], rng: &mut impl Rng) {
-    // A section that one student wants can't have too few seats.
+    // A section with one interested student can't have too few seats.
     let mut wanted: Vec<usize> = (0..sections.len()).filter(|section| demand[*section] > 1).collect();
     wanted.sort_by_key(|section| std::cmp::Reverse(demand[*section]));
     let share = |share: f64| ((sections.len() as f64 * share).round() as usize).min(wanted.len());

@@ -1,5 +1,5 @@
-//! The morning: a first click in the rush of the opening, then one after the other with time to think, some twice by
-//! impatience, some to change what was done before.
+//! The morning of each student: a first click after the opening, then further clicks with time to think. Some clicks
+//! are repeated out of impatience, and some change earlier registrations.
 
 use rand::{Rng, seq::IndexedRandom as _};
 
@@ -9,12 +9,12 @@ use crate::{
     model::Registration,
 };
 
-/// The measured morning.
+/// The length of a measured morning.
 const MORNING_MS: u64 = 16 * 60_000;
-/// Requests of a student: one and up to eight more, 5.2 on average.
+/// Requests of a student: one plus up to eight more, 5.2 on average.
 const REQUESTS_MORE_MAX: u32 = 8;
 const REQUEST_MORE_CHANCE: f64 = 0.525;
-/// Of the requests after the first, so that 4 % of all drop something; half of them for something else.
+/// Applies to requests after the first, so that 4 % of all requests drop something; half of these are swaps.
 const DROP_CHANCE: f64 = 0.05;
 const SWAP_SHARE: f64 = 0.5;
 /// 7 % of the rows are second clicks.
@@ -28,20 +28,20 @@ const SECOND_WAVE_MS: u64 = 180_000;
 const SECOND_WAVE_SHARE: f64 = 0.35;
 const SECOND_WAVE_MEAN_MS: f64 = 60_000.0;
 const LAST_FIRST_CLICK_MS: u64 = 13 * 60_000;
-/// Between two requests: what nobody beats, and the mean of the rest.
+/// Time between two requests: a minimum, and the mean above it.
 const THINK_MIN_MS: u64 = 800;
 const THINK_MEAN_MS: f64 = 20_000.0;
-/// Draws until a wish is for a course that the student has not asked for yet.
+/// Draws to find a wish for a course that the student has not requested yet.
 const DRAWS_MAX: usize = 24;
-/// Draws at which a clash in time with an earlier wish is avoided: students look, but not at everything.
+/// Draws in which a time conflict with an earlier wish is avoided: students check for conflicts, but not always.
 const DRAWS_WITHOUT_CLASH: usize = 2;
 
 pub(super) struct Morning {
     /// In order of arrival.
     pub registrations: Vec<Registration>,
-    /// Of each section: how many students ask for it.
+    /// For each section, the number of students that request it.
     pub demand: Vec<u64>,
-    /// Of each student: the courses asked for.
+    /// For each student, the requested courses.
     pub courses: Vec<Vec<usize>>,
 }
 
@@ -52,7 +52,7 @@ enum Click {
     Swap,
 }
 
-/// A row with what orders rows of the same millisecond.
+/// A row, with the key that orders rows of the same millisecond.
 struct Arrival {
     at_ms: u64,
     student: usize,
@@ -60,16 +60,16 @@ struct Arrival {
     registration: Registration,
 }
 
-/// What a student has asked for so far.
+/// The requests of a student so far.
 #[derive(Default)]
 struct Wishes {
-    /// Sections of each granted wish that was not given up since.
+    /// The sections of each wish that was not dropped since.
     kept: Vec<Vec<usize>>,
     sections: Vec<usize>,
     courses: Vec<usize>,
 }
 
-/// All wishes of the campus, of which the first `next` are taken.
+/// All wishes of the campus; the first `next` are used.
 struct Pool {
     units: Vec<usize>,
     next: usize,
@@ -112,7 +112,7 @@ impl Morning {
     }
 }
 
-/// What a student does, before it is known with which courses.
+/// The actions of a student, before their courses are chosen.
 fn plan(rng: &mut impl Rng) -> Vec<Click> {
     let more = (0..REQUESTS_MORE_MAX).filter(|_| rng.random_bool(REQUEST_MORE_CHANCE)).count();
     let mut clicks = vec![Click::Add];
@@ -150,7 +150,8 @@ impl Wishes {
             Click::Drop => Vec::new(),
             Click::Add | Click::Swap => self.wish(catalog, pool, rng),
         };
-        // Nobody swaps a section for itself, but the smallest catalogues offer nothing else: then it is only an add.
+        // A swap for the same section makes no sense. The smallest catalogues offer nothing else; then it becomes an
+        // add.
         if adds.iter().any(|section| drops.contains(section)) {
             drops.clear();
         }
@@ -163,7 +164,7 @@ impl Wishes {
         Registration { arrival_ms, key, student_id, adds: ids(&adds), drops: ids(&drops) }
     }
 
-    /// Takes a wish out of the pool, if possible one for a course that the student has not asked for.
+    /// Takes a wish from the pool, if possible for a course that the student has not requested.
     fn wish(&mut self, catalog: &Catalog, pool: &mut Pool, rng: &mut impl Rng) -> Vec<usize> {
         let mut found = None;
         for draw in 0..DRAWS_MAX {
@@ -194,8 +195,8 @@ impl Wishes {
         sections
     }
 
-    /// The last students find a pool without variety and look through the catalogue. Where that is too small, they
-    /// ask for the same again.
+    /// Chooses from the whole catalogue, because the pool of the last students has little variety. If the catalogue is
+    /// too small, the student requests the same course again.
     fn anything(&self, catalog: &Catalog, rng: &mut impl Rng) -> usize {
         let mut unit = 0;
         for _ in 0..DRAWS_MAX {
@@ -232,7 +233,7 @@ fn first_click_ms(rng: &mut impl Rng) -> u64 {
     }
 }
 
-/// A late click that would miss the morning comes somewhere in what is left of it.
+/// A click after the end of the morning is moved to a random time before its end.
 fn next_click_ms(last_ms: u64, rng: &mut impl Rng) -> u64 {
     let next_ms = last_ms + THINK_MIN_MS + exponential_ms(THINK_MEAN_MS, rng);
     if next_ms < MORNING_MS { next_ms } else { rng.random_range(last_ms..MORNING_MS) }

@@ -1,4 +1,4 @@
-//! Students: names that are nobody's, what they completed to be allowed what they want, and a few holds.
+//! Students: fictional names, completed courses that meet the prerequisites of their wishes, and a few holds.
 
 use rand::{Rng, seq::IndexedRandom as _};
 
@@ -8,10 +8,10 @@ use crate::{
     model::{CompletedCourse, Hold, Student},
 };
 
-/// The others forgot to look.
+/// The share of students that meet all prerequisites.
 const PREREQUISITES_MET_SHARE: f64 = 0.9;
 const HOLD_SHARE: f64 = 0.01;
-/// All of them meet the minimum grades of the catalogue.
+/// Every grade meets the minimum grades of the catalogue.
 const GRADES: [&str; 5] = ["A", "A-", "B+", "B", "B"];
 const HOLDS: [&str; 3] = [
     "Unpaid library fine: pay at the desk",
@@ -45,8 +45,8 @@ pub(super) fn generate(catalog: &Catalog, morning: &Morning, rng: &mut impl Rng)
     morning.courses.iter().enumerate().map(student).collect()
 }
 
-/// What the wanted courses require, except what is wanted itself. Such a request is refused, because a course of the
-/// same term does not count.
+/// The prerequisites of the wanted courses, except courses that are wanted too. Requests for both are refused, because
+/// a course of the same term does not count.
 fn completed(wanted: &[usize], catalog: &Catalog, rng: &mut impl Rng) -> Vec<CompletedCourse> {
     let mut completed: Vec<usize> = Vec::new();
     for course in wanted {

@@ -1,4 +1,4 @@
-//! Courses and their rules: which courses a rule names can only be said when all are known.
+//! Courses and their rules. The names in rules are checked after all courses are read.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,21 +17,21 @@ use crate::{
 
 pub(super) const PREREQUISITES: &str = "metadata.prerequisites";
 const COREQUISITES: &str = "metadata.corequisites";
-/// Longest rule in bytes: some hundred courses.
+/// Maximum length of a rule in bytes: some hundred courses.
 const RULE_BYTES_MAX: usize = 2_000;
 
-/// What a course asks for, as it was read.
+/// The rules of a course as they were read.
 pub(super) struct Rules {
-    /// Where the course is in its file.
+    /// The line of the course in its file.
     pub line: u64,
     pub prerequisites: Rule,
     corequisites: Rule,
 }
 
-/// The names that rules can use: the codes of courses, and the ids that are no course's code. Each has a number.
+/// The names that rules can use: the codes of courses, and the ids that are no course's code. Each name has a number.
 pub(super) struct Names {
     numbers: HashMap<String, usize>,
-    /// Of each course: its code, and its id where that names it.
+    /// The names of each course: its code, and its id if that is a name.
     pub of_courses: Vec<Vec<usize>>,
 }
 
@@ -58,7 +58,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Holds every name in a rule to be a course's, and writes the rules as the services want them.
+    /// Checks that every name in a rule belongs to a course, and writes the rules in the form of the services.
     fn name_courses(&mut self) {
         let names = Names::of(&self.bundle.courses);
         for (course, rules) in self.bundle.courses.iter_mut().zip(&self.rules) {
@@ -98,7 +98,7 @@ impl Names {
         Self { numbers, of_courses }
     }
 
-    /// The number of a name; none for a name of no course.
+    /// The number of a name; `None` if it belongs to no course.
     pub(super) fn number(&self, name: &str) -> Option<usize> {
         self.numbers.get(name).copied()
     }
@@ -113,7 +113,12 @@ fn parse_course(row: Row<'_>, id: CourseId, closed: bool, problems: &mut Problem
     let title = row.required_for_people("title", problems);
     let code = row.for_people("courseCode", problems);
     if let Some(code) = code.filter(|code| code.contains('"')) {
-        row.refuse("courseCode", code, "has a quote, so that no prerequisite could name it; remove it", problems);
+        row.refuse(
+            "courseCode",
+            code,
+            "contains a quote, so no prerequisite could refer to it; remove the quote",
+            problems,
+        );
     }
     let credits_hundredths = row.optional("metadata.credits", parse_credits, problems).unwrap_or(0);
     let prerequisites = row.optional(PREREQUISITES, rule, problems).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The manifest: which version of OneRoster, and which files are there.
+//! The manifest: the version of OneRoster, and the files of the bundle.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -9,9 +9,9 @@ use crate::{
     table::Row,
 };
 
-/// The version that is read.
+/// The supported version.
 const VERSION: &str = "1.2";
-/// Files that the manifest must announce. It may be silent about the others, as exports are.
+/// Files that the manifest must list. It may omit the others, as exports do.
 const ANNOUNCED: [File; 4] = [File::AcademicSessions, File::Courses, File::Classes, File::Users];
 
 impl Reading<'_> {
@@ -32,7 +32,7 @@ impl Reading<'_> {
             let Some(file) = File::ALL.into_iter().find(|file| file.property() == Some(name)) else { continue };
             match lines.entry(file) {
                 Entry::Occupied(first) => {
-                    let what = format!("is in line {}, too; keep one of them", first.get());
+                    let what = format!("is also in line {}; keep one of them", first.get());
                     row.refuse("propertyName", name, what, problems);
                 }
                 Entry::Vacant(vacant) => {
@@ -46,32 +46,32 @@ impl Reading<'_> {
             return;
         }
         if !version_is_there {
-            let what = format!("has no oneroster.version; add a row `oneroster.version,{VERSION}`");
+            let what = format!("the property oneroster.version is missing; add a row `oneroster.version,{VERSION}`");
             self.problems.push(Problem::of_file(File::Manifest, what));
         }
         for file in ANNOUNCED {
             if let (Some(property), false) = (file.property(), lines.contains_key(&file)) {
-                let what = format!("does not announce {file}; add a row `{property},bulk`");
+                let what = format!("{file} is not listed; add a row `{property},bulk`");
                 self.problems.push(Problem::of_file(File::Manifest, what));
             }
         }
     }
 }
 
-/// Holds what the manifest says of a file to what is there.
+/// Compares the manifest's entry for a file with the folder.
 fn check(row: Row<'_>, file: File, value: &str, is_there: bool, problems: &mut Problems) {
     let property = file.property().unwrap_or_default();
     let what = match (value, is_there) {
         ("bulk", true) => return,
-        // That a required file is missing is a problem of its own.
+        // A missing required file is reported elsewhere.
         ("bulk", false) if file.is_required() => return,
-        ("bulk", false) => format!("{file} is not there; add it to the bundle, or write absent"),
+        ("bulk", false) => format!("{file} is missing; add it to the bundle, or write absent"),
         ("absent", false) if file.is_required() => {
-            format!("{property} must be bulk: no import goes without {file}; add it to the bundle")
+            format!("{property} must be bulk: every import needs {file}; add it to the bundle")
         }
         ("absent", false) => return,
-        ("absent", true) => format!("{file} is there; remove it, or write bulk"),
-        ("delta", _) => format!("{property} must be bulk: an import takes a whole campus, not changes to one"),
+        ("absent", true) => format!("{file} is present; remove it, or write bulk"),
+        ("delta", _) => format!("{property} must be bulk: an import needs the whole campus, not only changes"),
         _ => "unknown; use bulk for a whole file, or absent for none".to_owned(),
     };
     row.refuse("value", value, what, problems);

@@ -1,4 +1,4 @@
-//! The morning: each click refers to what the bundle has.
+//! The registration morning: each click refers to records of the bundle.
 
 use super::Reading;
 use crate::{file::File, model::Registration, registrations, table::Row};
@@ -22,21 +22,22 @@ impl Reading<'_> {
         let lists = [("addClassSourcedIds", &registration.adds), ("dropClassSourcedIds", &registration.drops)];
         for (column, sections) in lists {
             for section in sections {
-                // A cancelled section may be asked for: the refusal is part of the morning.
+                // A cancelled section may be requested: the refusal is part of the morning.
                 exists &= self.sections.check(row, column, section.as_str(), &mut self.problems);
             }
         }
         exists
     }
 
-    /// Whether `studentSourcedId` of a row names a student; if not, that is a problem. A closed student may click.
+    /// Whether `studentSourcedId` of a row refers to a student, which may be closed; otherwise it is a problem.
     fn is_student(&mut self, row: Row<'_>, id: &str) -> bool {
         if !self.users.check(row, "studentSourcedId", id, &mut self.problems) {
             return false;
         }
         let is_student = self.has_student_role(id);
         if !is_student {
-            let what = format!("has no role of a student in {}; add it there or correct it here", File::Roles);
+            let what =
+                format!("does not have the role student in {}; add the role there or correct this value", File::Roles);
             row.refuse("studentSourcedId", id, what, &mut self.problems);
         }
         is_student

@@ -1,4 +1,4 @@
-//! Students: users with that role, and since when until when they have it.
+//! Students: users with the role of a student, and the dates of their roles.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -20,7 +20,7 @@ use crate::{
 
 /// The role of students.
 const STUDENT: &str = "student";
-/// The roles of OneRoster: those in an organisation, and `administrator`, which only rosters have.
+/// The roles of OneRoster: those in an organisation, and `administrator`, which occurs in rosters only.
 const ROLES: [&str; 13] = [
     "administrator",
     "aide",
@@ -36,26 +36,26 @@ const ROLES: [&str; 13] = [
     "systemAdministrator",
     "teacher",
 ];
-/// Where OneRoster allows roles of one's own.
+/// The prefix of custom roles in OneRoster.
 const OWN_ROLE_PREFIX: &str = "ext:";
 
 /// When a user has the role of a student: from the earliest begin to the latest end.
 #[derive(Clone, Copy)]
 struct Active {
-    /// None: always had.
+    /// `None`: no begin.
     from: Option<Date>,
-    /// That day excluded; none: no end.
+    /// The day after the last day; `None`: no end.
     until: Option<Date>,
 }
 
-/// Rows of roles that are not read.
+/// Counts rows of roles that are not read.
 #[derive(Default)]
 pub(super) struct OtherRoles {
     rows: BTreeMap<String, usize>,
 }
 
 impl Reading<'_> {
-    /// Takes every user; [`Self::roles`] keeps the students.
+    /// Reads every user; [`Self::roles`] keeps the students.
     pub(super) fn users(&mut self) {
         let Some(mut table) = self.open(File::Users, &["sourcedId", "givenName", "familyName"]) else { return };
         while let Some(row) = table.next_row(&mut self.problems) {
@@ -105,15 +105,15 @@ impl Reading<'_> {
         self.students = table.complete.then(|| actives.into_keys().collect());
     }
 
-    /// Notes the users without any role, who are no students therefore.
+    /// Notes the users without any role, which are therefore not students.
     fn without_role(&mut self, has_role: impl Fn(&str) -> bool) {
         let students = self.bundle.students.iter();
         let mut without = students.filter(|student| !student.closed && !has_role(student.id.as_str()));
         let Some(first) = without.next() else { return };
         let text = match without.count() {
-            0 => format!("user {} has no role in {}, and is not taken for a student", first.id, File::Roles),
+            0 => format!("user {} has no role in {}, and is not imported as a student", first.id, File::Roles),
             more => format!(
-                "user {} and {more} more have no role in {}, and are not taken for students",
+                "user {} and {more} more have no role in {}, and are not imported as students",
                 first.id,
                 File::Roles
             ),
@@ -139,21 +139,23 @@ impl OtherRoles {
         let rows: usize = self.rows.values().sum();
         let counts: Vec<String> =
             self.rows.iter().take(NAMED_MAX).map(|(role, rows)| format!("{rows} {role}")).collect();
-        let text =
-            format!("only rows of the role {STUDENT} are read; {rows} of other roles are not ({})", counts.join(", "));
+        let text = format!(
+            "only rows of the role {STUDENT} are read; {rows} rows of other roles are ignored ({})",
+            counts.join(", ")
+        );
         (rows > 0).then(|| Note::of_file(file, text))
     }
 }
 
-/// A role of OneRoster.
+/// Parses a role of OneRoster.
 pub(super) fn parse_role(text: &str) -> Result<&str, Invalid> {
     if ROLES.contains(&text) || text.strip_prefix(OWN_ROLE_PREFIX).is_some_and(|own| !own.is_empty()) {
         return Ok(text);
     }
-    Err(Invalid::new(format!("no role of OneRoster; {}", suggested(text, &ROLES))))
+    Err(Invalid::new(format!("not a role of OneRoster; {}", suggested(text, &ROLES))))
 }
 
-/// Whether a role is that of students.
+/// Whether a role makes a user a student.
 pub(super) fn is_student_role(role: &str) -> bool {
     role == STUDENT
 }

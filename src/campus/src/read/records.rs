@@ -1,4 +1,4 @@
-//! What students have: holds, and transcripts of what they completed.
+//! The records of students: holds and completed courses.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,7 +12,7 @@ use crate::{
     table::Row,
 };
 
-/// Most holds, and most completed courses, of a student: more than a life of study brings.
+/// Maximum number of holds, and of completed courses, per student: more than anyone has.
 const OF_STUDENT_MAX: usize = 500;
 
 impl Reading<'_> {
@@ -29,7 +29,7 @@ impl Reading<'_> {
                 continue;
             }
             if let Some(line) = lines.insert((student_id.clone(), id.clone()), row.line) {
-                let what = format!("the student has it in line {line}, too; keep one of them");
+                let what = format!("the student also has it in line {line}; keep one of them");
                 row.refuse("holdId", id.as_str(), what, &mut self.problems);
             } else if let Some(place) = places.get(&student_id) {
                 if self.bundle.students[*place].holds.len() == OF_STUDENT_MAX {
@@ -55,7 +55,7 @@ impl Reading<'_> {
             let key = (student_id.clone(), completed.course_id.clone(), completed.term_id.clone());
             if let Some(line) = lines.insert(key, row.line) {
                 let when = completed.term_id.map_or(String::new(), |term| format!(" in term {term}"));
-                let what = format!("the student completed it{when} in line {line}, too; keep the grade that counts");
+                let what = format!("the student also completed it{when} in line {line}; keep the grade that counts");
                 row.refuse("courseSourcedId", completed.course_id.as_str(), what, &mut self.problems);
             } else if let Some(place) = places.get(&student_id) {
                 if self.bundle.students[*place].completed.len() == OF_STUDENT_MAX {
@@ -68,7 +68,7 @@ impl Reading<'_> {
         if let Some(first) = unknown.keys().next() {
             let (rows, courses): (usize, usize) = (unknown.values().sum(), unknown.len());
             let text = format!(
-                "rows that name a course which is not in {}: {rows}, of {courses} courses such as {first}; they are taken",
+                "{rows} rows refer to {courses} courses that are not in {}, such as {first}; the rows are imported",
                 File::Courses
             );
             self.notes.push(Note::of_file(File::Completed, text));
@@ -88,7 +88,7 @@ impl Reading<'_> {
     }
 
     fn refuse_more(&mut self, row: Row<'_>, column: &str, value: &str) {
-        let what = format!("the student has {OF_STUDENT_MAX} above, which is the limit; remove some");
+        let what = format!("the student has {OF_STUDENT_MAX} in the rows above, which is the limit; remove some");
         row.refuse(column, value, what, &mut self.problems);
     }
 }

@@ -1,4 +1,4 @@
-//! Rosters: who is in which section already.
+//! Rosters: the existing enrollments of students.
 
 use std::collections::HashMap;
 
@@ -42,7 +42,7 @@ impl Reading<'_> {
                 let first = *in_force.entry(place).or_insert(row.line);
                 if first != row.line {
                     let text = format!(
-                        "{} is in class {} by line {first} already; this row is not taken",
+                        "{} is already in class {} by line {first}; this row is ignored",
                         entry.student_id, entry.section_id
                     );
                     self.notes.push(Note::of_value(row.file, row.line, "userSourcedId", text));

@@ -1,4 +1,4 @@
-//! Sections: classes, each of one course in one term.
+//! Sections: classes, each of one course and one term.
 
 use std::collections::HashMap;
 
@@ -14,16 +14,16 @@ use crate::{
 };
 
 const SEATS: &str = "metadata.maxNumberStudents";
-/// Most seats of a section: what the seat service takes.
+/// Maximum number of seats: the limit of the seat service.
 const CAPACITY_MAX: i32 = 1_000_000;
-/// Longest meetings in bytes: a section that meets at seven different times takes 100.
+/// Maximum length of meetings in bytes: a section with seven different times needs 100.
 const MEETINGS_BYTES_MAX: usize = 500;
 
 impl Reading<'_> {
     pub(super) fn sections(&mut self) {
         let columns = ["sourcedId", "title", "courseSourcedId", "termSourcedIds"];
         let Some(mut table) = self.open(File::Classes, &columns) else { return };
-        // The first section of each course and term: its line, and whether it is a part of the course.
+        // The first section of each course and term: its line, and whether it has a component.
         let mut firsts: HashMap<(CourseId, TermId), (u64, bool)> = HashMap::new();
         let mut unlimited = Unlimited::default();
         while let Some(row) = table.next_row(&mut self.problems) {
@@ -39,8 +39,9 @@ impl Reading<'_> {
             let (line, first_is_part) = *firsts.entry(of).or_insert((row.line, is_part));
             if is_part != first_is_part {
                 let has = if first_is_part { "has a component" } else { "has none" };
-                let what =
-                    format!("the section of the same course and term in line {line} {has}; give all one, or none");
+                let what = format!(
+                    "the section of the same course and term in line {line} {has}; give all of them a component, or none"
+                );
                 row.refuse("metadata.component", &section.component, what, problems);
             }
             if self.refers(row, &section) {
@@ -54,7 +55,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Whether course and term of a section are there. A section that is not cancelled refers to nothing closed.
+    /// Whether the course and term of a section exist. A section that is not cancelled must not refer to closed ones.
     fn refers(&mut self, row: Row<'_>, section: &Section) -> bool {
         let problems = &mut self.problems;
         let (course, term) = (section.course_id.as_str(), section.term_id.as_str());
@@ -70,7 +71,7 @@ impl Reading<'_> {
     }
 }
 
-/// Sections whose number of seats is left empty.
+/// Sections without a number of seats.
 #[derive(Default)]
 struct Unlimited {
     first: Option<(u64, SectionId)>,
@@ -91,8 +92,8 @@ impl Unlimited {
     fn note(self) -> Option<Note> {
         let (line, first) = self.first?;
         let text = match self.more {
-            0 => format!("is empty for class {first}, which has no limit of seats"),
-            more => format!("is empty for class {first} and {more} more, which have no limit of seats"),
+            0 => format!("is empty for class {first}, which therefore has unlimited seats"),
+            more => format!("is empty for class {first} and {more} more, which therefore have unlimited seats"),
         };
         Some(Note::of_value(File::Classes, line, SEATS, text))
     }
@@ -116,7 +117,7 @@ fn parse_section(row: Row<'_>, id: SectionId, cancelled: bool, problems: &mut Pr
 
 fn parse_only_term(text: &str) -> Result<TermId, Invalid> {
     if text.contains(',') {
-        return Err(Invalid::new("names several terms; a section belongs to one: make a class for each"));
+        return Err(Invalid::new("lists several terms; a section belongs to one: make a class for each term"));
     }
     TermId::try_new(text)
 }

@@ -1,4 +1,4 @@
-//! Terms: their dates, what they are a part of, their deadlines and rates.
+//! Terms: their dates, parents, deadlines and rates.
 
 use std::collections::HashMap;
 
@@ -47,7 +47,7 @@ impl Reading<'_> {
         self.parents(&lines);
     }
 
-    /// Holds every parent to be a term of the file, and none to be a part of itself.
+    /// Checks that every parent is a term of the file, and that there are no cycles.
     fn parents(&mut self, lines: &[u64]) {
         let terms = &self.bundle.terms;
         for (term, line) in terms.iter().zip(lines) {
@@ -58,7 +58,7 @@ impl Reading<'_> {
             }
         }
         let places: HashMap<&TermId, usize> = terms.iter().zip(0..).map(|(term, place)| (&term.id, place)).collect();
-        // The walk that has seen each term; a walk ends at a term that was seen.
+        // For each term, the walk that visited it; a walk ends at a visited term.
         let mut seen = vec![None; terms.len()];
         for walk in 0..terms.len() {
             let mut at = walk;
@@ -67,7 +67,8 @@ impl Reading<'_> {
                 let parent = terms[at].parent.as_ref();
                 let Some((parent, next)) = parent.and_then(|id| Some((id, *places.get(id)?))) else { break };
                 if seen[next] == Some(walk) {
-                    let what = "makes the term a part of itself; name the term above it, or leave it empty";
+                    let what =
+                        "makes the term a part of itself; use the sourcedId of the term above it, or leave it empty";
                     let file = File::AcademicSessions;
                     self.problems.push(Problem::of_value(file, lines[at], PARENT, parent.as_str(), what));
                 }
@@ -86,7 +87,7 @@ fn parse_term(row: Row<'_>, id: TermId, closed: bool, problems: &mut Problems) -
     if let (Some(starts_on), Some(ends_on)) = (starts_on, ends_on)
         && ends_on <= starts_on
     {
-        let what = "is not after startDate, and a term ends on the day before endDate; correct one of them";
+        let what = "is not after startDate (a term ends on the day before endDate); correct one of them";
         row.refuse("endDate", &ends_on.to_string(), what, problems);
     }
     let time_zone = row.optional("metadata.timeZone", parse_time_zone, problems);
@@ -113,14 +114,14 @@ fn parse_term(row: Row<'_>, id: TermId, closed: bool, problems: &mut Problems) -
 fn parse_kind(text: &str) -> Result<TermKind, Invalid> {
     let kind = TermKind::ALL.into_iter().find(|kind| kind.as_str() == text);
     let names = TermKind::ALL.map(TermKind::as_str);
-    kind.ok_or_else(|| Invalid::new(format!("no kind of academic session; {}", suggested(text, &names))))
+    kind.ok_or_else(|| Invalid::new(format!("not a kind of academic session; {}", suggested(text, &names))))
 }
 
-/// The name of a zone, written as the database writes it.
+/// Parses a time zone, and returns the spelling of the database.
 fn parse_time_zone(text: &str) -> Result<String, Invalid> {
     let zone = TimeZone::get(text).ok().filter(|zone| !zone.is_unknown());
     zone.and_then(|zone| zone.iana_name().map(str::to_owned))
-        .ok_or(Invalid::new("no time zone; use a name of the IANA database, such as America/New_York or UTC"))
+        .ok_or(Invalid::new("not a time zone; use a name of the IANA database, such as America/New_York or UTC"))
 }
 
 fn parse_rates(row: Row<'_>, problems: &mut Problems) -> Option<Rates> {
@@ -131,7 +132,7 @@ fn parse_rates(row: Row<'_>, problems: &mut Problems) -> Option<Rates> {
     let balance_limit_minor = row.optional("metadata.balanceLimitMinor", parse_balance_limit, problems);
     if currency_text.is_empty() && (minor_units.is_some() || refund_ladder.is_some() || balance_limit_minor.is_some()) {
         let what = "is empty beside metadata.perCreditMinor, metadata.refundLadder or metadata.balanceLimitMinor; \
-                    name the currency, such as USD";
+                    enter the currency, such as USD";
         row.refuse("metadata.currency", "", what, problems);
     }
     let per_credit = Money { currency: currency?, minor_units: minor_units.unwrap_or(0) };
@@ -147,9 +148,9 @@ fn parse_refund_ladder(text: &str) -> Result<Vec<RefundStep>, Invalid> {
         let until: Timestamp = parse_timestamp(until.trim())?;
         let percent = percent.trim().parse().ok().filter(|percent| *percent <= 100);
         let percent = percent.ok_or(Invalid::new("a percentage is not 0 to 100; write it after the last `:`"))?;
-        // To the millisecond, as the fee service counts.
+        // Rounded to the millisecond, the precision of the fee service.
         if ladder.last().is_some_and(|last| last.until.as_millisecond() >= until.as_millisecond()) {
-            return Err(Invalid::new("the steps are not in order of time; put the earliest first"));
+            return Err(Invalid::new("the steps are not in order of time; write the earliest first"));
         }
         ladder.push(RefundStep { until, percent });
     }

@@ -1,8 +1,8 @@
-//! Finds prerequisites that nobody can ever meet, such as those of two courses that ask for each other.
+//! Finds prerequisites that no student can ever meet, such as those of two courses that require each other.
 //!
-//! A course can be had if some transcript has it, or if it is not closed and its prerequisites are met by courses that
-//! can be had. That is a least fixpoint: each name of a course that can be had is a reason to look again at the courses
-//! whose prerequisites have that name, and at no others.
+//! A course is attainable if some transcript has it, or if it is not closed and attainable courses meet its
+//! prerequisites. That is a least fixpoint: when a course becomes attainable, the courses whose prerequisites contain
+//! it are checked again.
 
 use std::collections::HashSet;
 
@@ -19,23 +19,25 @@ impl Reading<'_> {
         }
         let completed = self.bundle.students.iter().flat_map(|student| &student.completed);
         let completed: HashSet<&CourseId> = completed.map(|completed| &completed.course_id).collect();
-        // Without transcripts in the bundle, those of an earlier one may have a course that is closed now.
+        // Without transcripts in the bundle, earlier imports may have transcripts with a course that is closed now.
         let has_transcripts = self.bundle.scope.has_file(File::Completed);
         let unmeetable = unmeetable(&self.bundle.courses, &self.rules, |course, is_met| {
             completed.contains(&course.id) || (is_met && !(course.closed && has_transcripts))
         });
         for (course, rules, out_of_reach) in unmeetable {
             if !course.closed {
-                let text =
-                    format!("nobody can ever meet this: nobody has, or can take before, {}", out_of_reach.join(", "));
+                let text = format!(
+                    "no student can ever meet this: no student has, or can take before, {}",
+                    out_of_reach.join(", ")
+                );
                 self.notes.push(Note::of_value(File::Courses, rules.line, PREREQUISITES, text));
             }
         }
     }
 }
 
-/// The courses with prerequisites that nobody can meet, and which of the courses that they name are out of reach.
-/// `can_be_had` says of a course whether it can be had, given whether its prerequisites are met.
+/// The courses whose prerequisites no student can meet, each with its unattainable prerequisites. `can_be_had` decides
+/// whether a course is attainable, given whether its prerequisites are met.
 fn unmeetable<'a>(
     courses: &'a [Course],
     rules: &'a [Rules],

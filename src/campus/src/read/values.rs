@@ -1,4 +1,4 @@
-//! Values that several files have: moments, dates, credits, amounts.
+//! Parsers of values that several files share: timestamps, dates, credits, amounts.
 
 use std::{ops::RangeInclusive, str::FromStr};
 
@@ -6,16 +6,17 @@ use jiff::{Timestamp, civil::Date};
 
 use crate::ids::Invalid;
 
-// The bounds below are those of the services: what is read is also imported, or nothing is.
-/// A hundred credits are more than anybody takes.
+// The limits below are those of the services, so that they accept everything that was read.
+/// A hundred credits: more than any student takes.
 const CREDITS_HUNDREDTHS_MAX: i32 = 10_000;
-/// Ten millions of a currency with two decimals: more than any price, and far from where products with credits overflow.
+/// Ten million in a currency with two decimals: more than any price, and small enough that products with credits do not
+/// overflow.
 const MINOR_UNITS_MAX: i64 = 1_000_000_000;
-/// A thousand times that: more than any account comes to.
+/// A thousand times that: more than any balance.
 const BALANCE_LIMIT_MAX: i64 = 1_000_000_000_000;
-/// Days of terms, roles and rosters.
+/// The years of terms, roles and rosters.
 const YEARS: RangeInclusive<i16> = 1900..=9998;
-/// For what never ends.
+/// The year that means "no end".
 const ENDLESS_YEAR: i16 = 9999;
 
 pub(super) fn parse_timestamp(text: &str) -> Result<Timestamp, Invalid> {
@@ -23,7 +24,7 @@ pub(super) fn parse_timestamp(text: &str) -> Result<Timestamp, Invalid> {
         .map_err(|_| Invalid::new("not a moment; write it with its time zone, as in `2026-09-01T08:00:00Z`"))
 }
 
-/// Up to two decimals, as hundredths.
+/// Parses up to two decimals, as hundredths.
 pub(super) fn parse_credits(text: &str) -> Result<i32, Invalid> {
     let invalid = || Invalid::new("not a number of credits; use 0 to 100 with at most two decimals, such as 1.5");
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
@@ -36,10 +37,10 @@ pub(super) fn parse_credits(text: &str) -> Result<i32, Invalid> {
     if whole.is_empty() || hundredths > CREDITS_HUNDREDTHS_MAX { Err(invalid()) } else { Ok(hundredths) }
 }
 
-/// A limit of credits: on the wire, 0 would lift it.
+/// Parses a credit limit. 0 is rejected, because on the wire it means no limit.
 pub(super) fn parse_credit_limit(text: &str) -> Result<i32, Invalid> {
     match parse_credits(text)? {
-        0 => Err(Invalid::new("forbids everything; leave it empty for no limit, or use a hold")),
+        0 => Err(Invalid::new("0 credits would forbid every registration; leave it empty for no limit, or use a hold")),
         hundredths => Ok(hundredths),
     }
 }
@@ -61,28 +62,28 @@ pub(super) fn parse_bool(text: &str) -> Result<bool, Invalid> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(Invalid::new("neither true nor false; use one of them")),
+        _ => Err(Invalid::new("not a boolean; use true or false")),
     }
 }
 
 pub(super) fn parse_balance_limit(text: &str) -> Result<i64, Invalid> {
     match parse_amount(text, BALANCE_LIMIT_MAX)? {
-        0 => Err(Invalid::new("forbids every charge; leave it empty for no limit")),
+        0 => Err(Invalid::new("0 would forbid every charge; leave it empty for no limit")),
         minor => Ok(minor),
     }
 }
 
-/// A day. Its moments are within what can be counted, in every time zone.
+/// Parses a day. The limits on years keep its timestamps in range, in every time zone.
 pub(super) fn parse_date(text: &str) -> Result<Date, Invalid> {
     let date = Date::from_str(text).map_err(|_| Invalid::new("not a date; write it as in `2026-08-24`"))?;
     if YEARS.contains(&date.year()) {
         return Ok(date);
     }
     let (first, last) = (YEARS.start(), YEARS.end());
-    Err(Invalid::new(format!("not in the years {first} to {last}; correct it")))
+    Err(Invalid::new(format!("not in the years {first} to {last}; correct the date")))
 }
 
-/// The end of something that may have none: systems that need a date write one of the year 9999.
+/// Parses an optional end: systems that require a date write a date in the year 9999.
 pub(super) fn parse_end(text: &str) -> Result<Option<Date>, Invalid> {
     let is_endless = Date::from_str(text).is_ok_and(|date| date.year() == ENDLESS_YEAR);
     if is_endless { Ok(None) } else { parse_date(text).map(Some) }

@@ -1,16 +1,16 @@
-//! Names the cause where a file is no CSV of this kind at all, instead of hundreds of its effects.
+//! Detects files that are not CSV with commas in UTF-8, and reports that cause instead of hundreds of its effects.
 
 use std::io::{self, Read};
 
-/// Enough of a file to tell its encoding.
+/// Bytes that suffice to detect the encoding.
 const HEAD_BYTES: u64 = 64;
-/// Separators of columns besides the comma, by name.
+/// Other separators of columns, with their names.
 const SEPARATORS: [(char, &str); 2] = [(';', "semicolons"), ('\t', "tabs")];
 
 /// The problem of a file in UTF-16.
 pub(super) const UTF16: &str = "is UTF-16; save it as UTF-8 (a spreadsheet calls that CSV UTF-8)";
 
-/// Whether a file is UTF-16, with a byte order mark or without: then every second byte of its header is 0.
+/// Whether a file is UTF-16, with or without a byte order mark: without one, every second byte of its header is 0.
 pub(super) fn is_utf16(file: &mut impl Read) -> io::Result<bool> {
     let mut head = Vec::new();
     file.take(HEAD_BYTES).read_to_end(&mut head)?;
@@ -21,7 +21,7 @@ pub(super) fn is_utf16(file: &mut impl Read) -> io::Result<bool> {
     Ok(has_mark || (head.len() >= 4 && is_half_empty))
 }
 
-/// The problem of a header whose columns are separated by something else than commas.
+/// The problem of a header whose columns have another separator than commas.
 pub(super) fn other_separator(header: &[String], required: &[&str]) -> Option<String> {
     let line = header.join(",");
     let (_, name) = SEPARATORS.into_iter().find(|(separator, _)| {

@@ -1,4 +1,4 @@
-//! The ids of a file: what other files, and other rows, may refer to.
+//! The ids of a file, to which other files and rows may refer.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -9,7 +9,7 @@ use crate::{file::File, problem::Problems};
 pub(crate) struct Index {
     file: File,
     rows: HashMap<String, Indexed>,
-    /// Of its [`Table`](super::Table).
+    /// Copied from its [`Table`](super::Table).
     pub(crate) complete: bool,
 }
 
@@ -23,14 +23,14 @@ impl Index {
         Self { file, rows: HashMap::new(), complete: false }
     }
 
-    /// Notes the id of a row; the same id again is a problem.
+    /// Adds the id of a row; a repeated id is a problem.
     pub(crate) fn insert(&mut self, row: Row<'_>, column: &str, id: &str, deleted: bool, problems: &mut Problems) {
         match self.rows.entry(id.to_owned()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(Indexed { line: row.line, deleted });
             }
             Entry::Occupied(first) => {
-                let what = format!("is in line {}, too; keep one of them", first.get().line);
+                let what = format!("is also in line {}; keep one of them", first.get().line);
                 row.refuse(column, id, what, problems);
             }
         }
@@ -41,13 +41,14 @@ impl Index {
         self.rows.contains_key(id)
     }
 
-    /// Why a reference to an id of this file does not hold; none when it does, or when that can't be known.
+    /// Why a reference to an id of this file is invalid; `None` if it is valid or can't be decided.
     pub(crate) fn missing(&self, id: &str) -> Option<String> {
         let is_missing = self.complete && !self.contains(id);
-        is_missing.then(|| format!("is not in {}; add it there or correct it here", self.file))
+        is_missing.then(|| format!("is not in {}; add it there or correct this value", self.file))
     }
 
-    /// Whether a reference to an id of this file holds, be it marked `tobedeleted` or not; if not, that is a problem.
+    /// Whether a reference to an id of this file is valid; otherwise it is a problem. The id may be marked
+    /// `tobedeleted`.
     pub(crate) fn check(&self, row: Row<'_>, column: &str, id: &str, problems: &mut Problems) -> bool {
         let missing = self.missing(id);
         let holds = missing.is_none();
@@ -57,10 +58,10 @@ impl Index {
         holds
     }
 
-    /// Whether a reference of a row that is not marked `tobedeleted` holds: what it refers to may not be marked so.
+    /// Like [`Self::check`], and the id must not be marked `tobedeleted`.
     pub(crate) fn check_kept(&self, row: Row<'_>, column: &str, id: &str, problems: &mut Problems) -> bool {
         if self.rows.get(id).is_some_and(|indexed| indexed.deleted) {
-            let what = format!("is marked tobedeleted in {}; keep it there, or mark this row, too", self.file);
+            let what = format!("is marked tobedeleted in {}; keep it there, or mark this row as well", self.file);
             row.refuse(column, id, what, problems);
             return false;
         }

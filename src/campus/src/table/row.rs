@@ -1,4 +1,4 @@
-//! One row of a table: its values, each checked where it is read.
+//! One row of a table. Each value is checked when it is read.
 
 use csv::ByteRecord;
 
@@ -10,7 +10,7 @@ use crate::{
 
 /// Keeps a few hundred rows within one gRPC message.
 const TEXT_BYTES_MAX: usize = 4_096;
-/// Longest text for people, in characters: a title or some sentences. The services take no longer one.
+/// Maximum length of a text for people, in characters: the limit of the services.
 pub(crate) const PEOPLE_CHARS_MAX: usize = 500;
 
 /// One row.
@@ -18,14 +18,14 @@ pub(crate) const PEOPLE_CHARS_MAX: usize = 500;
 pub(crate) struct Row<'a> {
     /// Its file.
     pub file: File,
-    /// Where the row begins.
+    /// The first line of the row.
     pub line: u64,
     pub(super) header: &'a [String],
     pub(super) record: &'a ByteRecord,
 }
 
 impl<'a> Row<'a> {
-    /// The trimmed text of a column, empty when the column is absent. None if it is no proper text.
+    /// The trimmed text of a column, empty if the column is absent; `None` if the text is invalid.
     pub(crate) fn text(&self, column: &str, problems: &mut Problems) -> Option<&'a str> {
         let Some(at) = self.header.iter().position(|name| name == column) else { return Some("") };
         let bytes = &self.record[at];
@@ -40,7 +40,7 @@ impl<'a> Row<'a> {
         None
     }
 
-    /// A value that may be empty.
+    /// An optional value.
     pub(crate) fn optional<T>(
         &self,
         column: &str,
@@ -57,7 +57,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// A value that must be there.
+    /// A required value.
     pub(crate) fn required<T>(
         &self,
         column: &str,
@@ -71,7 +71,7 @@ impl<'a> Row<'a> {
         self.optional(column, parse, problems)
     }
 
-    /// A text for people, which may be empty: as long, and of such characters, as the services take.
+    /// An optional text for people, with the length and characters that the services accept.
     pub(crate) fn for_people(&self, column: &str, problems: &mut Problems) -> Option<&'a str> {
         let text = self.text(column, problems)?;
         let what = if text.chars().count() > PEOPLE_CHARS_MAX {
@@ -85,7 +85,7 @@ impl<'a> Row<'a> {
         None
     }
 
-    /// A text for people that must be there.
+    /// A required text for people.
     pub(crate) fn required_for_people(&self, column: &str, problems: &mut Problems) -> Option<&'a str> {
         let text = self.for_people(column, problems)?;
         if text.is_empty() {
@@ -105,7 +105,7 @@ impl<'a> Row<'a> {
         self.optional("status", parse, problems).unwrap_or(false)
     }
 
-    /// Notes that a value can't be used.
+    /// Reports a value that can't be used.
     pub(crate) fn refuse(&self, column: &str, value: &str, what: impl Into<String>, problems: &mut Problems) {
         problems.push(Problem::of_value(self.file, self.line, column, value, what));
     }

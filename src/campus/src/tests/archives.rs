@@ -48,7 +48,7 @@ fn a_zip_is_read_as_its_folder_is() {
 }
 
 #[test]
-fn what_systems_add_to_a_zip_does_not_matter() {
+fn files_that_systems_add_to_a_zip_are_ignored() {
     let (_dir, path) =
         zipped("", &[("__MACOSX/._users.csv", b"x"), (".DS_Store", b"x"), ("a/b/", b""), ("a/b/c.txt", b"x")]);
     let notes: Vec<String> = read(&path).unwrap().notes.iter().map(ToString::to_string).collect();
@@ -57,7 +57,7 @@ fn what_systems_add_to_a_zip_does_not_matter() {
 
 #[test]
 fn entries_lead_nowhere() {
-    let no_place = "is no place for a file; zip the files of the bundle themselves, or one folder of them";
+    let no_place = "is not a valid path; zip the files of the bundle, or one folder with them";
     for bad in ["../holds.csv", "a/../../holds.csv", "a/b/holds.csv", "..\\holds.csv", "../notes.txt"] {
         let (dir, path) = zipped("", &[(bad, b"holdId,studentSourcedId,description\n")]);
         assert_eq!(problems_of(&path), [format!("{bad}: {no_place}")]);
@@ -66,7 +66,7 @@ fn entries_lead_nowhere() {
     check_zip(
         "",
         &[("other/holds.csv", b"holdId,studentSourcedId,description\n")],
-        &["other/holds.csv: is in another folder than the files before it; put all files into one"],
+        &["other/holds.csv: is in another folder than the files before it; put all files into one folder"],
     );
 }
 
@@ -109,7 +109,7 @@ fn a_file_that_is_no_zip() {
     let [problem] = &problems[..] else { panic!("{problems:?}") };
     assert!(problem.starts_with(&format!("{}: can't be read (", path.display())), "{problem}");
     assert!(
-        problem.ends_with("; name a directory with the files of a OneRoster bundle, or a zip of them"),
+        problem.ends_with("; use a directory with the files of a OneRoster bundle, or a zip file of them"),
         "{problem}"
     );
 }

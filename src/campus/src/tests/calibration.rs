@@ -93,7 +93,7 @@ fn the_seed_decides_everything() {
 }
 
 #[test]
-fn a_linked_course_is_asked_for_with_lecture_and_lab() {
+fn a_linked_course_is_added_with_lecture_and_lab() {
     let bundle = generate(Spec::try_new(500, 100, 5).unwrap());
     let components: HashMap<_, _> =
         bundle.sections.iter().map(|section| (&section.id, (&section.course_id, section.component.as_str()))).collect();

@@ -1,4 +1,4 @@
-//! What is marked `tobedeleted` stays in the bundle as closed, and who has the role of a student.
+//! Rows marked `tobedeleted` stay in the bundle as closed, and users with the role of a student become students.
 
 use super::{campus, check, problems_of};
 use crate::{Bundle, read};
@@ -39,7 +39,7 @@ fn a_course_is_retired_together_with_its_classes() {
     assert_eq!(
         problems_of(dir.path()),
         [
-            r#"classes.csv:2: courseSourcedId: "C1": is marked tobedeleted in courses.csv; keep it there, or mark this row, too"#
+            r#"classes.csv:2: courseSourcedId: "C1": is marked tobedeleted in courses.csv; keep it there, or mark this row as well"#
         ]
     );
 }
@@ -51,8 +51,8 @@ fn a_term_is_retired_together_with_its_classes() {
         "academicSessions.csv",
         terms,
         &[
-            r#"classes.csv:2: termSourcedIds: "T1": is marked tobedeleted in academicSessions.csv; keep it there, or mark this row, too"#,
-            r#"classes.csv:3: termSourcedIds: "T1": is marked tobedeleted in academicSessions.csv; keep it there, or mark this row, too"#,
+            r#"classes.csv:2: termSourcedIds: "T1": is marked tobedeleted in academicSessions.csv; keep it there, or mark this row as well"#,
+            r#"classes.csv:3: termSourcedIds: "T1": is marked tobedeleted in academicSessions.csv; keep it there, or mark this row as well"#,
         ],
     );
     let classes = "sourcedId,status,title,courseSourcedId,termSourcedIds\nC1-L1,tobedeleted,One,C1,T1\n";
@@ -65,7 +65,7 @@ fn a_cancelled_class_still_refers_to_what_is_there() {
     check(
         "classes.csv",
         "sourcedId,status,title,courseSourcedId,termSourcedIds\nA,tobedeleted,A,C9,T1\n",
-        &[r#"classes.csv:2: courseSourcedId: "C9": is not in courses.csv; add it there or correct it here"#],
+        &[r#"classes.csv:2: courseSourcedId: "C9": is not in courses.csv; add it there or correct this value"#],
     );
 }
 
@@ -81,14 +81,14 @@ fn students_are_closed_by_status_and_disabled_by_enabled_user() {
         "users.csv",
         "sourcedId,enabledUser,givenName,familyName\nS1,yes,A,A\nS2,True,B,B\nP1,,P,P\n",
         &[
-            r#"users.csv:2: enabledUser: "yes": neither true nor false; use one of them"#,
-            r#"users.csv:3: enabledUser: "True": neither true nor false; use one of them"#,
+            r#"users.csv:2: enabledUser: "yes": not a boolean; use true or false"#,
+            r#"users.csv:3: enabledUser: "True": not a boolean; use true or false"#,
         ],
     );
 }
 
 #[test]
-fn a_student_role_that_is_gone_makes_no_student() {
+fn a_deleted_role_makes_no_student() {
     let users = "sourcedId,status,givenName,familyName\nS1,active,A,A\nS2,tobedeleted,B,B\nS3,active,C,C\nS4,,D,D\n";
     let roles = "sourcedId,status,userSourcedId,role\nR1,active,S1,student\nR2,tobedeleted,S2,student\n\
                  R3,tobedeleted,S3,student\nR4,active,S3,teacher\nR5,active,S4,guardian\nR6,active,S4,student\n";
@@ -130,7 +130,7 @@ fn dates_of_roles() {
         &[
             r#"roles.csv:2: endDate: "2028-07-31": is before beginDate; correct one of them"#,
             r#"roles.csv:3: beginDate: "soon": not a date; write it as in `2026-08-24`"#,
-            r#"roles.csv:4: beginDate: "1899-12-31": not in the years 1900 to 9998; correct it"#,
+            r#"roles.csv:4: beginDate: "1899-12-31": not in the years 1900 to 9998; correct the date"#,
             r#"roles.csv:4: endDate: "2028-02-30": not a date; write it as in `2026-08-24`"#,
         ],
     );
@@ -143,14 +143,14 @@ fn roles_are_those_of_the_standard() {
         check("roles.csv", &roles(known), &[]);
     }
     for (unknown, what) in [("Student", "did you mean student?"), ("techer", "did you mean teacher?")] {
-        let expected = format!("roles.csv:4: role: {unknown:?}: no role of OneRoster; {what}");
+        let expected = format!("roles.csv:4: role: {unknown:?}: not a role of OneRoster; {what}");
         check("roles.csv", &roles(unknown), &[&expected]);
     }
     for unknown in ["learner", "ext:"] {
         let dir = campus(&[("roles.csv", Some(&roles(unknown)))]);
         let problems = problems_of(dir.path());
         assert_eq!(problems.len(), 1);
-        let start = format!("roles.csv:4: role: {unknown:?}: no role of OneRoster; use one of administrator aide ");
+        let start = format!("roles.csv:4: role: {unknown:?}: not a role of OneRoster; use one of administrator aide ");
         assert!(problems[0].starts_with(&start), "{problems:?}");
     }
 }

@@ -24,7 +24,7 @@ fn files() {
     check(
         "orgs.csv",
         "sourcedId,name\nO1,A, B\n",
-        &["orgs.csv:2: has 3 fields, the header has 2; put a field that holds a comma in quotes"],
+        &["orgs.csv:2: has 3 fields, the header has 2; put a field with a comma in quotes"],
     );
     let directory = campus(&[("users.csv", None)]);
     std::fs::create_dir(directory.path().join("users.csv")).unwrap();
@@ -34,7 +34,7 @@ fn files() {
 #[test]
 fn a_file_too_large() {
     let dir = campus(&[]);
-    // Sparse: it takes no room.
+    // The file is sparse and needs no disk space.
     std::fs::File::create(dir.path().join("users.csv")).unwrap().set_len(300 << 20).unwrap();
     assert_eq!(problems_of(dir.path()), ["users.csv: has 300 MiB, the limit is 256; export one term at a time"]);
 }
@@ -47,7 +47,7 @@ fn a_directory_that_is_not_there() {
     let [problem] = &problems[..] else { panic!("{problems:?}") };
     assert!(problem.starts_with(&nowhere.display().to_string()), "{problem}");
     assert!(
-        problem.ends_with("; name a directory with the files of a OneRoster bundle, or a zip of them"),
+        problem.ends_with("; use a directory with the files of a OneRoster bundle, or a zip file of them"),
         "{problem}"
     );
 }
@@ -58,17 +58,17 @@ fn manifest() {
         "manifest.csv",
         "propertyName,value\noneroster.version,1.1\nfile.courses,delta\n",
         &[
-            "manifest.csv: does not announce academicSessions.csv; add a row `file.academicSessions,bulk`",
-            "manifest.csv: does not announce classes.csv; add a row `file.classes,bulk`",
-            "manifest.csv: does not announce users.csv; add a row `file.users,bulk`",
+            "manifest.csv: academicSessions.csv is not listed; add a row `file.academicSessions,bulk`",
+            "manifest.csv: classes.csv is not listed; add a row `file.classes,bulk`",
+            "manifest.csv: users.csv is not listed; add a row `file.users,bulk`",
             r#"manifest.csv:2: value: "1.1": not supported; export the bundle as OneRoster 1.2"#,
-            r#"manifest.csv:3: value: "delta": file.courses must be bulk: an import takes a whole campus, not changes to one"#,
+            r#"manifest.csv:3: value: "delta": file.courses must be bulk: an import needs the whole campus, not only changes"#,
         ],
     );
     check(
         "manifest.csv",
         "propertyName,value\nfile.academicSessions,bulk\nfile.courses,bulk\nfile.classes,bulk\nfile.users,bulk\n",
-        &["manifest.csv: has no oneroster.version; add a row `oneroster.version,1.2`"],
+        &["manifest.csv: the property oneroster.version is missing; add a row `oneroster.version,1.2`"],
     );
 }
 
@@ -80,7 +80,7 @@ fn an_unusable_file_does_not_make_every_reference_to_it_wrong() {
 #[test]
 fn lines_are_counted_as_an_editor_counts_them() {
     let bad = [&format!(r#"users.csv:6: sourcedId: "! !": {NOT_AN_ID}"#)[..]];
-    // The break is in a column that nobody reads: in a name it would be refused.
+    // The line break is in a column that is not read: a name with it would be a problem.
     let text = "sourcedId,note,givenName,familyName\n\nS1,\"A\n\"\"B\"\"\",A,C\n\n! !,,B,B\nS2,,B,B\nP1,,P,P";
     let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
     for text in [text, &format!("{text}\n\n"), &windows] {
@@ -92,7 +92,7 @@ fn lines_are_counted_as_an_editor_counts_them() {
 fn a_quote_that_is_never_closed() {
     let text = "sourcedId,givenName,familyName\nS1,A,A\nS2,B,\"B\nP1,P,P\n";
     for text in [text.to_owned(), text.trim_end().to_owned(), format!("\u{feff}{}", text.replace('\n', "\r\n"))] {
-        check("users.csv", &text, &["users.csv:3: a quote is never closed in this row; close it"]);
+        check("users.csv", &text, &["users.csv:3: a closing quote is missing in this row; add it"]);
     }
 }
 
@@ -142,21 +142,21 @@ fn the_manifest_and_the_files_agree() {
         ("source.systemName,x", true),
         ("file.roles,bulk", false),
         ("file.orgs,bulk", false),
-        // Nobody reads it.
+        // The file is not read.
         ("file.demographics,delta", false),
     ] {
         check_manifest(row, rosters, &[]);
     }
-    let bulk_only = "must be bulk: an import takes a whole campus, not changes to one";
+    let bulk_only = "must be bulk: an import needs the whole campus, not only changes";
     check_manifest(
         "file.enrollments,absent",
         true,
-        &[r#"value: "absent": enrollments.csv is there; remove it, or write bulk"#],
+        &[r#"value: "absent": enrollments.csv is present; remove it, or write bulk"#],
     );
     check_manifest(
         "file.enrollments,bulk",
         false,
-        &[r#"value: "bulk": enrollments.csv is not there; add it to the bundle, or write absent"#],
+        &[r#"value: "bulk": enrollments.csv is missing; add it to the bundle, or write absent"#],
     );
     check_manifest("file.enrollments,delta", true, &[&format!(r#"value: "delta": file.enrollments {bulk_only}"#)]);
     check_manifest("file.roles,delta", false, &[&format!(r#"value: "delta": file.roles {bulk_only}"#)]);
@@ -165,18 +165,18 @@ fn the_manifest_and_the_files_agree() {
         false,
         &[r#"value: "Bulk": unknown; use bulk for a whole file, or absent for none"#],
     );
-    check_manifest("file.roles,absent", false, &[r#"value: "absent": roles.csv is there; remove it, or write bulk"#]);
-    check_manifest("file.users,bulk", false, &[r#"propertyName: "file.users": is in line 6, too; keep one of them"#]);
+    check_manifest("file.roles,absent", false, &[r#"value: "absent": roles.csv is present; remove it, or write bulk"#]);
+    check_manifest("file.users,bulk", false, &[r#"propertyName: "file.users": is also in line 6; keep one of them"#]);
 }
 
 #[test]
-fn a_file_that_must_be_there_is_not_absent() {
+fn a_required_file_must_be_present() {
     let text = super::FILES[0].1.to_owned() + "file.roles,absent\n";
     let dir = campus(&[("manifest.csv", Some(&text)), ("roles.csv", None)]);
     assert_eq!(
         problems_of(dir.path()),
         [
-            r#"manifest.csv:7: value: "absent": file.roles must be bulk: no import goes without roles.csv; add it to the bundle"#,
+            r#"manifest.csv:7: value: "absent": file.roles must be bulk: every import needs roles.csv; add it to the bundle"#,
             "roles.csv: is missing; add it to the bundle",
         ]
     );

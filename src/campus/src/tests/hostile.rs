@@ -1,4 +1,4 @@
-//! Whatever is in the files, reading ends with a bundle or with problems.
+//! Reading files with random contents ends with a bundle or with problems.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What is told without being refused: unread files and columns, people without a role, rules that nobody can meet.
+//! Notes: unread files and columns, people without a role, rules that no student can meet.
 
 use super::campus;
 use crate::read;
@@ -12,7 +12,8 @@ fn check(replaced: &[(&str, &str)], expected: &[&str]) {
     assert_eq!(notes, expected);
 }
 
-const TEACHER: &str = "roles.csv: only rows of the role student are read; 1 of other roles are not (1 teacher)";
+const TEACHER: &str =
+    "roles.csv: only rows of the role student are read; 1 rows of other roles are ignored (1 teacher)";
 
 #[test]
 fn files_that_are_not_read() {
@@ -23,13 +24,13 @@ fn files_that_are_not_read() {
     let many: Vec<String> = (10..30).map(|at| format!("{at}.txt")).collect();
     let many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "x")).collect();
     let mut expected: Vec<String> = (10..20).map(|at| format!("{at}.txt: is not read")).collect();
-    expected.push("20.txt: is not read, and 9 more files are not".to_owned());
+    expected.push("20.txt: is not read, nor are 9 more files".to_owned());
     check(&many, &expected.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 #[test]
 fn columns_that_are_not_read() {
-    let neither = "is neither a column of OneRoster nor of Matricula";
+    let neither = "is a column of neither OneRoster nor Matricula";
     check(
         &[(
             "classes.csv",
@@ -59,14 +60,14 @@ fn users_without_any_role() {
         "sourcedId,status,givenName,familyName\nS1,,A,A\nS2,,B,B\nS3,,C,C\nS4,tobedeleted,D,D\nS5,,E,E\nP1,,P,P\n";
     check(
         &[("users.csv", users)],
-        &["users.csv: user S3 and 1 more have no role in roles.csv, and are not taken for students"],
+        &["users.csv: user S3 and 1 more have no role in roles.csv, and are not imported as students"],
     );
     check(
         &[
             ("users.csv", users),
             ("roles.csv", "sourcedId,userSourcedId,role\nR1,S1,student\nR2,S2,student\nR3,S3,student\nR5,S5,student\n"),
         ],
-        &["users.csv: user P1 has no role in roles.csv, and is not taken for a student"],
+        &["users.csv: user P1 has no role in roles.csv, and is not imported as a student"],
     );
 }
 
@@ -81,11 +82,13 @@ fn classes_without_a_number_of_seats() {
     check(&[("classes.csv", &classes("1", "0", "30"))], &[]);
     check(
         &[("classes.csv", &classes("1", "", "30"))],
-        &["classes.csv:4: metadata.maxNumberStudents: is empty for class C, which has no limit of seats"],
+        &["classes.csv:4: metadata.maxNumberStudents: is empty for class C, which therefore has unlimited seats"],
     );
     check(
         &[("classes.csv", &classes("", "", ""))],
-        &["classes.csv:3: metadata.maxNumberStudents: is empty for class B and 2 more, which have no limit of seats"],
+        &[
+            "classes.csv:3: metadata.maxNumberStudents: is empty for class B and 2 more, which therefore have unlimited seats",
+        ],
     );
 }
 
@@ -97,7 +100,7 @@ fn check_rules(courses: &[&str], completed: Option<&str>, expected: &[&str]) {
     let classes = "sourcedId,title,courseSourcedId,termSourcedIds\n";
     let mut replaced = vec![("courses.csv", courses.as_str()), ("classes.csv", classes)];
     replaced.extend(completed.as_deref().map(|completed| ("completed.csv", completed)));
-    let what = "metadata.prerequisites: nobody can ever meet this: nobody has, or can take before,";
+    let what = "metadata.prerequisites: no student can ever meet this: no student has, or can take before,";
     let expected: Vec<String> = expected
         .iter()
         .map(|line_and_names| {
@@ -116,7 +119,7 @@ fn prerequisites_that_can_be_met() {
 }
 
 #[test]
-fn prerequisites_that_nobody_can_ever_meet() {
+fn prerequisites_that_no_student_can_ever_meet() {
     check_rules(&["a,,A,A"], None, &["2 A"]);
     check_rules(&["a,,A,B", "b,,B,C", "c,,C,A", "d,,D,"], None, &["2 B", "3 C", "4 A"]);
     check_rules(&["a,,A,B", "b,,B,A", "c,,C,D and (A or B)", "d,,D,", "e,,E,A or D"], None, &["2 B", "3 A", "4 A, B"]);
@@ -133,20 +136,20 @@ fn a_closed_course_opens_others_only_by_transcripts() {
     let courses = ["a,tobedeleted,A,", "b,,B,A", "c,tobedeleted,C,A"];
     check_rules(&courses, Some("S1,b,B"), &["3 A"]);
     check_rules(&courses, Some("S1,a,B"), &[]);
-    // Transcripts that the bundle does not have may have it.
+    // A transcript outside the bundle may have it.
     check_rules(&courses, None, &[]);
 }
 
-/// Two courses of one code: either of them is the course that a rule names.
+/// Two courses with one code: a rule with that code accepts either of them.
 #[test]
 fn a_code_of_several_courses() {
     check_rules(&["a,,A,A", "b,,A,", "c,,C,A"], None, &[]);
-    // A code goes before an id.
+    // Codes have precedence over ids.
     check_rules(&["a,,B,", "b,,X,Y", "y,,Y,X", "c,,C,b"], None, &["3 Y", "4 X", "5 b"]);
     check_rules(&["a,,b,", "b,,X,Y", "y,,Y,X", "c,,C,b"], None, &["3 Y", "4 X"]);
 }
 
-/// The time that it takes to look does not grow with the square of the catalogue.
+/// The time of the check does not grow with the square of the catalogue.
 #[test]
 fn a_long_chain_in_the_wrong_order() {
     let rows: Vec<String> = (0..20_000).map(|at| format!("c{at},,K{at},K{}", at + 1)).collect();

@@ -1,4 +1,4 @@
-//! Each kind of problem of a row: where it is, what it is, what to do.
+//! Each kind of problem of a row: its place, its cause, and what to do.
 
 use super::{NOT_AN_ID, campus, check, problems_of};
 
@@ -34,7 +34,7 @@ fn ids_and_references() {
         "courses.csv",
         "sourcedId,title\nC1,One\nC2,Two\nC1,Again\n,None\nC 3,Space\n",
         &[
-            r#"courses.csv:4: sourcedId: "C1": is in line 2, too; keep one of them"#,
+            r#"courses.csv:4: sourcedId: "C1": is also in line 2; keep one of them"#,
             r#"courses.csv:5: sourcedId: "": is empty; fill it in"#,
             &format!(r#"courses.csv:6: sourcedId: "C 3": {NOT_AN_ID}"#),
         ],
@@ -43,29 +43,29 @@ fn ids_and_references() {
         "courses.csv",
         "sourcedId,status,title,orgSourcedId\nC1,tobedeleted,One,O9\n",
         &[
-            r#"classes.csv:2: courseSourcedId: "C1": is marked tobedeleted in courses.csv; keep it there, or mark this row, too"#,
-            r#"classes.csv:3: courseSourcedId: "C2": is not in courses.csv; add it there or correct it here"#,
+            r#"classes.csv:2: courseSourcedId: "C1": is marked tobedeleted in courses.csv; keep it there, or mark this row as well"#,
+            r#"classes.csv:3: courseSourcedId: "C2": is not in courses.csv; add it there or correct this value"#,
         ],
     );
     check(
         "courses.csv",
         "sourcedId,title,orgSourcedId\nC1,One,O9\nC2,Two,\n",
-        &[r#"courses.csv:2: orgSourcedId: "O9": is not in orgs.csv; add it there or correct it here"#],
+        &[r#"courses.csv:2: orgSourcedId: "O9": is not in orgs.csv; add it there or correct this value"#],
     );
     check(
         "classes.csv",
         "sourcedId,title,courseSourcedId,termSourcedIds\nA,A,C1,T9\nB,B,C1,\"T1,T2\"\n",
         &[
-            r#"classes.csv:2: termSourcedIds: "T9": is not in academicSessions.csv; add it there or correct it here"#,
-            r#"classes.csv:3: termSourcedIds: "T1,T2": names several terms; a section belongs to one: make a class for each"#,
+            r#"classes.csv:2: termSourcedIds: "T9": is not in academicSessions.csv; add it there or correct this value"#,
+            r#"classes.csv:3: termSourcedIds: "T1,T2": lists several terms; a section belongs to one: make a class for each term"#,
         ],
     );
     check(
         "roles.csv",
         "sourcedId,userSourcedId,role\nR1,S1,student\nR1,S9,student\n",
         &[
-            r#"roles.csv:3: sourcedId: "R1": is in line 2, too; keep one of them"#,
-            r#"roles.csv:3: userSourcedId: "S9": is not in users.csv; add it there or correct it here"#,
+            r#"roles.csv:3: sourcedId: "R1": is also in line 2; keep one of them"#,
+            r#"roles.csv:3: userSourcedId: "S9": is not in users.csv; add it there or correct this value"#,
         ],
     );
 }
@@ -123,7 +123,7 @@ fn addresses() {
     }
     for bad in ["a", "@b.edu", "a@", "a b@c.edu", "a..b@c.edu", "a@b..edu", "a@-b.edu", "a@b.edu."] {
         let text = format!("sourcedId,givenName,familyName,email\nS1,A,A,{bad}\nS2,B,B,\nP1,P,P,\n");
-        let what = "not an address for mail; write it as in `name@example.edu`";
+        let what = "not an e-mail address; write it as in `name@example.edu`";
         check("users.csv", &text, &[&format!("users.csv:2: email: {bad:?}: {what}")]);
     }
 }
@@ -134,7 +134,7 @@ fn all_sections_of_a_course_have_parts_or_none() {
         "classes.csv",
         "sourcedId,title,courseSourcedId,termSourcedIds,metadata.component\nC1-L1,A,C1,T1,1/1\nC2-L1,B,C2,T1,\nX,C,C1,T1,\n",
         &[
-            r#"classes.csv:4: metadata.component: "": the section of the same course and term in line 2 has a component; give all one, or none"#,
+            r#"classes.csv:4: metadata.component: "": the section of the same course and term in line 2 has a component; give all of them a component, or none"#,
         ],
     );
 }
@@ -158,7 +158,11 @@ fn terms() {
     check("status", "inactive", "unknown status; use active or tobedeleted");
     check("metadata.addDeadline", "2026-09-01", moment);
     check("metadata.dropDeadline", "2026-09-01T08:00:00", moment);
-    check("metadata.maxCredits", "0", "forbids everything; leave it empty for no limit, or use a hold");
+    check(
+        "metadata.maxCredits",
+        "0",
+        "0 credits would forbid every registration; leave it empty for no limit, or use a hold",
+    );
     check("metadata.currency", "usd", "not a currency; use the three letters of ISO 4217, such as USD");
     check(
         "metadata.refundLadder",
@@ -166,7 +170,7 @@ fn terms() {
         "not a refund ladder; write `2026-09-01T00:00:00Z:100;2026-09-08T00:00:00Z:50`",
     );
     check("metadata.refundLadder", "2026-09-01T00:00:00Z", moment);
-    check("metadata.balanceLimitMinor", "0", "forbids every charge; leave it empty for no limit");
+    check("metadata.balanceLimitMinor", "0", "0 would forbid every charge; leave it empty for no limit");
     let amount = "not an amount; use a whole number of minor units up to 1000000000000, such as 45000 for USD 450.00";
     check("metadata.balanceLimitMinor", "-1", amount);
     check("metadata.balanceLimitMinor", "1000000000001", amount);
@@ -178,7 +182,7 @@ fn terms() {
     check(
         "metadata.refundLadder",
         "2026-09-08T00:00:00Z:50;2026-09-01T00:00:00Z:100",
-        "the steps are not in order of time; put the earliest first",
+        "the steps are not in order of time; write the earliest first",
     );
 }
 
@@ -188,7 +192,7 @@ fn terms_across_columns() {
         "academicSessions.csv",
         "sourcedId,title,startDate,endDate\nT1,Fall,2026-08-24,2026-08-24\nT2,Day,2026-08-24,2026-08-25\n",
         &[
-            r#"academicSessions.csv:2: endDate: "2026-08-24": is not after startDate, and a term ends on the day before endDate; correct one of them"#,
+            r#"academicSessions.csv:2: endDate: "2026-08-24": is not after startDate (a term ends on the day before endDate); correct one of them"#,
         ],
     );
     check(
@@ -201,7 +205,7 @@ fn terms_across_columns() {
             "academicSessions.csv",
             &format!("sourcedId,title,startDate,endDate,{column}\nT1,Fall,2026-08-24,2026-12-18,100\n"),
             &[
-                r#"academicSessions.csv:2: metadata.currency: "": is empty beside metadata.perCreditMinor, metadata.refundLadder or metadata.balanceLimitMinor; name the currency, such as USD"#,
+                r#"academicSessions.csv:2: metadata.currency: "": is empty beside metadata.perCreditMinor, metadata.refundLadder or metadata.balanceLimitMinor; enter the currency, such as USD"#,
             ],
         );
     }
@@ -222,16 +226,16 @@ fn courses() {
     check(
         column,
         "C101 C102",
-        "expected `and` or `or` before \"C102\"; a code with spaces is written in quotes: \"C101 C102\"",
+        "expected `and` or `or` before \"C102\"; write a code with spaces in quotes: \"C101 C102\"",
     );
     check(column, "C101 and", "ends too early; a course code must follow");
     check(column, "(C101 or C102", "a `(` without its `)`; add it");
     check(column, "(C101 (C102))", "expected `and`, `or` or `)` before \"(\"");
-    check(column, "C101)", "a `)` without its `(`; remove it or add the other");
+    check(column, "C101)", "a `)` without its `(`; remove it, or add the other");
     check(column, "and C101", "expected a course code before \"and\"");
     check(column, "()", "expected a course code before \")\"");
     check(column, ":B", "expected a course code before \":\"");
-    check(column, "C101:P", "P is no minimum; use a letter, or name the course alone");
+    check(column, "C101:P", "P can't be a minimum; use a letter grade, or remove the grade");
     check(column, "C101 AND or", "expected a course code before \"or\"");
     check(column, "C101:E", "unknown grade \"E\"; use one of A+ A A- B+ B B- C+ C C- D+ D D- F P NP");
     check("metadata.corequisites", "C101 or", "ends too early; a course code must follow");
@@ -243,8 +247,8 @@ fn rules_name_known_courses() {
         "courses.csv",
         "sourcedId,title,courseCode,metadata.prerequisites,metadata.corequisites\nC1,One,C101,C102:B and C9,\nC2,Two,C102,,X\n",
         &[
-            r#"courses.csv:2: metadata.prerequisites: "C9": is no course's courseCode or sourcedId; add the course or correct the name"#,
-            r#"courses.csv:3: metadata.corequisites: "X": is no course's courseCode or sourcedId; add the course or correct the name"#,
+            r#"courses.csv:2: metadata.prerequisites: "C9": is not the courseCode or sourcedId of a course; add the course or correct the name"#,
+            r#"courses.csv:3: metadata.corequisites: "X": is not the courseCode or sourcedId of a course; add the course or correct the name"#,
         ],
     );
 }
@@ -271,16 +275,16 @@ fn sections() {
     for value in ["1", "1/", "/2", "1/2/3", "a b/1"] {
         check("metadata.component", value, "not a component; write `configuration/subpart`, such as `1/2`");
     }
-    check("metadata.permissionRequired", "yes", "neither true nor false; use one of them");
+    check("metadata.permissionRequired", "yes", "not a boolean; use true or false");
     let column = "metadata.meetings";
     check(column, "MX 08:00", "unknown day X; use M T W R F S U");
-    check(column, "MWM 08:00-08:50", "day M is there twice; name each day once");
-    check(column, "MWF 08:00", "no end; write start and end as in `08:00-08:50`");
-    check(column, "MWF 8:00-08:50", "\"8:00\" is no time of day; write it as `08:00`, up to `23:59`");
-    check(column, "MWF 24:00-24:00", "\"24:00\" is no time of day; write it as `08:00`, up to `23:59`");
-    check(column, "MWF 08:00-24:01", "\"24:01\" is no time of day; write it as `08:00`, up to `24:00`");
-    check(column, "MWF 08:00-+9:00", "\"+9:00\" is no time of day; write it as `08:00`, up to `24:00`");
-    check(column, "MWF 08:50-08:50", "ends before it starts; split what goes past midnight");
+    check(column, "MWM 08:00-08:50", "day M is repeated; write each day once");
+    check(column, "MWF 08:00", "the end is missing; write start and end as in `08:00-08:50`");
+    check(column, "MWF 8:00-08:50", "\"8:00\" is not a time of day; write it as `08:00`, up to `23:59`");
+    check(column, "MWF 24:00-24:00", "\"24:00\" is not a time of day; write it as `08:00`, up to `23:59`");
+    check(column, "MWF 08:00-24:01", "\"24:01\" is not a time of day; write it as `08:00`, up to `24:00`");
+    check(column, "MWF 08:00-+9:00", "\"+9:00\" is not a time of day; write it as `08:00`, up to `24:00`");
+    check(column, "MWF 08:50-08:50", "ends before it starts; split a meeting that passes midnight");
     let form = "not a meeting; write days and times as in `MTR 08:00-08:50`, several separated by `;`";
     check(column, "08:00-08:50", form);
     check(column, "M 08:00-08:50;", form);
@@ -291,7 +295,11 @@ fn students() {
     let check_user = |column: &str, value: &str, expected: &str| check_value("users.csv", column, value, expected);
     let moment = "not a moment; write it with its time zone, as in `2026-09-01T08:00:00Z`";
     check_user("metadata.appointmentStart", "tomorrow", moment);
-    check_user("metadata.maxCredits", "0.00", "forbids everything; leave it empty for no limit, or use a hold");
+    check_user(
+        "metadata.maxCredits",
+        "0.00",
+        "0 credits would forbid every registration; leave it empty for no limit, or use a hold",
+    );
     check(
         "users.csv",
         "sourcedId,givenName,familyName,metadata.appointmentStart,metadata.appointmentEnd\n\
@@ -304,15 +312,15 @@ fn students() {
         "holds.csv",
         "holdId,studentSourcedId,description\nH1,S1,Fine\nH1,S2,Fine\nH1,S1,Fine\nH2,P1,Fine\nH3,S9,Fine\n",
         &[
-            r#"holds.csv:4: holdId: "H1": the student has it in line 2, too; keep one of them"#,
-            r#"holds.csv:6: studentSourcedId: "S9": is not in users.csv; add it there or correct it here"#,
+            r#"holds.csv:4: holdId: "H1": the student also has it in line 2; keep one of them"#,
+            r#"holds.csv:6: studentSourcedId: "S9": is not in users.csv; add it there or correct this value"#,
         ],
     );
     check(
         "completed.csv",
         "studentSourcedId,courseSourcedId,grade\nS1,C1,B+\nS1,C1,A\nS1,C9,E\nS1,C9,F\n",
         &[
-            r#"completed.csv:3: courseSourcedId: "C1": the student completed it in line 2, too; keep the grade that counts"#,
+            r#"completed.csv:3: courseSourcedId: "C1": the student also completed it in line 2; keep the grade that counts"#,
             r#"completed.csv:4: grade: "E": unknown grade "E"; use one of A+ A A- B+ B B- C+ C C- D+ D D- F P NP"#,
         ],
     );
@@ -336,19 +344,19 @@ fn clicks() {
         "1,é,S1,C1-L1,\n1,k,P1,C1-L1,\n1,k,S1,C9-L1,C8-L1",
         &[
             r#"registrations.csv:2: idempotencyKey: "é": not an idempotency key; use 1 to 128 printable ASCII characters"#,
-            r#"registrations.csv:3: studentSourcedId: "P1": has no role of a student in roles.csv; add it there or correct it here"#,
-            r#"registrations.csv:4: addClassSourcedIds: "C9-L1": is not in classes.csv; add it there or correct it here"#,
-            r#"registrations.csv:4: dropClassSourcedIds: "C8-L1": is not in classes.csv; add it there or correct it here"#,
+            r#"registrations.csv:3: studentSourcedId: "P1": does not have the role student in roles.csv; add the role there or correct this value"#,
+            r#"registrations.csv:4: addClassSourcedIds: "C9-L1": is not in classes.csv; add it there or correct this value"#,
+            r#"registrations.csv:4: dropClassSourcedIds: "C8-L1": is not in classes.csv; add it there or correct this value"#,
         ],
     );
     let many = (0..21).map(|at| format!("X{at}")).collect::<Vec<_>>().join("|");
     check(
         &format!("1,k,S1,,\n1,k,S1,C1-L1,C1-L1\n1,k,S1,C1-L1||C2-L1,\n1,k,S1,{many},"),
         &[
-            "registrations.csv:2: adds nothing and drops nothing; fill in one of them",
-            "registrations.csv:3: names section C1-L1 twice; name it once",
+            "registrations.csv:2: adds nothing and drops nothing; fill in at least one of them",
+            "registrations.csv:3: lists section C1-L1 twice; list it once",
             &format!(r#"registrations.csv:4: addClassSourcedIds: "": {NOT_AN_ID}, several separated by |"#),
-            "registrations.csv:5: names 21 sections, the limit is 20; split it",
+            "registrations.csv:5: lists 21 sections, the limit is 20; split the row",
         ],
     );
 }

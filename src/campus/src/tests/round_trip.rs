@@ -1,4 +1,4 @@
-//! What is written is read again as it was; what others write is read as they meant it.
+//! A written bundle is read back unchanged; bundles of other systems keep their meaning.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::campus;
 use crate::{Bundle, File, Note, RosterEntry, Spec, TermKind, generate, read, registrations, write};
 
-/// Writes a bundle, reads it again, and says which notes there are.
+/// Writes a bundle, reads it again, and returns the notes.
 #[track_caller]
 fn check(bundle: &Bundle) -> Vec<Note> {
     let dir = tempfile::tempdir().unwrap();
@@ -151,9 +151,9 @@ fn every_rule_of_students() {
     assert!(ended.ended && ended.ends_on.is_none() && ended.line == 3, "{ended:?}");
 }
 
-/// A bundle that has no more than it must have says nothing of the rest when it is written again.
+/// A bundle with the required columns only is written without the others.
 #[test]
-fn what_is_absent_stays_absent() {
+fn absent_columns_stay_absent() {
     let bundle = read(campus(&[("orgs.csv", None)]).path()).unwrap();
     check(&bundle);
     for file in [File::Orgs, File::Holds, File::Completed, File::Enrollments, File::Registrations] {
@@ -165,7 +165,7 @@ fn what_is_absent_stays_absent() {
     assert!(!scope.has_column(File::Holds, "holdId"));
 }
 
-/// A folder may have files of an older bundle, which say what this one does not.
+/// A folder may have files of an older bundle that this one does not have.
 #[test]
 fn files_of_an_older_bundle_go_away() {
     let dir = campus(&[("orgs.csv", None)]);
@@ -179,7 +179,7 @@ fn files_of_an_older_bundle_go_away() {
 }
 
 #[test]
-fn what_is_absent_is_no_rule() {
+fn an_absent_value_is_no_rule() {
     let bundle = read(campus(&[]).path()).unwrap();
     assert_eq!(bundle.students.len(), 2, "the teacher is no student");
     assert!(bundle.terms.iter().all(|term| term.rates.is_none() && term.max_credits_hundredths.is_none()));
@@ -191,7 +191,7 @@ fn what_is_absent_is_no_rule() {
 fn clicks_alone_need_their_file() {
     let dir = campus(&[]);
     let errors = registrations(dir.path()).map(|_| ()).unwrap_err();
-    assert!(errors.to_string().contains("; generate a campus or name a bundle that has it"), "{errors}");
+    assert!(errors.to_string().contains("; generate a campus, or use a bundle that contains it"), "{errors}");
 }
 
 proptest! {

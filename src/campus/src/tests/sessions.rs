@@ -31,8 +31,8 @@ fn kinds_are_those_of_the_standard() {
     check_terms(
         "X,X,Semester,2028-08-24,2028-10-16,,\nY,Y,quarter,2028-08-24,2028-10-16,,",
         &[
-            r#"3: type: "Semester": no kind of academic session; did you mean semester?"#,
-            r#"4: type: "quarter": no kind of academic session; use one of term semester gradingPeriod schoolYear"#,
+            r#"3: type: "Semester": not a kind of academic session; did you mean semester?"#,
+            r#"4: type: "quarter": not a kind of academic session; use one of term semester gradingPeriod schoolYear"#,
         ],
     );
 }
@@ -44,7 +44,7 @@ fn parents_are_terms_of_the_file() {
     check_terms(
         "A,A,term,2028-08-24,2028-10-16,T9,\nB,B,term,2028-08-24,2028-10-16,T 9,",
         &[
-            r#"3: parentSourcedId: "T9": is not in academicSessions.csv; add it there or correct it here"#,
+            r#"3: parentSourcedId: "T9": is not in academicSessions.csv; add it there or correct this value"#,
             &format!(r#"4: parentSourcedId: "T 9": {NOT_AN_ID}"#),
         ],
     );
@@ -52,7 +52,7 @@ fn parents_are_terms_of_the_file() {
 
 #[test]
 fn no_term_is_a_part_of_itself() {
-    let what = "makes the term a part of itself; name the term above it, or leave it empty";
+    let what = "makes the term a part of itself; use the sourcedId of the term above it, or leave it empty";
     check_terms("A,A,term,2028-08-24,2028-10-16,A,", &[&format!(r#"3: parentSourcedId: "A": {what}"#)]);
     check_terms(
         "X,X,term,2028-08-24,2028-10-16,B,\nA,A,term,2028-08-24,2028-10-16,B,\nB,B,term,2028-08-24,2028-10-16,C,\n\
@@ -67,7 +67,7 @@ fn zones_are_those_of_the_database() {
         check_terms(&format!("X,X,term,2028-08-24,2028-10-16,,{zone}"), &[]);
     }
     for zone in ["Mars/Base", "+02:00", "EST5EDT4", "Etc/Unknown"] {
-        let what = "no time zone; use a name of the IANA database, such as America/New_York or UTC";
+        let what = "not a time zone; use a name of the IANA database, such as America/New_York or UTC";
         check_terms(
             &format!("X,X,term,2028-08-24,2028-10-16,,{zone}"),
             &[&format!("3: metadata.timeZone: {zone:?}: {what}")],
@@ -110,18 +110,18 @@ fn a_course_may_be_completed_in_several_terms() {
     let completed = format!("{header}S1,C1,T1,F\nS1,C1,T2,B\nS1,C1,,P\nS2,C1,T1,A\n");
     let bundle = bundle(&[("academicSessions.csv", terms), ("completed.csv", &completed)]);
     assert_eq!(bundle.students.iter().map(|student| student.completed.len()).collect::<Vec<_>>(), [3, 1]);
-    let twice = "completed it";
+    let twice = "also completed it";
     check(
         "completed.csv",
         &format!("{header}S1,C1,T1,F\nS1,C1,T1,B\nS1,C1,,P\nS1,C1,,P\nS1,C2,T9,A\n"),
         &[
             &format!(
-                r#"completed.csv:3: courseSourcedId: "C1": the student {twice} in term T1 in line 2, too; keep the grade that counts"#
+                r#"completed.csv:3: courseSourcedId: "C1": the student {twice} in term T1 in line 2; keep the grade that counts"#
             ),
             &format!(
-                r#"completed.csv:5: courseSourcedId: "C1": the student {twice} in line 4, too; keep the grade that counts"#
+                r#"completed.csv:5: courseSourcedId: "C1": the student {twice} in line 4; keep the grade that counts"#
             ),
-            r#"completed.csv:6: termSourcedId: "T9": is not in academicSessions.csv; add it there or correct it here"#,
+            r#"completed.csv:6: termSourcedId: "T9": is not in academicSessions.csv; add it there or correct this value"#,
         ],
     );
 }
@@ -135,9 +135,7 @@ fn transcripts_may_name_courses_of_long_ago() {
     assert_eq!(bundle.students[1].completed[0].course_id.as_str(), "OLD1");
     assert_eq!(
         notes(&bundle, "completed.csv"),
-        [
-            "completed.csv: rows that name a course which is not in courses.csv: 3, of 2 courses such as OLD1; they are taken"
-        ]
+        ["completed.csv: 3 rows refer to 2 courses that are not in courses.csv, such as OLD1; the rows are imported"]
     );
 }
 
@@ -148,7 +146,7 @@ fn records_of_people_who_are_no_students_are_noted() {
         ("completed.csv", "studentSourcedId,courseSourcedId,grade\nP1,C1,B\n"),
     ]);
     assert_eq!(bundle.students.iter().map(|student| student.holds.len()).collect::<Vec<_>>(), [1, 0]);
-    let text = "studentSourcedId: P1 has no role of a student in roles.csv; the row is not taken";
+    let text = "studentSourcedId: P1 does not have the role student in roles.csv; the row is ignored";
     assert_eq!(notes(&bundle, "holds.csv"), [format!("holds.csv:2: {text}")]);
     assert_eq!(notes(&bundle, "completed.csv"), [format!("completed.csv:2: {text}")]);
 }
@@ -167,10 +165,10 @@ fn rosters_have_the_rows_of_students() {
     assert_eq!(
         notes(&bundle, "enrollments.csv"),
         [
-            "enrollments.csv: only rows of the role student are read; 4 of other roles are not \
+            "enrollments.csv: only rows of the role student are read; 4 rows of other roles are ignored \
              (1 administrator, 1 ext:auditor, 1 proctor, 1 teacher)",
-            "enrollments.csv:5: userSourcedId: P1 has no role of a student in roles.csv; the row is not taken",
-            "enrollments.csv:6: userSourcedId: S1 is in class C1-L1 by line 2 already; this row is not taken",
+            "enrollments.csv:5: userSourcedId: P1 does not have the role student in roles.csv; the row is ignored",
+            "enrollments.csv:6: userSourcedId: S1 is already in class C1-L1 by line 2; this row is ignored",
         ]
     );
 }
@@ -184,10 +182,10 @@ fn rosters_refer_to_what_exists_while_they_are_in_force() {
              E4,,C1-L1,S1,Student,\nE5,,C1-L1,S1,student,soon\n"
         ),
         &[
-            r#"enrollments.csv:2: classSourcedId: "C9-L1": is not in classes.csv; add it there or correct it here"#,
-            r#"enrollments.csv:3: sourcedId: "E1": is in line 2, too; keep one of them"#,
-            r#"enrollments.csv:3: userSourcedId: "S9": is not in users.csv; add it there or correct it here"#,
-            r#"enrollments.csv:5: role: "Student": no role of OneRoster; did you mean student?"#,
+            r#"enrollments.csv:2: classSourcedId: "C9-L1": is not in classes.csv; add it there or correct this value"#,
+            r#"enrollments.csv:3: sourcedId: "E1": is also in line 2; keep one of them"#,
+            r#"enrollments.csv:3: userSourcedId: "S9": is not in users.csv; add it there or correct this value"#,
+            r#"enrollments.csv:5: role: "Student": not a role of OneRoster; did you mean student?"#,
             r#"enrollments.csv:6: endDate: "soon": not a date; write it as in `2026-08-24`"#,
         ],
     );

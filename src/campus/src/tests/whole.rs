@@ -1,4 +1,4 @@
-//! A file is there whole or not at all, and what is no file is not replaced by one.
+//! A file is written completely or not at all, and devices and pipes are not replaced by files.
 
 use std::io;
 
@@ -13,7 +13,7 @@ fn names(folder: &std::path::Path) -> Vec<String> {
 }
 
 #[test]
-fn what_can_not_be_written_whole_leaves_what_was_there() {
+fn a_failed_write_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("report.json");
     let full = |target: &std::path::Path| {

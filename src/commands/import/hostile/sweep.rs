@@ -1,5 +1,5 @@
-//! Every column of every file with every kind of bad value: reading names the file, the line and the column, or the
-//! services take what was read.
+//! Tries every kind of bad value in every column of every file: either reading names the file, the line and the column,
+//! or the services accept all rows.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,11 +9,11 @@ use matricula_campus::{CompletedCourse, Hold, HoldId, Problem};
 
 use super::*;
 
-/// Two words that name something.
+/// A file and a column.
 type Named = (&'static str, &'static str);
 
-/// What a column is missed by: a value that is sound by itself may be wrong only where another place names it, or beside
-/// its neighbour. It is told there.
+/// The second place reports a wrong value of the first: a value that is valid by itself may be wrong only where another
+/// place refers to it, or beside its neighbour.
 const MISSED_BY: [(Named, Named); 18] = [
     (("orgs.csv", "sourcedId"), ("courses.csv", "orgSourcedId")),
     (("orgs.csv", "status"), ("courses.csv", "orgSourcedId")),
@@ -31,7 +31,7 @@ const MISSED_BY: [(Named, Named); 18] = [
     (("roles.csv", "role"), ("registrations.csv", "studentSourcedId")),
     (("roles.csv", "status"), ("registrations.csv", "studentSourcedId")),
     (("registrations.csv", "arrivalMs"), ("registrations.csv", "arrivalMs")),
-    // Missed in the whole file, and in the whole row.
+    // Reported for the whole file, and for the whole row.
     (("manifest.csv", "propertyName"), ("manifest.csv", "")),
     (("registrations.csv", "addClassSourcedIds"), ("registrations.csv", "")),
 ];
@@ -73,7 +73,7 @@ impl Cells {
         writer.flush().expect("written");
     }
 
-    /// The places that are tried: all of the manifest, whose rows differ; of the others the first row.
+    /// The places to try: every row of the manifest, because its rows differ; of the other files the first row.
     fn places(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let (rows, columns) = (self.rows.len(), self.rows[0].len());
         assert!(rows > 1, "{} has a row", self.name);
@@ -82,7 +82,7 @@ impl Cells {
     }
 }
 
-/// A value in its place.
+/// A value at its place.
 struct Tried<'a> {
     file: &'a str,
     line: u64,
@@ -91,7 +91,7 @@ struct Tried<'a> {
 }
 
 impl Tried<'_> {
-    /// Whether a problem is of this place, or of one where the value is missed.
+    /// Whether a problem names this place, or a place that depends on the value.
     fn is_named_by(&self, problem: &Problem) -> bool {
         let place = (problem.file.as_str(), problem.column.as_deref().unwrap_or_default());
         let mut missed_by = MISSED_BY.iter().filter(|(column, _)| *column == (self.file, self.column));
@@ -107,8 +107,8 @@ impl fmt::Display for Tried<'_> {
     }
 }
 
-/// Imports into services that have other bundles, and into new ones if they refuse it: what a bundle may be must not
-/// depend on what was there, but for the currency.
+/// Imports into services that have other bundles, and into new ones if these refuse it. A valid bundle must not depend
+/// on the existing data, except for the currency.
 async fn import(bundle: &Bundle, services: &Services) -> anyhow::Result<()> {
     let imported = import_bundle(bundle, services, &TimeZone::UTC).await;
     if imported.is_ok() {
@@ -144,16 +144,17 @@ async fn every_column_refuses_by_its_name_or_is_imported() {
                         check_problems(&errors);
                         let is_named = errors.problems().iter().any(|problem| tried.is_named_by(problem));
                         if !is_named {
-                            wrong.push(format!("{tried}: refused, and not by its place: {errors}"));
+                            wrong.push(format!("{tried}: rejected, but the place is wrong: {errors}"));
                         }
                         *refused.entry((file.clone(), column.clone())).or_default() += 1;
                     }
-                    // Nobody reads it, or it says the same.
+                    // The column is not read, or the value means the same.
                     Ok(bundle) if bundle == sound => {}
                     Ok(bundle) => {
                         imported += 1;
                         if let Err(error) = import(&bundle, &services).await {
-                            wrong.push(format!("{tried}: read, and then refused: {error:#}"));
+                            wrong
+                                .push(format!("{tried}: accepted by the reader, but rejected by a service: {error:#}"));
                         }
                     }
                 }

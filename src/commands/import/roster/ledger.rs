@@ -1,8 +1,8 @@
-//! The enrollments that a plan of rosters looks at, and what registrations under way have reserved.
+//! The enrollments that a plan of rosters compares, and the courses that pending registrations have reserved.
 //!
-//! A registration that enrolls in one step has no enrollment before that step. Until then only the academic record has
-//! its adds, as pending, and its drops. The record is read first: what is enrolled between the two reads is then in
-//! both, and the enrollment counts.
+//! A registration that enrolls in one step has no enrollment before that step. Until then only the academic record
+//! contains its adds, as pending, and its drops. The record is read first: an enrollment made between the two reads is
+//! then in both, and the enrollment counts.
 
 use std::collections::HashSet;
 
@@ -17,34 +17,34 @@ use matricula_proto::enrollments::v1::{Enrollment, ExportLedgerRequest};
 use tonic::Status;
 use tonic::transport::Channel;
 
-use crate::clients::{explained, persistently};
-use crate::commands::import::state::PATIENCE;
+use crate::clients::{explained, retried};
+use crate::commands::import::state::RETRY_FOR;
 
-/// What the enrollment service has, in the order of registrations, which is the order of time. Then what is reserved.
+/// The enrollments in the order of their registrations, which is the order of time; then the reserved courses.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    pub(super) known: Vec<Known>,
+    pub(super) known: Vec<KnownEnrollment>,
 }
 
 /// One enrollment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct KnownEnrollment {
     pub student: String,
     pub section: String,
     pub course: String,
     pub component: String,
-    /// The row of a roster by which an import added it.
+    /// The roster row by which an import added it.
     pub row: Option<String>,
     pub standing: Standing,
 }
 
-/// How an enrollment stands.
+/// The state of an enrollment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     Enrolled,
-    /// A registration is under way that adds it or drops it.
+    /// A pending registration adds it or drops it.
     InMotion,
-    /// A registration is under way that adds it, and has no enrollment yet.
+    /// A pending registration adds it, and there is no enrollment yet.
     Reserved,
     DroppedByStudent,
     DroppedByImport,
@@ -56,8 +56,8 @@ impl Standing {
     }
 }
 
-impl Known {
-    /// An enrollment of the ledger; none when it was never in force.
+impl KnownEnrollment {
+    /// An enrollment of the ledger; `None` if it was never in force.
     pub(super) fn of(enrollment: Enrollment) -> Option<Self> {
         let is_marked = !enrollment.dropped_by_registration_id.is_empty();
         let standing = match enrollment.status() {
@@ -75,17 +75,17 @@ impl Known {
     }
 }
 
-/// What the academic record has of registrations under way.
+/// The courses that the academic record has for pending registrations.
 #[derive(Debug, Default)]
 pub(super) struct Reserved {
     /// Pending adds, as (student, section, registration), with their courses.
     adds: Vec<([String; 3], String)>,
-    /// Courses that a registration is about to drop, as (student, section).
+    /// Courses that a pending registration drops, as (student, section).
     drops: HashSet<[String; 2]>,
 }
 
 impl Reserved {
-    /// Takes a course of the record, if a registration under way has it.
+    /// Adds a course of the record if it belongs to a pending registration.
     pub(super) fn take(&mut self, course: RecordedCourse) {
         let is_about_to_end = !course.dropped_by_registration_id.is_empty();
         let status = course.status();
@@ -99,7 +99,7 @@ impl Reserved {
 }
 
 impl Ledger {
-    /// The enrollments in the order of registrations, and what is reserved and has no enrollment.
+    /// Combines the enrollments with the reserved courses that have no enrollment.
     pub(super) fn of(enrollments: impl IntoIterator<Item = Enrollment>, reserved: Reserved) -> Self {
         let Reserved { adds, drops } = reserved;
         let mut decided: HashSet<[String; 3]> = HashSet::new();
@@ -107,7 +107,7 @@ impl Ledger {
         for enrollment in enrollments {
             let Enrollment { student_id, section_id, registration_id, .. } = &enrollment;
             decided.insert([student_id, section_id, registration_id].map(Clone::clone));
-            let Some(mut one) = Known::of(enrollment) else { continue };
+            let Some(mut one) = KnownEnrollment::of(enrollment) else { continue };
             if one.standing == Standing::Enrolled && drops.contains(&[one.student.clone(), one.section.clone()]) {
                 one.standing = Standing::InMotion;
             }
@@ -115,20 +115,28 @@ impl Ledger {
         }
         for (add, course) in adds.into_iter().filter(|(add, _)| !decided.contains(add)) {
             let ([student, section, _], component) = (add, String::new());
-            known.push(Known { student, section, course, component, row: None, standing: Standing::Reserved });
+            known.push(KnownEnrollment {
+                student,
+                section,
+                course,
+                component,
+                row: None,
+                standing: Standing::Reserved,
+            });
         }
         Self { known }
     }
 }
 
-/// Reads what matters to these rows: enrollments and reservations of their students, and what imports have brought.
+/// Reads the data for these rows: enrollments and reservations of their students, and the enrollments that imports
+/// made.
 pub async fn read(academics: &Channel, enrollments: &Channel, rows: &[RosterEntry]) -> anyhow::Result<Ledger> {
     let students: HashSet<&str> = rows.iter().map(|row| row.student_id.as_str()).collect();
     let client = AcademicServiceClient::new(academics.clone());
-    let reserved = persistently(PATIENCE, |_| (), async || reserved(client.clone(), &students).await).await;
+    let reserved = retried(RETRY_FOR, |_| (), async || reserved(client.clone(), &students).await).await;
     let reserved = reserved.map_err(|status| explained(&status)).context("the academic service")?;
     let client = EnrollmentServiceClient::new(enrollments.clone());
-    let read = persistently(PATIENCE, |_| (), async || enrolled(client.clone(), &students).await).await;
+    let read = retried(RETRY_FOR, |_| (), async || enrolled(client.clone(), &students).await).await;
     let enrolled = read.map_err(|status| explained(&status)).context("the enrollment service")?;
     Ok(Ledger::of(enrolled, reserved))
 }
@@ -138,7 +146,7 @@ async fn reserved(mut client: AcademicServiceClient<Channel>, students: &HashSet
     let mut reserved = Reserved::default();
     while let Some(entry) = ledger.message().await? {
         if let Some(Entry::Course(course)) = entry.entry {
-            // What an import has brought to others may be about to be dropped.
+            // A registration may be about to drop an imported enrollment of another student.
             if students.contains(course.student_id.as_str()) || !course.dropped_by_registration_id.is_empty() {
                 reserved.take(course);
             }

@@ -1,26 +1,26 @@
-//! What an import does about rosters, decided from values alone.
+//! Plans the changes to rosters, as a pure function.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::civil::Date;
 use matricula_campus::{Bundle, RosterEntry};
 
-use super::ledger::{Known, Ledger, Standing};
+use super::ledger::{KnownEnrollment, Ledger, Standing};
 
-/// What is to be done about rosters.
+/// The changes to rosters.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RosterPlan {
-    /// Rows to take over; one that moves its student ends what the row brought before.
+    /// Rows to take over. A row that moves its student also ends the row's earlier enrollment.
     pub add: Vec<Change>,
-    /// Enrollments to end that earlier imports brought.
+    /// Enrollments of earlier imports to end.
     pub end: Vec<Change>,
     /// Rows whose student has dropped the section.
     pub left_alone: Vec<Note>,
-    /// Rows that can't be taken over, and why.
+    /// Rows that can't be taken over, with the reasons.
     pub conflicts: Vec<Note>,
-    /// Rows whose student is in the section.
+    /// Rows whose student is already in the section.
     pub unchanged: usize,
-    /// Enrollments in force that earlier imports brought, of the bundle's students in its sections.
+    /// Enrollments in force by earlier imports, of students and sections in the bundle.
     pub taken_over: usize,
 }
 
@@ -31,30 +31,30 @@ pub struct Change {
     pub row: String,
     /// The student.
     pub student: String,
-    /// The section to be added; none: the row ends.
+    /// The section to add; `None` if the row ends.
     pub section: Option<String>,
-    /// The section that the row brought before, and that ends.
+    /// The section of the row's earlier enrollment, which ends.
     pub ended: Option<String>,
 }
 
-/// A row, and what there is to say about it.
+/// A row with a message about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     /// The row of the roster.
     pub row: String,
-    /// Where it is in its file.
+    /// Its line in the file.
     pub line: u64,
-    /// For people.
+    /// The message for people.
     pub message: String,
 }
 
 /// A student in a section.
-type Place<'a> = (&'a str, &'a str);
-/// A course, and the part of it that a section is.
+type StudentInSection<'a> = (&'a str, &'a str);
+/// A course, and the part of the course to which a section belongs.
 type Part<'a> = (&'a str, &'a str);
 
 impl RosterPlan {
-    /// The plan of these rows of a bundle on a day.
+    /// The plan for these rows of a bundle on a day.
     pub fn new(bundle: &Bundle, rows: &[RosterEntry], ledger: &Ledger, today: Date) -> Self {
         let covered = Covered::of(bundle);
         let rows: Vec<&RosterEntry> = rows.iter().filter(|row| !covered.is_over(row, today)).collect();
@@ -80,10 +80,10 @@ impl Change {
     }
 }
 
-/// What a bundle covers.
+/// The students and sections of a bundle.
 struct Covered<'a> {
     students: HashSet<&'a str>,
-    /// Its sections, each with the part of a course that it is, and the end of its term.
+    /// Its sections, each with its part of a course and the end of its term.
     sections: HashMap<&'a str, (Part<'a>, Option<Date>)>,
 }
 
@@ -98,7 +98,7 @@ impl<'a> Covered<'a> {
         Self { students, sections: sections.collect() }
     }
 
-    fn has(&self, known: &Known) -> bool {
+    fn has(&self, known: &KnownEnrollment) -> bool {
         self.students.contains(known.student.as_str()) && self.sections.contains_key(known.section.as_str())
     }
 
@@ -106,7 +106,7 @@ impl<'a> Covered<'a> {
         self.sections.get(section).map(|(part, _)| *part)
     }
 
-    /// Whether the student is not in the section any more, though the term goes on.
+    /// Whether the row has ended before the end of its term.
     fn is_over(&self, row: &RosterEntry, today: Date) -> bool {
         let end_of_term = self.sections.get(row.section_id.as_str()).and_then(|(_, end)| *end);
         let has_left = |day: Date| day <= today && end_of_term.is_none_or(|end| day < end);
@@ -114,23 +114,23 @@ impl<'a> Covered<'a> {
     }
 }
 
-/// What is known while the rows are looked at one after the other.
+/// The state while the rows are planned one after the other.
 struct Planner<'a> {
     covered: Covered<'a>,
-    /// Where rows want students.
-    wanted: HashSet<Place<'a>>,
-    in_force: HashMap<Place<'a>, &'a Known>,
-    /// How the last enrollment of a student in a section has ended.
-    last: HashMap<Place<'a>, &'a Known>,
-    /// What an import brought and no row says any more, by student.
-    ending: BTreeMap<&'a str, Vec<&'a Known>>,
-    /// The parts that each student has or gets.
-    taken: HashMap<&'a str, HashMap<Part<'a>, Taken<'a>>>,
+    /// The students and sections that rows ask for.
+    wanted: HashSet<StudentInSection<'a>>,
+    in_force: HashMap<StudentInSection<'a>, &'a KnownEnrollment>,
+    /// The state of the last enrollment of each student in each section.
+    last: HashMap<StudentInSection<'a>, &'a KnownEnrollment>,
+    /// Imported enrollments that no row contains any more, by student.
+    ending: BTreeMap<&'a str, Vec<&'a KnownEnrollment>>,
+    /// The parts of courses that each student has or gets.
+    taken: HashMap<&'a str, HashMap<Part<'a>, OccupiedPart<'a>>>,
 }
 
 /// A part that a student has or gets.
 #[derive(Clone, Copy)]
-struct Taken<'a> {
+struct OccupiedPart<'a> {
     section: &'a str,
     by: &'static str,
 }
@@ -146,14 +146,14 @@ impl<'a> Planner<'a> {
             taken: HashMap::new(),
         };
         for known in &ledger.known {
-            planner.learn(known);
+            planner.add(known);
         }
         planner
     }
 
-    fn learn(&mut self, known: &'a Known) {
+    fn add(&mut self, known: &'a KnownEnrollment) {
         let place = (known.student.as_str(), known.section.as_str());
-        // In the order of time: the last one stays.
+        // Enrollments are in the order of time, so the last one stays.
         self.last.insert(place, known);
         if !known.standing.is_in_force() {
             return;
@@ -165,20 +165,20 @@ impl<'a> Planner<'a> {
             return;
         }
         let by = match (known.standing, &known.row) {
-            (Standing::Reserved, _) => "by a registration that is under way",
+            (Standing::Reserved, _) => "by a pending registration",
             (_, Some(_)) => "by an earlier import",
             (_, None) => "by the student's own registration",
         };
         let part = self.part_of(known);
-        self.taken.entry(place.0).or_default().insert(part, Taken { section: place.1, by });
+        self.taken.entry(place.0).or_default().insert(part, OccupiedPart { section: place.1, by });
     }
 
-    fn part_of(&self, known: &'a Known) -> Part<'a> {
+    fn part_of(&self, known: &'a KnownEnrollment) -> Part<'a> {
         self.covered.part(&known.section).unwrap_or((known.course.as_str(), known.component.as_str()))
     }
 
     fn plan(mut self, rows: &[&'a RosterEntry]) -> RosterPlan {
-        let imported = |known: &&&Known| known.row.is_some() && self.covered.has(known);
+        let imported = |known: &&&KnownEnrollment| known.row.is_some() && self.covered.has(known);
         let taken_over = self.in_force.values().filter(imported).count();
         let mut plan = RosterPlan { taken_over, ..RosterPlan::default() };
         let mut seen = HashSet::with_capacity(rows.len());
@@ -200,25 +200,25 @@ impl<'a> Planner<'a> {
         plan
     }
 
-    /// What the student has decided since an import, or by an own registration, that the row would revert. A new row for
-    /// what an earlier row had brought is a new statement.
+    /// The student's own decision that the row would revert: a drop after an import, or of an own registration. A new
+    /// row for an enrollment of an earlier row is a new statement, and overrides the decision.
     fn own_decision(&self, row: &RosterEntry) -> Option<String> {
         let last = self.last.get(&place_of(row)).filter(|last| last.standing == Standing::DroppedByStudent)?;
         let is_own = last.row.as_deref().is_none_or(|earlier| earlier == row.id.as_str());
-        is_own.then(|| format!("{} has dropped section {}, and stays out of it", row.student_id, row.section_id))
+        is_own.then(|| format!("{} has dropped section {}; the drop stands", row.student_id, row.section_id))
     }
 
-    /// Takes a place for a row: what the same row brought before ends with it.
+    /// Reserves the part of the course for a row; the row's earlier enrollment ends.
     fn take(&mut self, row: &'a RosterEntry) -> Result<Change, String> {
         let (student, section) = place_of(row);
         let Some(part) = self.covered.part(section) else {
             return Err(format!("section {section} is not in the bundle"));
         };
         let taken = self.taken.entry(student).or_default();
-        if let Some(Taken { section: other, by }) = taken.get(&part) {
+        if let Some(OccupiedPart { section: other, by }) = taken.get(&part) {
             return Err(format!("{student} has section {other} of the same course, {by}"));
         }
-        taken.insert(part, Taken { section, by: "by an earlier row" });
+        taken.insert(part, OccupiedPart { section, by: "by an earlier row" });
         let ending = self.ending.entry(student).or_default();
         let before = ending.iter().position(|known| known.row.as_deref() == Some(row.id.as_str()));
         let ended = before.map(|at| ending.remove(at).section.clone());
@@ -227,12 +227,12 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn place_of(row: &RosterEntry) -> Place<'_> {
+fn place_of(row: &RosterEntry) -> StudentInSection<'_> {
     (row.student_id.as_str(), row.section_id.as_str())
 }
 
-/// The end of what an import has brought.
-fn ended(known: &Known) -> Option<Change> {
+/// The change that ends an imported enrollment.
+fn ended(known: &KnownEnrollment) -> Option<Change> {
     let (row, student, ended) = (known.row.clone()?, known.student.clone(), Some(known.section.clone()));
     Some(Change { row, student, section: None, ended })
 }

@@ -1,4 +1,5 @@
-//! Has a plan of rosters carried out: what ends first, then what is added, because a part of a course has one place.
+//! Carries out a plan of rosters: first the ends, then the adds, because a student has only one section of each part of
+//! a course.
 
 use std::time::Duration;
 
@@ -12,35 +13,35 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::plan::{Change, RosterPlan};
-use crate::clients::{MESSAGE_BYTES_MAX, explained, persistently};
+use crate::clients::{MESSAGE_BYTES_MAX, explained, retried};
 use crate::output::Progress;
 
-/// Rows in a call: some seconds of work, so that the progress moves.
+/// Rows in a call: some seconds of work, so that the progress is visible.
 const ROWS_OF_CALL: usize = 250;
-/// Calls at the same time. The students of a rush stand in the same line: it must not be filled by an import.
+/// Calls in flight. An import must not fill the line in which students of a rush wait.
 const CALLS_MAX: usize = 4;
-/// How long an answer may wait for outcomes.
+/// How long the orchestrator may wait for outcomes before it answers.
 const WAIT_MS: i32 = 20_000;
-/// How long a call that fails is made again.
+/// How long a failing call is repeated.
 const CALL_PATIENCE: Duration = Duration::from_secs(60);
-/// How long the rows of a call may stay undecided: some minutes above the time that a registration has in a rush.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long rows may stay undecided: some minutes more than a registration takes during a rush.
+const RETRY_FOR: Duration = Duration::from_secs(300);
 
-/// What has become of a plan.
+/// The outcome of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
     /// Rows that are enrollments in force now.
     pub added: usize,
-    /// Enrollments that are ended now.
+    /// Enrollments that have ended now.
     pub ended: usize,
-    /// What the services have refused, each with the reasons. The next import tries it again.
+    /// Refused changes, each with the reasons. The next import tries them again.
     pub refused: Vec<(Change, String)>,
 }
 
-/// What one call has brought: per change `Ok`, or why not.
+/// The results of one call: per change `Ok`, or the reason of the refusal.
 type Settled = Vec<(Change, Result<(), String>)>;
 
-/// Carries the plan out. Rows that are not decided in time are an error: the same import goes on with them.
+/// Carries the plan out. Rows that are not decided in time are an error; a repeated import continues with them.
 pub async fn apply(
     orchestrator: &Channel,
     plan: &RosterPlan,
@@ -49,14 +50,14 @@ pub async fn apply(
 ) -> anyhow::Result<Outcome> {
     progress.expect(plan.end.len() + plan.add.len());
     let mut outcome = Outcome::default();
-    for (what, changes) in [("rosters: what ends", &plan.end), ("rosters", &plan.add)] {
+    for (what, changes) in [("rosters: ends", &plan.end), ("rosters", &plan.add)] {
         progress.now(what);
         let calls = changes.chunks(ROWS_OF_CALL).map(|changes| {
             let client = RosterServiceClient::new(orchestrator.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
-            settled(changes.to_vec(), PATIENCE, async move |rows: Vec<RosterRow>| {
+            settled(changes.to_vec(), RETRY_FOR, async move |rows: Vec<RosterRow>| {
                 let request = TakeOverRequest { rows, charge, wait_ms: WAIT_MS };
                 let call = async || client.clone().take_over(request.clone()).await;
-                Ok(persistently(CALL_PATIENCE, |_| (), call).await?.into_inner().results)
+                Ok(retried(CALL_PATIENCE, |_| (), call).await?.into_inner().results)
             })
         });
         let mut calls = stream::iter(calls).buffer_unordered(CALLS_MAX);
@@ -108,19 +109,21 @@ pub(super) async fn settled(
         if Instant::now() + pause >= give_up_at {
             let first = undecided[0].shown();
             let count = undecided.len();
-            anyhow::bail!("{count} rows of rosters are not decided yet, such as {first}; import the same again later");
+            anyhow::bail!(
+                "{count} rows of rosters are not decided yet, such as {first}; import the same bundle again later"
+            );
         }
         open = undecided;
         tokio::time::sleep(pause).await;
     }
 }
 
-/// What has become of a row, or when to send it again.
+/// The result of a row, or the delay before it is sent again.
 fn decided(result: RosterResult) -> Result<Result<(), String>, Duration> {
     match result.result {
         Some(Wire::Registration(registration)) => match registration.outcome() {
             Decision::Enrolled => Ok(Ok(())),
-            // The answer has waited for it.
+            // The call itself has already waited for the outcome.
             Decision::Pending => Err(Duration::ZERO),
             Decision::Refused | Decision::Cancelled | Decision::Unspecified => Ok(Err(reasons(&registration))),
         },
@@ -128,7 +131,7 @@ fn decided(result: RosterResult) -> Result<Result<(), String>, Duration> {
             Err(Duration::from_millis(why.retry_after_ms.unsigned_abs()))
         }
         Some(Wire::NotTakenOver(why)) => Ok(Err(why.message)),
-        None => Ok(Err("the orchestrator has given no result".to_owned())),
+        None => Ok(Err("the orchestrator returned no result".to_owned())),
     }
 }
 
@@ -139,7 +142,7 @@ fn reasons(registration: &Registration) -> String {
     });
     let reasons: Vec<String> = reasons.collect();
     match reasons.as_slice() {
-        [] => format!("registration {} has no outcome that can be read here", registration.registration_id),
+        [] => format!("the outcome of registration {} is unknown to this version", registration.registration_id),
         reasons => reasons.join(" "),
     }
 }

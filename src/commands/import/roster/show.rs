@@ -1,4 +1,4 @@
-//! Rosters for people and for programs: the plan, and what the services have refused.
+//! Shows rosters to people and programs: the plan, and the refused changes.
 
 use serde_json::{Value, json};
 
@@ -7,14 +7,14 @@ use super::send::Outcome;
 use crate::commands::import::plan::Alarm;
 use crate::output::grouped;
 
-/// Lines of one kind that are shown; JSON has all.
+/// Maximum number of lines of one kind; JSON contains all.
 const LINES: usize = 20;
-/// Enrollments that an import ends unasked: so many, or so many percent of those that imports have brought.
-const ENDED_UNASKED_MAX: usize = 10;
-const ENDED_UNASKED_PERCENT_MAX: usize = 5;
+/// An import without --yes ends at most this many enrollments, or this percentage of the imported ones.
+const ENDED_WITHOUT_YES_MAX: usize = 10;
+const ENDED_WITHOUT_YES_PERCENT_MAX: usize = 5;
 
 impl RosterPlan {
-    /// What the import would do, in a line, and the rows that it cannot take over.
+    /// The summary of the plan in a line, and the rows that can't be taken over.
     pub fn shown(&self) -> String {
         let count = |count: usize| grouped(count as u64);
         let moved = self.add.iter().filter(|change| change.ended.is_some()).count();
@@ -51,18 +51,18 @@ impl RosterPlan {
         })
     }
 
-    /// More would end than anybody ends in a night.
+    /// Set if the import would end more enrollments than it may end without --yes.
     pub fn alarm(&self) -> Option<Alarm> {
         let moved = self.add.iter().filter(|change| change.ended.is_some());
         let ids: Vec<String> = self.end.iter().chain(moved).map(Change::shown).collect();
         let is_alarming =
-            ids.len() > ENDED_UNASKED_MAX && ids.len() * 100 > self.taken_over * ENDED_UNASKED_PERCENT_MAX;
+            ids.len() > ENDED_WITHOUT_YES_MAX && ids.len() * 100 > self.taken_over * ENDED_WITHOUT_YES_PERCENT_MAX;
         is_alarming.then_some(Alarm { what: "enrollments of rosters", how: "ended", ids, of: self.taken_over })
     }
 }
 
 impl Outcome {
-    /// What was done, and what the services have refused.
+    /// The summary of the outcome, and the refused changes.
     pub fn shown(&self) -> String {
         let Self { added, ended, refused } = self;
         let (added, ended) = (grouped(*added as u64), grouped(*ended as u64));
@@ -79,12 +79,12 @@ impl Outcome {
     }
 }
 
-/// Each on a line of its own, as many as fit a screen.
+/// Each on its own line, limited to the size of a screen.
 fn lines(all: impl ExactSizeIterator<Item = String>) -> String {
     let more = all.len().saturating_sub(LINES);
     let mut text: String = all.take(LINES).map(|line| format!("\n{line}")).collect();
     if more > 0 {
-        text.push_str(&format!("\nand {} more; `--output json` lists them all", grouped(more as u64)));
+        text.push_str(&format!("\nand {} more; `--output json` lists all of them", grouped(more as u64)));
     }
     text
 }

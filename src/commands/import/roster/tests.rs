@@ -1,4 +1,4 @@
-//! Plans of rosters, each as what is there, what the bundle says, and what is to happen.
+//! Plans of rosters; each case has the existing enrollments, the rows of the bundle, and the expected changes.
 //!
 //! Sections `M1` and `M2` are of course M, `P1` of course P; `X1` is of course X and in no bundle, and so is student
 //! `GONE`. The term ends on TERM_END.
@@ -74,7 +74,7 @@ fn student(id: &str) -> Student {
     }
 }
 
-/// `E1 S1 M1`, with `-` before it when the row is marked, and an end date after it when it has one.
+/// `E1 S1 M1`; `-` before it marks the row, and an end date may follow.
 fn entry((line, text): (u64, &str)) -> RosterEntry {
     let words: Vec<&str> = text.trim_start_matches('-').split(' ').collect();
     RosterEntry {
@@ -87,7 +87,7 @@ fn entry((line, text): (u64, &str)) -> RosterEntry {
     }
 }
 
-/// `S1 M1 E1 enrolled`: student, section, row or `own`, and how it stands; by registration `r1`.
+/// `S1 M1 E1 enrolled`: student, section, row or `own`, and the state; by registration `r1`.
 fn enrollment(text: &str) -> Enrollment {
     let words: Vec<&str> = text.split(' ').collect();
     let (status, dropped_by, by_import) = match words[3] {
@@ -112,7 +112,7 @@ fn enrollment(text: &str) -> Enrollment {
     }
 }
 
-/// `S1 M1 r1 pending`: student, section, the registration that adds it, and how the record has it.
+/// `S1 M1 r1 pending`: student, section, the registration that adds it, and the state on the record.
 fn recorded(text: &str) -> RecordedCourse {
     let words: Vec<&str> = text.split(' ').collect();
     let (status, dropped_by) = match words[3] {
@@ -149,13 +149,13 @@ fn plan_on(today: Date, there: &[&str], record: &[&str], rows: &[&str]) -> Roste
     RosterPlan::new(&bundle, &rows, &ledger, today)
 }
 
-/// The plan in words: changes as they are shown, notes as `row! message`.
+/// The plan as text: changes as they are shown, notes as `row! message`.
 #[track_caller]
 fn check(there: &[&str], rows: &[&str], expect: &[&str]) {
     check_with(there, &[], rows, expect);
 }
 
-/// The same with an academic record.
+/// Like [`check`], with an academic record.
 #[track_caller]
 fn check_with(there: &[&str], record: &[&str], rows: &[&str], expect: &[&str]) {
     let plan = plan_on(TODAY, there, record, rows);
@@ -165,7 +165,7 @@ fn check_with(there: &[&str], record: &[&str], rows: &[&str], expect: &[&str]) {
 }
 
 #[test]
-fn what_is_missing_is_added_once() {
+fn a_missing_enrollment_is_added_once() {
     check(&[], &["E1 S1 M1", "E2 S2 M1", "E3 S1 P1"], &["E1: S1 into M1", "E2: S2 into M1", "E3: S1 into P1"]);
     check(&["S1 M1 E1 enrolled"], &["E1 S1 M1"], &[]);
     check(&["S1 M1 own enrolled"], &["E1 S1 M1"], &[]);
@@ -177,40 +177,40 @@ fn what_is_missing_is_added_once() {
 
 /// A registration that enrolls in one step has no enrollment before it is decided.
 #[test]
-fn what_is_reserved_is_in_motion() {
+fn a_reserved_course_is_left_to_its_registration() {
     check_with(&[], &["S1 M1 r2 pending"], &["E1 S1 M1", "E2 S2 M1"], &["E2: S2 into M1"]);
-    let under_way = "E1! S1 has section M2 of the same course, by a registration that is under way";
+    let under_way = "E1! S1 has section M2 of the same course, by a pending registration";
     check_with(&[], &["S1 M2 r2 pending"], &["E1 S1 M1"], &[under_way]);
-    // An earlier import is under way that adds it: no row ends it meanwhile.
+    // A pending registration of an earlier import adds it: no row ends it meanwhile.
     check_with(&[], &["S1 M1 r2 pending"], &[], &[]);
     // The enrollment is newer than the record: it was decided between the two reads, or is not settled yet.
     check_with(&["S1 M1 own enrolled"], &["S1 M1 r1 pending"], &["E1 S1 M1"], &[]);
-    let left_alone = "E1! S1 has dropped section M1, and stays out of it";
+    let left_alone = "E1! S1 has dropped section M1; the drop stands";
     check_with(&["S1 M1 own dropped"], &["S1 M1 r1 pending"], &["E1 S1 M1"], &[left_alone]);
     // Dropped, and a newer registration adds it again.
     check_with(&["S1 M1 own dropped"], &["S1 M1 r2 pending"], &["E1 S1 M1"], &[]);
-    // A registration is about to drop what an import brought: the next import looks again.
+    // A registration is about to drop an imported enrollment: it is left to the next import.
     check_with(&["S1 M1 E1 enrolled"], &["S1 M1 r1 leaving"], &[], &[]);
     check_with(&["S1 M1 E1 enrolled"], &["S1 M1 r1 enrolled"], &[], &["E1: S1 out of M1"]);
-    // What the record says of the past says nothing.
+    // Ended courses of the record do not count.
     check_with(&[], &["S1 M1 r1 dropped"], &["E1 S1 M1"], &["E1: S1 into M1"]);
 }
 
 #[test]
-fn only_what_imports_brought_ends() {
+fn only_imported_enrollments_end() {
     let ended = ["E1: S1 out of M1"];
     check(&["S1 M1 E1 enrolled"], &[], &ended);
     check(&["S1 M1 E1 enrolled"], &["-E1 S1 M1"], &ended);
     check(&["S1 M1 own enrolled"], &[], &[]);
     check(&["S1 M1 own enrolled"], &["-E1 S1 M1"], &[]);
-    // Dropped, then registered again: that is the student's own.
+    // Dropped, then registered again: an own registration of the student.
     check(&["S1 M1 E1 dropped", "S1 M1 own enrolled"], &["-E1 S1 M1"], &[]);
-    // Another row says the same: row ids were made anew.
+    // A row with another id has the same content: row ids were generated anew.
     check(&["S1 M1 E1 enrolled"], &["E9 S1 M1", "-E1 S1 M1"], &[]);
     // A bundle covers its own students and classes.
     check(&["S1 X1 E1 enrolled"], &[], &[]);
     check(&["GONE M1 E1 enrolled"], &[], &[]);
-    // What is in motion is left to the next import.
+    // Enrollments of pending registrations are left to the next import.
     check(&["S1 M1 E1 pending"], &[], &[]);
     check(&["S1 M1 E1 leaving"], &[], &[]);
     let plan = plan(&["S1 M1 E1 enrolled", "S2 M1 own enrolled", "S3 X1 E3 enrolled", "GONE M1 E4 enrolled"], &[]);
@@ -229,19 +229,19 @@ fn an_end_date_ends_a_row_before_the_term_does() {
 }
 
 #[test]
-fn what_the_student_dropped_stays_dropped() {
-    let left_alone = ["E1! S1 has dropped section M1, and stays out of it"];
+fn a_drop_by_the_student_stands() {
+    let left_alone = ["E1! S1 has dropped section M1; the drop stands"];
     check(&["S1 M1 E1 dropped"], &["E1 S1 M1"], &left_alone);
     check(&["S1 M1 own dropped"], &["E1 S1 M1"], &left_alone);
     check(&["S1 M1 E1 ended", "S1 M1 E1 dropped"], &["E1 S1 M1"], &left_alone);
-    // What an import ended comes back; so does what another row brought.
+    // An enrollment that an import ended, or that another row brought, is added again.
     check(&["S1 M1 E1 ended"], &["E1 S1 M1"], &["E1: S1 into M1"]);
     check(&["S1 M1 E1 dropped", "S1 M1 E1 ended"], &["E1 S1 M1"], &["E1: S1 into M1"]);
     check(&["S1 M1 E1 dropped"], &["E9 S1 M1"], &["E9: S1 into M1"]);
 }
 
 #[test]
-fn conflicts_are_told_and_the_rest_goes_on() {
+fn conflicts_are_reported_and_the_other_rows_are_planned() {
     let own = "E1! S1 has section M2 of the same course, by the student's own registration";
     check(&["S1 M2 own enrolled"], &["E1 S1 M1", "E2 S1 P1"], &["E2: S1 into P1", own]);
     let twice = "E2! S1 has section M1 of the same course, by an earlier row";
@@ -254,24 +254,25 @@ fn conflicts_are_told_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_row_that_names_another_section_moves_its_student() {
+fn a_row_with_another_section_moves_its_student() {
     check(&["S1 M1 E1 enrolled"], &["E1 S1 M2"], &["E1: S1 from M1 to M2"]);
     check(&["S1 M1 E1 enrolled"], &["E1 S1 P1"], &["E1: S1 from M1 to P1"]);
-    // Another row for another section of the course: what is gone ends first.
+    // Another row for another section of the course: the old enrollment ends first.
     check(&["S1 M1 E1 enrolled"], &["E2 S1 M2"], &["E1: S1 out of M1", "E2: S1 into M2"]);
-    // The student has changed sections: the row's new one is no replacement for it.
+    // The student has changed sections: the row's section does not replace the new one.
     let own = "E1! S1 has section M2 of the same course, by the student's own registration";
     check(
         &["S1 M1 E1 dropped", "S1 M2 own enrolled"],
         &["E1 S1 M1"],
-        &["E1! S1 has dropped section M1, and stays out of it"],
+        &["E1! S1 has dropped section M1; the drop stands"],
     );
     check(&["S1 P1 E1 dropped", "S1 M2 own enrolled"], &["E1 S1 M1"], &[own]);
-    // Another student by the same row.
+    // The row now names another student.
     check(&["S1 M1 E1 enrolled"], &["E1 S2 M1"], &["E1: S1 out of M1", "E1: S2 into M1"]);
 }
 
-/// Sends these rows to an orchestrator that gives the results of each call in turn; what it was asked, and the end.
+/// Sends these rows to an orchestrator that returns the given results of each call in turn. Returns the rows of each
+/// call, and the end result.
 async fn send(
     rows: &[&str],
     answers: &[&[&str]],
@@ -281,16 +282,16 @@ async fn send(
         let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
         Change { row: words[0].clone(), student: words[1].clone(), section: Some(words[2].clone()), ended: None }
     };
-    let asked = RefCell::new(Vec::new());
+    let sent = RefCell::new(Vec::new());
     let answer = async |rows: Vec<RosterRow>| {
         let ids: Vec<&str> = rows.iter().map(|row| row.row_id.as_str()).collect();
-        asked.borrow_mut().push(ids.join(" "));
-        let call = asked.borrow().len() - 1;
+        sent.borrow_mut().push(ids.join(" "));
+        let call = sent.borrow().len() - 1;
         Ok(answers[call.min(answers.len() - 1)].iter().map(|text| result(text)).collect())
     };
     let settled = settled(rows.iter().map(change).collect(), patience, answer).await;
     let settled = settled.map(|all| all.into_iter().map(|(change, result)| (change.row, result)).collect());
-    (asked.into_inner(), settled.map_err(|error| error.to_string()))
+    (sent.into_inner(), settled.map_err(|error| error.to_string()))
 }
 
 fn result(text: &str) -> RosterResult {
@@ -315,22 +316,22 @@ fn result(text: &str) -> RosterResult {
 async fn rows_are_sent_until_they_are_decided() {
     let rows = ["E1 S1 M1", "E2 S2 M1", "E3 S3 M1", "E4 S4 M1"];
     let answers: [&[&str]; 3] = [&["enrolled", "pending", "busy", "never"], &["busy", "refused"], &["enrolled"]];
-    let (asked, settled) = send(&rows, &answers, Duration::from_secs(60)).await;
-    assert_eq!(asked, ["E1 E2 E3 E4", "E2 E3", "E2"]);
+    let (sent, settled) = send(&rows, &answers, Duration::from_secs(60)).await;
+    assert_eq!(sent, ["E1 E2 E3 E4", "E2 E3", "E2"]);
     let decided = [("E1", Ok(())), ("E4", Err("never")), ("E3", Err("DUPLICATE_COURSE: You have it.")), ("E2", Ok(()))];
     let decided = decided.map(|(row, result)| (row.to_owned(), result.map_err(str::to_owned)));
     assert_eq!(settled, Ok(decided.to_vec()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn patience_ends_with_what_is_left() {
+async fn rows_that_stay_undecided_are_an_error() {
     let (_, settled) = send(&["E1 S1 M1"], &[&["busy"]], Duration::from_secs(3)).await;
     let problem = settled.expect_err("it is never decided");
     assert!(problem.starts_with("1 rows of rosters are not decided yet, such as E1: S1 into M1"), "{problem}");
 }
 
 #[test]
-fn only_a_paused_registration_holds_up_rosters() {
+fn only_a_pause_of_registration_stops_rosters() {
     let latest = |door: Door| DoorChange {
         door: door.into(),
         by: "grace".to_owned(),
@@ -340,37 +341,37 @@ fn only_a_paused_registration_holds_up_rosters() {
     assert_eq!([Door::Open, Door::Closed].map(|door| paused(&latest(door))), [None, None]);
     let why = paused(&latest(Door::Paused)).expect("it is paused");
     for part in
-        ["registration is paused, by grace", "capacities are wrong", "matricula registration open", "close --sentence"]
+        ["grace paused registration at", "capacities are wrong", "matricula registration open", "close --sentence"]
     {
         assert!(why.contains(part), "{part}: {why}");
     }
 }
 
 #[test]
-fn a_plan_is_shown_with_what_it_cannot_do() {
+fn a_plan_shows_the_rows_that_cannot_be_taken_over() {
     let there =
         ["S1 M1 E1 enrolled", "S2 M1 E2 enrolled", "S3 M2 own enrolled", "S4 M1 E4 dropped", "S5 M1 E5 enrolled"];
     let rows = ["E1 S1 M2", "E3 S3 M1", "E4 S4 M1", "E5 S5 M1", "E6 S6 M1"];
     insta::assert_snapshot!(plan(&there, &rows).shown(), @"
     rosters: 1 added, 1 moved, 1 ended, 1 left alone, 1 conflicts, 1 unchanged
-    roster, left alone: enrollments.csv:4: E4: S4 has dropped section M1, and stays out of it
+    roster, left alone: enrollments.csv:4: E4: S4 has dropped section M1; the drop stands
     roster, conflict: enrollments.csv:3: E3: S3 has section M2 of the same course, by the student's own registration
     ");
 }
 
 #[test]
-fn what_was_refused_is_shown() {
+fn refused_changes_are_shown() {
     let change = |row: String| Change { row, student: "S1".to_owned(), section: Some("M1".to_owned()), ended: None };
     let refused = (0..22).map(|row| (change(format!("E{row}")), "DUPLICATE_COURSE: You have it.".to_owned())).collect();
     let shown = Outcome { added: 1_200, ended: 0, refused }.shown();
     let mut lines = shown.lines();
     assert_eq!(lines.next(), Some("rosters: 1,200 taken over, 0 ended, 22 refused"));
     assert_eq!(lines.next(), Some("roster, refused: E0: S1 into M1: DUPLICATE_COURSE: You have it."));
-    assert_eq!(lines.next_back(), Some("and 2 more; `--output json` lists them all"));
+    assert_eq!(lines.next_back(), Some("and 2 more; `--output json` lists all of them"));
 }
 
 #[test]
-fn an_import_that_would_end_much_asks() {
+fn an_import_that_would_end_many_enrollments_needs_yes() {
     let alarm = |count: usize, kept: usize| {
         let there: Vec<String> = (0..count + kept).map(|n| format!("S{n} M1 E{n} enrolled")).collect();
         let rows: Vec<String> = (count..count + kept).map(|n| format!("E{n} S{n} M1")).collect();

@@ -1,4 +1,4 @@
-//! Mornings by hand, and which of their registrations were overtaken.
+//! Hand-written mornings, and which of their registrations were overtaken.
 
 use std::time::Instant;
 

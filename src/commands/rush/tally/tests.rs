@@ -1,4 +1,4 @@
-//! Clicks by hand, and what is counted of them.
+//! Counts of hand-written clicks.
 
 use matricula_proto::common::v1::{Reason, Refusal};
 
@@ -28,15 +28,15 @@ pub fn decided(id: &str, outcome: Outcome) -> Followed {
     };
     let registration =
         Registration { registration_id: id.to_owned(), outcome: outcome.into(), reasons, ..Registration::default() };
-    Followed { end: Ok(registration), turned_away: 0, lost: 0 }
+    Followed { end: Ok(registration), rejected: 0, lost: 0 }
 }
 
-/// A click that was turned away twice, lost once and given up.
+/// A click that was rejected twice, lost an answer and was given up.
 pub fn lost(error: &str) -> Followed {
-    Followed { end: Err(error.to_owned()), turned_away: 2, lost: 1 }
+    Followed { end: Err(error.to_owned()), rejected: 2, lost: 1 }
 }
 
-/// What a player says that has sent so many clicks.
+/// The player's counts after this many clicks.
 pub fn sent(clicks: u64) -> Sent {
     let sent = Sent::default();
     for _ in 0..clicks {
@@ -47,13 +47,14 @@ pub fn sent(clicks: u64) -> Sent {
 }
 
 #[test]
-fn a_stall_is_time_without_outcomes_while_somebody_waits() {
+fn a_stall_is_time_without_outcomes_while_clicks_are_outstanding() {
     let ms = Duration::from_millis;
     let sent = Sent::default();
     // Alone, and answered after 20 ms.
     sent.begin(ms(1_000));
     sent.end(ms(1_020), true);
-    // Nobody waits for a minute: that is no stall. Then two do; one is given up, which is no outcome.
+    // No click is outstanding for a minute: that is no stall. Then two are outstanding; one is given up, which is no
+    // outcome.
     sent.begin(ms(61_000));
     sent.begin(ms(61_010));
     sent.end(ms(61_050), false);
@@ -63,7 +64,8 @@ fn a_stall_is_time_without_outcomes_while_somebody_waits() {
     assert_eq!((tally.stall_longest, tally.clicks, tally.outstanding_max), (ms(90), 3, 2));
 }
 
-/// Adds answers to one key, and compares (registrations, repeated alike, repeated otherwise).
+/// Adds answers to one key, and checks (registrations, repeated with the same answer, repeated with a different
+/// answer).
 #[track_caller]
 fn check(answers: &[(&str, Outcome)], expected: (u64, u64, u64)) {
     let mut tally = Tally::default();
@@ -108,7 +110,7 @@ fn clicks_that_never_ended_are_missed() {
     tally.add(answered("k2", 0, lost("gone")));
     tally.close(&sent(3));
     assert_eq!((tally.clicks, tally.decided, tally.without_outcome()), (3, 1, 2));
-    assert_eq!(tally.turned_away, Troubled { clicks: 1, calls: 2, decided: 0 });
+    assert_eq!(tally.rejected, Troubled { clicks: 1, calls: 2, decided: 0 });
     assert_eq!(tally.errors, BTreeMap::from([("gone".to_owned(), 1)]));
 }
 
@@ -122,18 +124,19 @@ fn latency_counts_from_when_the_click_was_due() {
 }
 
 #[test]
-fn first_answers_are_told_apart_by_what_they_say() {
-    let said: [Said; 3] =
-        [Ok(()), Err(Status::resource_exhausted("full")), Err(Status::unavailable("gone"))].each_ref().map(Said::of);
-    assert_eq!(said, [Said::Accepted, Said::ComeBack, Said::Otherwise]);
+fn first_answers_are_counted_by_kind() {
+    let kinds: [AnswerKind; 3] = [Ok(()), Err(Status::resource_exhausted("full")), Err(Status::unavailable("gone"))]
+        .each_ref()
+        .map(AnswerKind::of);
+    assert_eq!(kinds, [AnswerKind::Accepted, AnswerKind::RetryLater, AnswerKind::Other]);
     let mut tally = Tally::default();
-    for (said, took_ms) in said.into_iter().zip([20, 3, 500]) {
+    for (kind, took_ms) in kinds.into_iter().zip([20, 3, 500]) {
         let click = answered("k", 0, decided("r-1", Outcome::Enrolled));
         let at = click.sent + Duration::from_millis(took_ms);
-        let acknowledged = (said == Said::Accepted).then_some(at);
-        tally.add(Answered { first_answer: Some(FirstAnswer { at, said }), acknowledged, ..click });
+        let acknowledged = (kind == AnswerKind::Accepted).then_some(at);
+        tally.add(Answered { first_answer: Some(FirstAnswer { at, kind }), acknowledged, ..click });
     }
     assert_eq!(tally.acceptance.max_ms().round(), 21.0, "late sends count");
-    let FirstAnswers { all, accepted, come_back } = tally.first_answers.expect("they were asked for");
-    assert_eq!([all, accepted, come_back].map(|latency| latency.max_ms().round()), [500.0, 20.0, 3.0]);
+    let FirstAnswers { all, accepted, retry_later } = tally.first_answers.expect("they were measured");
+    assert_eq!([all, accepted, retry_later].map(|latency| latency.max_ms().round()), [500.0, 20.0, 3.0]);
 }

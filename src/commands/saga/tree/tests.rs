@@ -1,4 +1,4 @@
-//! A saga by hand, as an operator sees it.
+//! A hand-written saga, as an operator sees it.
 
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1::{Event, GetSagaResponse, Leg, LegStatus, SagaPhase, SagaSummary, Step};
@@ -38,7 +38,7 @@ fn event(sequence: i64, name: &str, step: &str, undo: bool, attempt: i32, durati
 }
 
 #[test]
-fn a_saga_that_turned_round_is_shown() {
+fn a_compensating_saga_is_shown() {
     let done = |attempts| leg(LegStatus::Done, attempts);
     let idle = || leg(LegStatus::NotStarted, 0);
     let stuck = Leg {
@@ -97,7 +97,7 @@ fn a_saga_that_turned_round_is_shown() {
       student       S000001
       adds          C001-L1
       drops         -
-      turned round  hold_seats was refused: CLOSED_SECTION C001-L1
+      undo cause    hold_seats was refused: CLOSED_SECTION C001-L1
       created       2026-08-17T20:53:20.000Z
       last recorded 2026-08-17T20:53:20.050Z
       driven by     i-7
@@ -121,9 +121,9 @@ fn a_saga_that_turned_round_is_shown() {
     stage 4
     └─ enroll (enrollments, pivot): not started
 
-    stage 5, at the same time
+    stage 5, in parallel
     ├─ settle_courses (academics, retriable): not started
-    └─ refund_fees (fees, retriable): nothing to do
+    └─ refund_fees (fees, retriable): not needed
 
      1  2026-08-17T20:53:20.010Z  accepted
      2  2026-08-17T20:53:20.020Z  done (7 ms)

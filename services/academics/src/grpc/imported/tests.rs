@@ -237,7 +237,7 @@ async fn terms_out_of_bounds_name_the_field() {
     check(&|term| term.ends_on = text("2028-08-24"), expect);
     let expect = "term.ends_on: must be a day such as 2028-08-24, got \"2028-12-16T00:00\"";
     check(&|term| term.ends_on = text("2028-12-16T00:00"), expect);
-    let expect = "term.time_zone: \"Mars/Base\" is no time zone; use a name of the IANA database, such as \
+    let expect = "term.time_zone: \"Mars/Base\" is not a time zone; use a name of the IANA database, such as \
                   America/New_York or UTC";
     check(&|term| term.time_zone = text("Mars/Base"), expect);
     check(&|term| term.kind = 9, "term.kind: unknown kind 9; use one of TermKind");

@@ -1,4 +1,4 @@
-//! Ids in both forms, and conversions of databases that are in use.
+//! Ids in both forms, and conversions of databases in use.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -30,7 +30,7 @@ fn schema() -> Schema<'static> {
     Schema::participant(Box::leak(Box::new(Migrator::with_migrations(vec![migration]))), COLUMNS)
 }
 
-/// A database as a build made it that knew no compact ids.
+/// A database of a build without compact ids.
 async fn of_before(backend: Backend) -> TestDatabase {
     let test = empty_database(backend).await;
     test.database.migrate_with_ids_as_text(&schema()).await.expect("it is empty");
@@ -48,7 +48,7 @@ fn id_of(row: &Row) -> String {
     row.id("note_id").expect("an id")
 }
 
-/// All ids are found, by all ways to read, and in order as far as they have one.
+/// Checks that all ids are found by all ways to read, in their order.
 async fn all_are_found(database: &Database) {
     for (number, id) in IDS.iter().enumerate() {
         let found = |rows: Vec<Row>| {
@@ -88,7 +88,7 @@ async fn is_compact(database: &Database) -> bool {
 async fn a_new_database_has_compact_ids_where_they_pay() {
     for backend in BACKENDS {
         let test = empty_database(backend).await;
-        // What is connected before knows no form yet.
+        // Connections opened before do not have a form yet.
         test.database.fetch("SELECT 1 AS one", Args::new()).await.expect("it answers");
         for _ in 0..2 {
             test.database.migrate(&schema()).await.expect("migrated");
@@ -121,7 +121,7 @@ async fn ids_of_an_earlier_build_are_the_same_after_the_conversion() {
     all_are_found(&test.database).await;
     assert!(matches!(&steps[0], CompactStep::Begins { tables } if tables.len() == 3), "{steps:?}");
     assert!(matches!(steps[3], CompactStep::Converted { table: "notes", rows: 16, .. }), "{steps:?}");
-    // An earlier build finds a migration that it does not know.
+    // An earlier build finds a migration that it does not have.
     let newest = test.database.fetch("SELECT MAX(version) AS version FROM _sqlx_migrations", Args::new()).await;
     assert_eq!(newest.expect("read")[0].int("version").expect("a number"), schema::CONVERSION);
     assert_eq!(test.database.compact(&schema(), false, |_| {}).await.expect("again"), Compacted::Before);
@@ -150,14 +150,17 @@ async fn sessions_of_other_builds_are_found() {
 }
 
 #[tokio::test]
-async fn a_conversion_gives_up_beside_a_long_reader() {
+async fn a_conversion_stops_at_the_lock_of_a_long_reader() {
     let test = of_before(Backend::Postgres).await;
     add(&test.database, &ids()).await.expect("written");
-    // It has read nothing of the table: after a conversion the table would look empty to it.
+    // It has not read the table yet: after a conversion the table would look empty to it.
     let mut snapshot = test.database.snapshot().await.expect("a snapshot");
     snapshot.fetch("SELECT 1 AS one", Args::new()).await.expect("it begins");
     let error = test.database.compact(&schema(), false, |_| {}).await.expect_err("a reader is there");
-    assert!(matches!(error, CompactError::Locked(_)) && error.to_string().contains("not free within 3 s"), "{error}");
+    assert!(
+        matches!(error, CompactError::Locked(_)) && error.to_string().contains("not be locked within 3 s"),
+        "{error}"
+    );
     assert_eq!(snapshot.fetch(ALL, Args::new()).await.expect("it reads on").len(), IDS.len());
     snapshot.commit().await.expect("it ends");
     all_are_found(&test.database).await;
@@ -165,7 +168,7 @@ async fn a_conversion_gives_up_beside_a_long_reader() {
     all_are_found(&test.database).await;
 }
 
-/// What the tasks of a test have done.
+/// The results of the tasks in a test.
 #[derive(Default)]
 struct Load {
     is_over: AtomicBool,
@@ -180,7 +183,7 @@ impl Load {
             while let Err(error) = add(database, &ids).await {
                 assert!(!error.is_permanent(), "{error:?}");
                 self.repeated.fetch_add(1, Ordering::AcqRel);
-                // A commit of which it is not known may have been done.
+                // A commit with an unknown result may have been done.
                 if self.is_there(database, &ids[0]).await {
                     break;
                 }
@@ -194,7 +197,7 @@ impl Load {
         !database.fetch(OF, Args::new().id(id)).await.expect("reads never fail").is_empty()
     }
 
-    /// A snapshot has all rows, or says that it can't be read.
+    /// A snapshot either has all rows, or can't be read.
     async fn read(&self, database: &Database) {
         while !self.is_over.load(Ordering::Acquire) {
             let written = self.written.load(Ordering::Acquire);

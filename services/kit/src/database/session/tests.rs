@@ -1,21 +1,20 @@
-//! Sessions on databases with defaults of their own, and behind a real PgBouncer.
+//! Sessions on databases with their own defaults, and behind a real PgBouncer.
 
 use std::path::PathBuf;
 
-use matricula_postgres::PgBouncer;
+use matricula_postgres::{POSTGRES_URL, PgBouncer};
 
 use super::*;
-use crate::database::{Args, Database, Heard, Rows};
+use crate::database::{Args, Database, Received, Rows};
 use crate::testing::create_postgres;
-use matricula_postgres::POSTGRES_URL;
 
-/// Texts that mean something else where literals have escapes, or where a missing text is one.
+/// Texts that change if literals have escapes, or if a NULL is a text.
 const TEXTS: [&str; 7] = [r"a\b", r"\", r"\'; DROP TABLE x; --", "'", r#"""#, "NULL", "ñ–𝄞"];
 
-/// What a session has of a setting.
+/// The value of a setting in a session.
 const SETTING: &str = "SELECT current_setting($1) AS value";
 
-/// Runs statements on a database, beside our own connections.
+/// Runs statements on a database, outside of our connections.
 async fn run(url: &str, statements: &str) {
     let options: PgConnectOptions = url.parse().expect("a URL");
     let mut connection = options.connect().await.expect("the server answers");
@@ -23,7 +22,7 @@ async fn run(url: &str, statements: &str) {
     connection.close().await.expect("it is closed");
 }
 
-/// Writes texts, and reads them back by both ways.
+/// Writes texts, and reads them back with both kinds of connections.
 async fn texts_are_kept(database: &Database) {
     let mut tx = database.begin().await.expect("a transaction");
     tx.execute("CREATE TABLE IF NOT EXISTS texts (id BIGINT NOT NULL, value TEXT)", Args::new())
@@ -85,7 +84,7 @@ async fn defaults_of_a_database_change_nothing() {
     }
     assert_eq!(seen("synchronous_commit").await, ("on".to_owned(), "on".to_owned()));
     assert_eq!(seen("idle_in_transaction_session_timeout").await, ("4s".to_owned(), "0".to_owned()));
-    // The choice of an operator stays: only `off` loses commits that were acknowledged.
+    // The operator's choice stays: only `off` loses acknowledged commits.
     run(&url, &format!("ALTER DATABASE {name} SET synchronous_commit = local")).await;
     let other = Database::open(&url).await.expect("it opens");
     let rows = other.fetch(SETTING, Args::new().text("synchronous_commit")).await.expect("a row");
@@ -93,7 +92,7 @@ async fn defaults_of_a_database_change_nothing() {
 }
 
 #[tokio::test]
-async fn an_encoding_that_is_not_utf8_is_refused_in_words() {
+async fn an_encoding_other_than_utf8_is_rejected_with_the_reason() {
     let server = std::env::var(POSTGRES_URL).expect("the tests run beside a server: `cargo xtask test`");
     let server = server.trim_end_matches('/');
     for encoding in ["SQL_ASCII", "LATIN1"] {
@@ -108,7 +107,7 @@ async fn an_encoding_that_is_not_utf8_is_refused_in_words() {
     }
 }
 
-/// The program, or word that the test does nothing.
+/// The program, or a message that the test is skipped.
 fn pgbouncer() -> Option<PathBuf> {
     let found = PgBouncer::find();
     if found.is_none() {
@@ -129,7 +128,7 @@ async fn pooled(program: &std::path::Path, settings: &[&str]) -> (PgBouncer, Str
 #[tokio::test]
 async fn session_pooling_works() {
     let Some(program) = pgbouncer() else { return };
-    // The second leaves what a client has prepared and set to the next one.
+    // The second pool mode leaves prepared statements and settings of a client to the next one.
     let kinds: [&[&str]; 3] = [
         &["pool_mode = session"],
         &["pool_mode = session", "server_reset_query ="],
@@ -140,19 +139,20 @@ async fn session_pooling_works() {
         for _ in 0..3 {
             let database = Database::open(&url).await.expect("it opens");
             texts_are_kept(&database).await;
-            let mut heard = database.listen("test").await.expect("it listens").expect("others may write");
+            let mut notifications = database.listen("test").await.expect("it listens").expect("others may write");
             let mut tx = database.write().await.expect("a transaction");
             tx.notify("test", vec!["hello".to_owned()]);
             tx.commit().await.expect("committed");
-            while heard.next().await.expect("it is there").expect("it is there") != Heard::Payload("hello".to_owned()) {
-            }
+            while notifications.next().await.expect("it is there").expect("it is there")
+                != Received::Payload("hello".to_owned())
+            {}
             database.close().await;
         }
     }
 }
 
 #[tokio::test]
-async fn pooling_without_sessions_is_refused_in_words() {
+async fn pooling_without_sessions_is_rejected_with_the_reason() {
     let Some(program) = pgbouncer() else { return };
     let kinds: [&[&str]; 5] = [
         &["pool_mode = transaction"],
@@ -172,12 +172,12 @@ async fn pooling_without_sessions_is_refused_in_words() {
 }
 
 #[tokio::test]
-async fn connections_that_have_a_session_each_are_taken_for_that() {
+async fn connections_with_their_own_sessions_are_accepted() {
     let url = create_postgres().await;
     let options: PgConnectOptions = url.parse().expect("a URL");
     let mut one = options.connect().await.expect("the server answers");
     let mut other = options.connect().await.expect("the server answers");
     assert!(has_sessions(&mut one, &mut other).await.expect("it answers"));
-    // A replica that is away is no reason to refuse.
+    // An unavailable replica is no reason to fail.
     assert!(Database::replica("postgres://127.0.0.1:1/x").await.is_ok());
 }

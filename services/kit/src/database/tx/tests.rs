@@ -1,4 +1,4 @@
-//! What is sent together is answered apart, comes in order, and is all or nothing.
+//! Statements in one message are answered separately and in order, and take effect together or not at all.
 
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -14,7 +14,7 @@ const RENAME: &str = "UPDATE things SET value = $2 WHERE name = $1";
 const REPLACE: &str = "UPDATE things SET value = r.value FROM {rows} WHERE things.name = r.name";
 const WRONG: &str = "INSERT INTO things (name) VALUES (NULL)";
 
-/// Texts that mean something to a parser of SQL, of arrays, of JSON or of C strings.
+/// Texts with special characters of SQL, arrays, JSON or C strings.
 const HOSTILE: [&str; 16] = [
     "",
     "'",
@@ -55,7 +55,7 @@ async fn names(database: &Database) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_text_and_number_comes_back_as_it_was() {
+async fn every_text_and_number_is_read_back_unchanged() {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     for backend in BACKENDS {
@@ -85,8 +85,8 @@ async fn every_text_and_number_comes_back_as_it_was() {
         }
         for it in HOSTILE {
             tx.send(RENAME, Args::new().text("9998").text(it));
-            let asked = tx.queue(OF, Args::new().text(it).rows(Rows::new().text("name", ["9998"])));
-            let row = tx.rows(asked).await.expect("rows").pop().expect("one");
+            let pending = tx.queue(OF, Args::new().text(it).rows(Rows::new().text("name", ["9998"])));
+            let row = tx.rows(pending).await.expect("rows").pop().expect("one");
             assert_eq!([row.text("value").expect("it"), row.text("told").expect("it")], [it, it], "{backend:?}");
         }
         tx.commit().await.expect("committed");
@@ -95,7 +95,7 @@ async fn every_text_and_number_comes_back_as_it_was() {
 }
 
 #[tokio::test]
-async fn each_that_asks_gets_its_own_rows_whatever_was_asked_and_posted_around_it() {
+async fn each_query_gets_its_own_rows_among_other_statements() {
     for backend in BACKENDS {
         let test = things(backend).await;
         let one = |name: &str| Args::new().int(0).rows(rows(&[(name.to_owned(), Some(name.to_uppercase()), None)]));
@@ -124,7 +124,7 @@ async fn each_that_asks_gets_its_own_rows_whatever_was_asked_and_posted_around_i
 }
 
 #[tokio::test]
-async fn what_goes_with_the_commit_is_answered() {
+async fn statements_sent_with_the_commit_are_answered() {
     for backend in BACKENDS {
         let test = things(backend).await;
         for name in ["a", "b"] {
@@ -144,7 +144,7 @@ async fn what_goes_with_the_commit_is_answered() {
 }
 
 #[tokio::test]
-async fn one_statement_that_fails_undoes_all_and_says_that_nothing_was_done() {
+async fn a_failed_statement_rolls_back_and_the_error_excludes_an_effect() {
     for backend in BACKENDS {
         let test = things(backend).await;
         for _ in 0..3 {
@@ -167,7 +167,7 @@ async fn one_statement_that_fails_undoes_all_and_says_that_nothing_was_done() {
 }
 
 #[tokio::test]
-async fn what_is_dropped_before_its_commit_is_undone_before_the_connection_is_lent_again() {
+async fn a_dropped_transaction_is_rolled_back_before_the_connection_is_reused() {
     for backend in BACKENDS {
         let test = things(backend).await;
         for round in 0..20 {
@@ -177,7 +177,7 @@ async fn what_is_dropped_before_its_commit_is_undone_before_the_connection_is_le
             if round % 2 == 0 {
                 tx.fetch(ALL, Args::new()).await.expect("rows");
             } else {
-                // Given up while it is on its way.
+                // The transaction is dropped while the message is in flight.
                 let _ = tokio::time::timeout(std::time::Duration::ZERO, tx.fetch(ALL, Args::new())).await;
             }
             drop(tx);
@@ -187,9 +187,9 @@ async fn what_is_dropped_before_its_commit_is_undone_before_the_connection_is_le
     }
 }
 
-/// A connection that ends before the server has the commit, and one that ends before its answer.
+/// A connection that ends before the server gets the commit, and one that ends before its answer.
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_is_in_doubt_and_the_next_takes_another_way() {
+async fn a_commit_with_a_lost_answer_is_in_doubt_and_the_next_uses_another_connection() {
     let test = things(Backend::Postgres).await;
     let proxy = Proxy::before(&test.url).await;
     let database = Database::open(proxy.url()).await.expect("a way through the proxy");
@@ -226,7 +226,7 @@ async fn end_all_but(mut tx: crate::database::Tx) {
 }
 
 #[tokio::test]
-async fn a_text_that_postgres_cannot_have_is_refused_and_ends_no_message() {
+async fn a_text_that_postgres_cannot_store_is_rejected_and_the_message_stays_valid() {
     let test = things(Backend::Postgres).await;
     let mut tx = test.database.write().await.expect("a transaction");
     tx.send(INSERT, Args::new().int(0).rows(rows(&[("a\0b".to_owned(), None, None)])));
@@ -235,7 +235,7 @@ async fn a_text_that_postgres_cannot_have_is_refused_and_ends_no_message() {
     assert!(names(&test.database).await.is_empty());
 }
 
-/// What SQLite keeps to undo this statement is 12 MiB.
+/// SQLite's rollback data for this statement is 12 MiB.
 #[tokio::test]
 async fn a_statement_may_change_thousands_of_pages() {
     const THINGS: usize = 3_000;

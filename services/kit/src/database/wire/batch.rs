@@ -1,4 +1,4 @@
-//! A batch of statements, as the message that carries them.
+//! A batch of statements, encoded as one message.
 
 use std::error::Error;
 
@@ -12,18 +12,18 @@ use crate::database::DbError;
 use crate::database::ids::{self, IdForm};
 use crate::database::statement::{self, Args, Column, Dialect, Scalar, Texts};
 
-/// The system takes a message of so many bytes in one piece: a client that is stopped has sent all of it or nothing. In
-/// a longer one a Sync goes before each statement, because the server ends a transaction that waits for its client for
-/// 4 s only where it has answered a Sync.
+/// The operating system accepts a message of this size as a whole: a suspended process has sent all of it or nothing. A
+/// longer message has a Sync before each statement, because the server ends an idle transaction after 4 s only if it
+/// has answered a Sync.
 const WHOLE_BYTES: usize = 64 * 1024;
-/// The values of most batches have room in it.
+/// Enough for the values of most batches.
 const USUAL_BYTES: usize = 8 * 1024;
 const BEGIN: &str = "BEGIN";
 const COMMIT: &str = "COMMIT";
-/// The binary format, of values and of answers.
+/// The binary format, for values and answers.
 const BINARY: [i16; 1] = [1];
 
-/// The types of values, by the numbers that they have in every PostgreSQL.
+/// The types of values, by their OIDs, which are the same in every PostgreSQL.
 const TEXT: u32 = 25;
 const BYTEA: u32 = 17;
 const BIGINT: u32 = 20;
@@ -38,18 +38,18 @@ pub(in crate::database) struct Batch {
     pub(super) bytes: BytesMut,
     pub(super) parts: Vec<Part>,
     pub(super) syncs: usize,
-    /// Bytes of the begin of a transaction, if the batch has it.
+    /// Length of the begin of a transaction, if the batch has it.
     begin_bytes: usize,
 }
 
 /// One statement of a batch.
 pub(super) struct Part {
-    /// Which it is, if it is kept.
+    /// Its number, if the statement is kept.
     pub(super) id: Option<usize>,
-    /// Whether the batch has its text, and its answer the columns.
+    /// Whether the batch contains its text, and the answer its columns.
     pub(super) is_new: bool,
     pub(super) is_commit: bool,
-    /// Whose answer it is, or nobody's.
+    /// The number of its answer, if it is needed.
     pub(super) number: Option<usize>,
 }
 
@@ -140,7 +140,7 @@ fn int(value: Option<i64>, bytes: &mut BytesMut) -> IsNull {
 }
 
 impl Batch {
-    /// Of no statements.
+    /// An empty batch.
     pub(in crate::database) fn new() -> Self {
         Self { bytes: BytesMut::with_capacity(USUAL_BYTES), parts: Vec::new(), syncs: 0, begin_bytes: 0 }
     }
@@ -156,12 +156,12 @@ impl Batch {
         Ok(())
     }
 
-    /// Adds its commit.
+    /// Adds the commit.
     pub(in crate::database) fn commit(&mut self, wire: &Wire) -> Result<(), DbError> {
         self.push(wire, COMMIT, &Args::new(), None)
     }
 
-    /// Adds a statement, whose answer has this number. It is prepared on the connection if it is not yet.
+    /// Adds a statement with the number of its answer. It is prepared on the connection if necessary.
     pub(in crate::database) fn push(
         &mut self,
         wire: &Wire,
@@ -176,13 +176,13 @@ impl Batch {
         }
         let is_known = wire.prepared.contains_key(&expanded.id)
             || self.parts.iter().any(|part| part.id == Some(expanded.id) && part.is_new);
-        // A COMMIT is named so, for tests that look for it in what is sent.
+        // A COMMIT has this name, so that tests can find it in the message.
         let name = if sql == COMMIT { sql } else { &expanded.name };
         let text = (!is_known).then_some(&*expanded.text);
         self.add(Kept { id: Some(expanded.id), name, text }, (args, form), number)
     }
 
-    /// Adds a statement without arguments that is not kept; its answer has this number.
+    /// Adds a statement without arguments that is not kept, with the number of its answer.
     pub(in crate::database) fn push_once(&mut self, text: &str, number: usize) -> Result<(), DbError> {
         self.add(Kept { id: None, name: "", text: Some(text) }, (&Args::new(), IdForm::Unknown), Some(number))
     }
@@ -220,8 +220,8 @@ impl Batch {
         self.syncs += 1;
     }
 
-    /// Of a batch with several Syncs, the begin of its transaction by itself, and the rest: if the begin failed, the first
-    /// Sync would end that, and each statement that follows would be a transaction.
+    /// Splits the begin of the transaction from a batch with several Syncs. If the begin failed in the same message,
+    /// the first Sync would end the error, and each following statement would be its own transaction.
     pub(super) fn split_long(mut self) -> (Option<Self>, Self) {
         if self.syncs == 0 || self.begin_bytes == 0 {
             return (None, self);
@@ -238,15 +238,15 @@ impl Batch {
     }
 }
 
-/// A statement by its name, with its text where the connection does not have it.
+/// A statement by its name, with its text if the connection does not have it.
 struct Kept<'a> {
     id: Option<usize>,
     name: &'a str,
     text: Option<&'a str>,
 }
 
-/// PostgreSQL keeps what reads and writes rows, and what begins and ends transactions, for as long as a connection
-/// lasts. What changes tables or sessions is sent once.
+/// PostgreSQL keeps statements that read and write rows, and those that begin and end transactions, for the life of a
+/// connection. Statements that change tables or sessions are sent once.
 fn is_kept(sql: &str) -> bool {
     ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", BEGIN, COMMIT].iter().any(|word| sql.starts_with(word))
 }

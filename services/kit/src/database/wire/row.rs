@@ -1,4 +1,4 @@
-//! A row of an answer, read in place.
+//! A row of an answer, decoded in place.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use postgres_protocol::message::backend::{DataRowBody, RowDescriptionBody};
 
 use crate::database::{DbError, ids};
 
-/// The types that are read: `bigint`; `bytea` of ids; `text`, `varchar`, `char(n)`, `name` and literals.
+/// The types that are read: `bigint`; `bytea` for ids; `text`, `varchar`, `char(n)`, `name` and literals.
 const BIGINT: u32 = 20;
 const BYTEA: u32 = 17;
 const TEXTS: [u32; 5] = [25, 1043, 1042, 19, 705];
@@ -25,7 +25,7 @@ pub(super) struct Column {
 #[derive(Debug)]
 pub(in crate::database) struct WireRow {
     columns: Arc<[Column]>,
-    /// Of each column its length, or -1 for NULL, and its bytes.
+    /// For each column its length (-1 for NULL) and its bytes.
     values: Bytes,
 }
 
@@ -66,13 +66,16 @@ impl WireRow {
         Ok(Some(i64::from_be_bytes(bytes)))
     }
 
-    /// The type and the value of a column, which has one of these types.
+    /// The type and the value of a column, which must have one of these types.
     fn value(&self, name: &str, kinds: &[u32]) -> Result<(u32, Option<&[u8]>), DbError> {
         let position = self.columns.iter().position(|column| *column.name == *name);
         let position = position.ok_or_else(|| sqlx::Error::ColumnNotFound(name.to_owned()))?;
         let kind = self.columns[position].kind;
         if !kinds.contains(&kind) {
-            return Err(DbError::undecodable(name, format!("PostgreSQL's type {kind} is not read as this").into()));
+            return Err(DbError::undecodable(
+                name,
+                format!("the column has PostgreSQL's type {kind}, which can't be read as the requested type").into(),
+            ));
         }
         let mut rest = &self.values[..];
         for _ in 0..position {
@@ -82,7 +85,7 @@ impl WireRow {
     }
 }
 
-/// The first value, and what follows it.
+/// The first value, and the remaining bytes.
 fn first(values: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let (length, rest) = values.split_first_chunk()?;
     match usize::try_from(i32::from_be_bytes(*length)) {
@@ -92,7 +95,7 @@ fn first(values: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
 }
 
 fn cut_off(name: &str) -> DbError {
-    DbError::undecodable(name, "the row ends before it".into())
+    DbError::undecodable(name, "the row ends before this column".into())
 }
 
 #[cfg(test)]

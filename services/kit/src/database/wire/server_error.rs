@@ -1,4 +1,4 @@
-//! What the server says when a statement fails, as the error that the other driver makes of it.
+//! An error of the server, in the same form as the driver's.
 
 use std::borrow::Cow;
 use std::{fmt, io};
@@ -7,7 +7,7 @@ use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::ErrorResponseBody;
 use sqlx::error::{DatabaseError, ErrorKind};
 
-/// A statement of a transaction that has failed.
+/// SQLSTATE of a statement in a failed transaction.
 const IN_FAILED_TRANSACTION: &str = "25P02";
 
 /// An error of the server.
@@ -18,12 +18,12 @@ pub(super) struct ServerError {
     message: String,
     constraint: Option<String>,
     table: Option<String>,
-    /// Where it is in the sources of PostgreSQL.
+    /// Its place in the sources of PostgreSQL.
     line: Option<String>,
 }
 
 impl ServerError {
-    /// The error of a message. <https://www.postgresql.org/docs/current/protocol-error-fields.html>
+    /// Parses an error message. <https://www.postgresql.org/docs/current/protocol-error-fields.html>
     pub(super) fn of(body: &ErrorResponseBody) -> io::Result<Self> {
         let mut error = Self { code: String::new(), message: String::new(), constraint: None, table: None, line: None };
         let mut fields = body.fields();
@@ -41,9 +41,9 @@ impl ServerError {
         Ok(error)
     }
 
-    /// The error of a commit that the server has answered with a rollback.
+    /// The error for a commit that the server answered with a rollback.
     pub(super) fn rolled_back() -> Self {
-        let message = "a statement of the transaction had failed, and its commit has undone it".to_owned();
+        let message = "a statement of the transaction had failed, so its commit rolled it back".to_owned();
         Self { code: IN_FAILED_TRANSACTION.to_owned(), message, constraint: None, table: None, line: None }
     }
 }

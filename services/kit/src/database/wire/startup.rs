@@ -1,4 +1,4 @@
-//! The begin of a connection: its way to the server, the login, and the settings of its session.
+//! Opens a connection: the transport, the login, and the settings of its session.
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
@@ -22,7 +22,7 @@ impl Wire {
             Some(_) => return Err(std::io::Error::from(std::io::ErrorKind::Unsupported).into()),
             None => {
                 let stream = TcpStream::connect((login.host(), login.options.get_port())).await?;
-                // A message is written as a whole: the system need not wait for more of it.
+                // A message is written as a whole, so the operating system need not wait for more (TCP_NODELAY).
                 stream.set_nodelay(true)?;
                 tls::secured(stream, login).await?
             }
@@ -35,7 +35,7 @@ impl Wire {
     async fn begin(&mut self, login: &Login) -> Result<(), sqlx::Error> {
         let options = &login.options;
         let mut parameters = vec![("user", options.get_username())];
-        // As the driver has them.
+        // The same parameters as the driver's.
         parameters.extend([("DateStyle", "ISO, MDY"), ("client_encoding", "UTF8"), ("TimeZone", "UTC")]);
         parameters.extend(options.get_database().map(|database| ("database", database)));
         parameters.extend(options.get_application_name().map(|name| ("application_name", name)));
@@ -71,7 +71,7 @@ impl Wire {
         }
     }
 
-    /// Queues a message: it is sent when the next answer is waited for.
+    /// Queues a message: it is sent with the next wait for an answer.
     fn queue(&mut self, write: impl FnOnce(&mut BytesMut) -> std::io::Result<()>) -> Result<(), sqlx::Error> {
         let mut bytes = BytesMut::new();
         write(&mut bytes)?;
@@ -92,5 +92,5 @@ fn begun(body: &AuthenticationSaslBody, login: &Login) -> Result<ScramSha256, sq
 }
 
 fn unexpected() -> sqlx::Error {
-    sqlx::Error::Protocol("the server wants a way to log in that is not supported".to_owned())
+    sqlx::Error::Protocol("the server requires an authentication method that is not supported".to_owned())
 }

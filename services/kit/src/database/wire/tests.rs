@@ -1,4 +1,4 @@
-//! Logins and batches on a server of its own, beside what the driver makes of the same URL.
+//! Logins and batches on a separate server, compared with the driver for the same URL.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::database::session;
 use crate::database::statement::{Args, Rows};
 use crate::testing::{Backend, empty_database};
 
-/// Which users may log in, and how. The first line that matches counts.
+/// The login rules; the first matching line applies.
 const LOGINS: &str = "local all all trust\n\
                       hostssl all certified 127.0.0.1/32 cert\n\
                       hostssl all scram 127.0.0.1/32 scram-sha-256\n\
@@ -29,7 +29,7 @@ const USERS: &str = "SET password_encryption = 'scram-sha-256';\
 /// The kind of every key.
 const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1";
 
-/// A server with TLS, and the certificates of those that log in to it.
+/// A server with TLS, and the certificates of its users.
 struct Secured {
     cluster: Cluster,
     folder: tempfile::TempDir,
@@ -62,7 +62,7 @@ impl Secured {
         secured
     }
 
-    /// Writes certificates of one authority for the server and a user, and the certificate of another.
+    /// Writes certificates of one authority for the server and a user, and a certificate of another authority.
     fn certify(&self, data: &Path) {
         for name in ["ca", "other"] {
             self.openssl(&format!(
@@ -93,7 +93,7 @@ impl Secured {
         self.folder.path().join(name)
     }
 
-    /// Logs in by both ways: they agree, and it is as expected.
+    /// Logs in with the driver and with our connection: both must have the expected result.
     async fn check(&self, login: &str, host: &str, parameters: &str, may: bool) {
         let port = self.cluster.url().rsplit(':').next().expect("a port").to_owned();
         let folder = self.folder.path().display().to_string();
@@ -119,7 +119,7 @@ async fn urls_mean_what_they_mean_to_the_driver() {
     let server = Secured::start(&binaries).await;
     let scram = "scram:a%2Fb%40%25%20%C3%B1";
     let cases = [
-        // Whether there is TLS.
+        // TLS or not.
         (scram, "localhost", "sslmode=disable", false),
         (scram, "localhost", "sslmode=allow", false),
         (scram, "localhost", "sslmode=prefer", true),
@@ -128,7 +128,7 @@ async fn urls_mean_what_they_mean_to_the_driver() {
         ("open", "127.0.0.1", "sslmode=disable", true),
         ("open", "127.0.0.1", "sslmode=allow", true),
         ("open", "127.0.0.1", "sslmode=require", false),
-        // Whose certificate the server has.
+        // The server's certificate.
         (scram, "localhost", "sslmode=verify-ca", false),
         (scram, "localhost", "sslmode=verify-ca&sslrootcert={}/ca.pem", true),
         (scram, "127.0.0.1", "sslmode=verify-ca&sslrootcert={}/ca.pem", true),
@@ -137,7 +137,7 @@ async fn urls_mean_what_they_mean_to_the_driver() {
         (scram, "localhost", "sslmode=verify-full&sslrootcert={}/ca.pem", true),
         (scram, "127.0.0.1", "sslmode=verify-full&sslrootcert={}/ca.pem", false),
         (scram, "localhost", "sslmode=verify-full&sslrootcert={}/other.pem", false),
-        // Ways to log in.
+        // Authentication methods.
         ("scram:wrong", "localhost", "sslmode=require", false),
         ("scram", "localhost", "sslmode=require", false),
         ("md5:md5", "127.0.0.1", "sslmode=disable", true),
@@ -149,7 +149,7 @@ async fn urls_mean_what_they_mean_to_the_driver() {
         ("certified", "localhost", "sslmode=require&sslcert={}/client.pem&sslkey={}/client.key", true),
         ("certified", "localhost", "sslmode=require&sslcert={}/client.pem", false),
         ("md5:md5", "127.0.0.1", "dbname=nothing", false),
-        // A socket has no TLS.
+        // A local socket has no TLS.
         ("open", "localhost", "sslmode=require&host={}", false),
     ];
     for (login, host, parameters, may) in cases {
@@ -179,7 +179,7 @@ fn numbers(count: i64) -> Args {
     Rows::new().int("n", 0..count).text("text", (0..count).map(|_| "x".repeat(100))).into()
 }
 
-/// Runs a batch of three; returns how many rows each answer had, and whether it failed before the last.
+/// Runs a batch of three statements; returns the number of rows of each answer, and whether it failed before the last.
 async fn three(wire: &mut Wire, second: &'static str, count: i64) -> (Vec<(usize, usize)>, Option<bool>) {
     let mut batch = Batch::new();
     batch.begin(wire).expect("begins");
@@ -192,14 +192,14 @@ async fn three(wire: &mut Wire, second: &'static str, count: i64) -> (Vec<(usize
     (received, ran.err().map(|failed| failed.is_before_last))
 }
 
-/// A client that is stopped in the middle of a larger one is ended by the server, which waits for it after a Sync.
+/// The server ends a larger batch of a suspended client, because it waits after a Sync.
 #[tokio::test]
-async fn a_batch_is_one_piece_as_long_as_the_system_takes_it_as_one() {
+async fn a_batch_has_one_sync_up_to_the_size_that_is_sent_as_a_whole() {
     let (_test, wire) = connected().await;
     for (count, syncs) in [(10, 1), (5_000, 4)] {
         let mut batch = Batch::new();
         batch.begin(&wire).expect("begins");
-        // A transaction that has only begun holds nothing: the first needs no Sync before it.
+        // A transaction that has only begun holds no locks: the first statement needs no Sync before it.
         for _ in 0..3 {
             batch.push(&wire, NUMBERS, &numbers(count), None).expect("a statement");
         }
@@ -208,11 +208,11 @@ async fn a_batch_is_one_piece_as_long_as_the_system_takes_it_as_one() {
     }
 }
 
-/// Batches that the system takes in one piece, and those that have a Sync before each statement.
+/// Batches in one piece, and batches with a Sync before each statement.
 #[tokio::test]
-async fn an_error_in_the_middle_leaves_out_the_rest_and_the_connection_works_on() {
+async fn an_error_in_the_middle_skips_the_rest_and_the_connection_stays_usable() {
     let (_test, mut wire) = connected().await;
-    // Of no rows none fails: all is prepared.
+    // With no rows, no statement fails: all are prepared.
     assert_eq!(three(&mut wire, FAILS, 0).await.1, None);
     for count in [10, 5_000] {
         let size = usize::try_from(count).expect("a number");
@@ -227,7 +227,7 @@ async fn an_error_in_the_middle_leaves_out_the_rest_and_the_connection_works_on(
     }
 }
 
-/// The server may have kept a statement whose answer was not heard: the next use of its name would fail.
+/// The server may have kept a statement whose answer was lost: the next use of its name would fail.
 #[tokio::test]
 async fn a_connection_whose_first_batch_fails_is_not_used_again() {
     for count in [10, 5_000] {
@@ -247,9 +247,9 @@ async fn a_connection_whose_first_batch_fails_is_not_used_again() {
     }
 }
 
-/// With several Syncs, what follows a begin that failed would be committed statement by statement.
+/// With several Syncs, the statements after a failed begin would be committed one by one.
 #[tokio::test]
-async fn of_a_long_batch_the_begin_is_answered_first() {
+async fn the_begin_of_a_long_batch_is_answered_first() {
     let (_test, wire) = connected().await;
     for (count, is_long) in [(10, false), (5_000, true)] {
         let mut batch = Batch::new();
@@ -273,7 +273,7 @@ async fn a_setting_that_is_not_in_force_is_found() {
     assert!(error.to_string().contains("work_mem"), "{error}");
 }
 
-/// A side that does not read while it writes would wait for the other side for ever.
+/// If one side did not read while it writes, both sides would wait for ever.
 #[tokio::test]
 async fn a_batch_and_its_answers_may_be_larger_than_all_buffers() {
     let (_test, mut wire) = connected().await;
@@ -300,7 +300,7 @@ async fn a_batch_that_is_given_up_is_answered_before_the_next() {
 }
 
 #[tokio::test]
-async fn a_commit_that_undoes_is_an_error() {
+async fn a_commit_that_rolls_back_is_an_error() {
     let (_test, mut wire) = connected().await;
     let mut batch = Batch::new();
     batch.begin(&wire).expect("begins");

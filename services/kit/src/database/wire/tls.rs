@@ -1,14 +1,14 @@
-//! TLS to PostgreSQL, with what `sslmode`, `sslrootcert`, `sslcert` and `sslkey` mean to the driver.
+//! TLS to PostgreSQL. `sslmode`, `sslrootcert`, `sslcert` and `sslkey` have the same meaning as in the driver.
 //!
 //! | `sslmode` | TLS | the server's certificate |
 //! |---|---|---|
 //! | `disable`, `allow` | no | |
-//! | `prefer` | if the server has it | is not looked at |
-//! | `require` | yes | is not looked at |
-//! | `verify-ca` | yes | is signed by an authority that is known |
-//! | `verify-full` | yes | the same, and has the name of the host |
+//! | `prefer` | if the server supports it | not checked |
+//! | `require` | yes | not checked |
+//! | `verify-ca` | yes | must be signed by a known authority |
+//! | `verify-full` | yes | must also contain the host name |
 //!
-//! Known authorities are those of Mozilla, and those of `sslrootcert`.
+//! The known authorities are Mozilla's, and those of `sslrootcert`.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub(super) async fn secured<S: Stream + 'static>(mut stream: S, login: &Login) -
         (b'S', _) => {}
         (b'N', false) => return Ok(Box::new(stream)),
         (b'N', true) => return Err(sqlx::Error::Tls("server does not support TLS".into())),
-        _ => return Err(sqlx::Error::Protocol("the server's answer to a request for TLS was not expected".to_owned())),
+        _ => return Err(sqlx::Error::Protocol("the server sent an unexpected answer to the TLS request".to_owned())),
     }
     let config = config(login).await?;
     let name = ServerName::try_from(login.host().to_owned()).map_err(tls)?;
@@ -99,11 +99,11 @@ fn tls(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Tls(error.into())
 }
 
-/// Takes each certificate, but has the server prove that it is its own.
+/// Accepts any certificate, but the server must prove that it owns it.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
-/// Takes a certificate that an authority has signed, whatever name it has.
+/// Accepts a certificate of a known authority with any host name.
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 

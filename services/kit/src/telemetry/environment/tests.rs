@@ -1,4 +1,4 @@
-//! Each variable by itself, together with others, with our settings, and with values that make no sense.
+//! Each variable alone, with others, with our settings, and with invalid values.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn with_endpoint(endpoint: &str) -> TelemetryConfig {
     TelemetryConfig { otlp_endpoint: endpoint.to_owned(), ..Default::default() }
 }
 
-/// The only warning names the variable and says this.
+/// Checks that the only warning names the variable and contains the text.
 #[track_caller]
 fn check_warning(warnings: &[String], expected: Option<(&str, &str)>) {
     match expected {
@@ -35,7 +35,7 @@ fn check_endpoint(own: &str, set: Set<'_>, expected: Option<&str>, warning: Opti
 }
 
 #[test]
-fn spans_go_where_the_first_that_is_set_says() {
+fn the_first_endpoint_that_is_set_is_used() {
     check_endpoint("", &[], None, None);
     check_endpoint("http://own:1", &[], Some("http://own:1"), None);
     check_endpoint("", &[LOCAL], Some("http://127.0.0.1:4317"), None);
@@ -68,29 +68,29 @@ fn the_exporter_is_otlp() {
 }
 
 #[test]
-fn what_the_exporter_does_not_speak_is_refused_in_words() {
+fn unsupported_protocols_are_rejected_with_the_reason() {
     let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
     check_endpoint("", &[(name, "https://c:4317")], None, Some((name, "TLS is not supported")));
     check_endpoint("", &[(name, "HTTPS://c:4317")], None, Some((name, "TLS is not supported")));
     check_endpoint("", &[(name, "unix:///run/c")], None, Some((name, "use http://")));
     check_endpoint("", &[(name, "http://c:4317/v1/traces")], None, Some((name, "has a path")));
-    check_endpoint("", &[(name, "http://")], None, Some((name, "is no URL")));
-    check_endpoint("", &[(name, "localhost:4317")], None, Some((name, "without it TLS is meant")));
+    check_endpoint("", &[(name, "http://")], None, Some((name, "is not a service URL")));
+    check_endpoint("", &[(name, "localhost:4317")], None, Some((name, "an endpoint without it uses TLS")));
     let insecure = ("OTEL_EXPORTER_OTLP_INSECURE", "true");
     check_endpoint("", &[(name, "localhost:4317"), insecure], Some("http://localhost:4317"), None);
 
     let grpc = [("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"), ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")];
     check_endpoint("", &[LOCAL, grpc[0], grpc[1]], Some("http://127.0.0.1:4317"), None);
-    let refused = "only grpc is; no traces are exported";
+    let refused = "use grpc; no traces are exported";
     check_endpoint("", &[LOCAL, grpc[0]], None, Some(("OTEL_EXPORTER_OTLP_PROTOCOL", refused)));
     let json = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json");
     check_endpoint("", &[LOCAL, json], None, Some(("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", refused)));
     check_endpoint("http://own:1", &[grpc[0]], Some("http://own:1"), None);
     let unknown = ("OTEL_EXPORTER_OTLP_PROTOCOL", "thrift");
-    let warning = Some(("OTEL_EXPORTER_OTLP_PROTOCOL", "is unknown, and grpc is used"));
+    let warning = Some(("OTEL_EXPORTER_OTLP_PROTOCOL", "is unknown; grpc is used"));
     check_endpoint("", &[LOCAL, unknown], Some("http://127.0.0.1:4317"), warning);
 
-    // The exporter reads these two whoever names the endpoint.
+    // The exporter reads these two regardless of the source of the endpoint.
     let timeout = ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s");
     check_endpoint("", &[LOCAL, timeout], Some("http://127.0.0.1:4317"), Some((timeout.0, "milliseconds")));
     check_endpoint("http://own:1", &[timeout], Some("http://own:1"), Some((timeout.0, "milliseconds")));
@@ -168,7 +168,7 @@ fn check_resource(set: Set<'_>, expected: &[(&str, &str)], warning: Option<(&str
 }
 
 #[test]
-fn the_process_says_what_it_is() {
+fn the_resource_attributes_describe_the_process() {
     let attributes = |list| ("OTEL_RESOURCE_ATTRIBUTES", list);
     check_resource(&[], &[("service.name", "matricula-seats"), ("service.version", env!("CARGO_PKG_VERSION"))], None);
     check_resource(&[("OTEL_SERVICE_NAME", "places")], &[("service.name", "places")], None);

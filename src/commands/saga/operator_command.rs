@@ -1,4 +1,5 @@
-//! What an operator decides about a saga: told first where it can't be taken back, sent until it is answered.
+//! Sends an operator's decision about a saga, and repeats it until it is answered. A decision that can't be reverted
+//! needs `--yes`; without it, only its effect is shown.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,56 +15,56 @@ use tonic::{Request, Status};
 use super::lines::{self, Width};
 use super::{Client, explain, sagas_shown, summary_to_json};
 use crate::arguments::{Decision, Format};
-use crate::clients::{explained, persistently};
+use crate::clients::{explained, retried};
 use crate::output;
 
-/// Exit code for a verb that was not confirmed: as for a flag that is missing.
+/// Exit code of a command that was not confirmed; as for a missing flag.
 const EXIT_NOT_CONFIRMED: u8 = 2;
-/// Exit code for a verb that the saga's log has, and that is not carried out yet.
+/// Exit code of a command that is in the saga's log, but not carried out yet.
 const EXIT_RECORDED: u8 = 3;
-/// How long an owner that does not answer is waited for: twice what a takeover takes.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest time of one call: the service itself answers within 18 s.
+/// How long to wait for an owner that does not answer: twice the time of a takeover.
+const RETRY_FOR: Duration = Duration::from_secs(30);
+/// Timeout of one call: the service itself answers within 18 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A decision about a saga.
-pub struct Order {
-    /// The saga.
+/// An operator's decision about a saga.
+pub struct OperatorCommand {
+    /// The saga's id.
     pub id: String,
-    /// What is wanted.
-    pub verb: Verb,
-    /// The person who decides, and the reason.
+    /// The action.
+    pub action: Action,
+    /// The author and the reason.
     pub decision: Decision,
-    /// Whether it needs no further confirmation.
-    pub is_sure: bool,
+    /// Whether it is carried out without a further confirmation.
+    pub is_confirmed: bool,
 }
 
-/// What is wanted.
-pub enum Verb {
-    /// Call at once what waits.
+/// What the operator wants to be done.
+pub enum Action {
+    /// Send the calls that wait for their next attempt now.
     Retry {
         /// Only this step.
         step: Option<String>,
     },
-    /// Leave it undone.
+    /// Give up a failing step.
     Skip {
         /// The step.
         step: String,
     },
-    /// Count it as answered.
+    /// Record the result of a step.
     Resolve {
         /// The step.
         step: String,
-        /// Done; or else refused.
+        /// True: done; false: refused.
         done: bool,
     },
-    /// End the saga.
+    /// End the saga as abandoned.
     Abandon,
-    /// Turn the saga round.
+    /// Cancel the saga.
     Cancel,
 }
 
-impl Verb {
+impl Action {
     fn name(&self) -> &'static str {
         match self {
             Self::Retry { .. } => "retry",
@@ -91,18 +92,21 @@ impl Verb {
 }
 
 /// Carries out a decision and prints the saga after it.
-pub async fn run(mut client: Client, order: Order, format: Format) -> anyhow::Result<ExitCode> {
-    if !order.is_sure {
-        let request = ExplainSagaRequest { saga_id: order.id };
+pub async fn run(mut client: Client, command: OperatorCommand, format: Format) -> anyhow::Result<ExitCode> {
+    if !command.is_confirmed {
+        let request = ExplainSagaRequest { saga_id: command.id };
         let answer = client.explain_saga(request).await.map_err(|status| explained(&status))?.into_inner();
-        eprintln!("{}", explain::preview(&answer, order.verb.name(), order.verb.step(), order.verb.answer()));
+        eprintln!(
+            "{}",
+            explain::preview(&answer, command.action.name(), command.action.step(), command.action.answer())
+        );
         return Ok(ExitCode::from(EXIT_NOT_CONFIRMED));
     }
-    let failed = |status: &Status| eprintln!("Not now: {:#}; trying again", explained(status));
-    // One id however often it is sent: what took effect and was not answered is answered so when it comes again.
+    let failed = |status: &Status| eprintln!("Not yet: {:#}; retrying", explained(status));
+    // All attempts have the same id, so the service recognizes a repeated command and repeats its answer.
     let command_id = uuid::Uuid::now_v7().to_string();
-    let answer = persistently(PATIENCE, failed, async || send(client.clone(), &order, &command_id).await).await;
-    let Taken { summary, result, pending } = answer.map_err(|status| explained(&status))?;
+    let answer = retried(RETRY_FOR, failed, async || send(client.clone(), &command, &command_id).await).await;
+    let Accepted { summary, result, pending } = answer.map_err(|status| explained(&status))?;
     let is_done = result != VerbResult::Recorded;
     match format {
         Format::Table => output::print(sagas_shown(&[summary])),
@@ -113,7 +117,7 @@ pub async fn run(mut client: Client, order: Order, format: Format) -> anyhow::Re
             output::json(&shown)?;
         }
     }
-    let (verb, by) = (order.verb.name(), order.decision.by());
+    let (verb, by) = (command.action.name(), command.decision.by());
     if is_done {
         eprintln!("Done, and recorded in the saga's log: {verb} by {by}");
         return Ok(ExitCode::SUCCESS);
@@ -123,42 +127,44 @@ pub async fn run(mut client: Client, order: Order, format: Format) -> anyhow::Re
     Ok(ExitCode::from(EXIT_RECORDED))
 }
 
-/// What the service has answered to a verb that was taken.
-struct Taken {
+/// The answer to an accepted command.
+struct Accepted {
     summary: SagaSummary,
     result: VerbResult,
     pending: String,
 }
 
-/// The same of every verb.
-macro_rules! taken {
+/// Sends a request and reads its answer; all actions have the same fields in their answers.
+macro_rules! accepted {
     ($answer:expr) => {{
         let answer = $answer.await?.into_inner();
         let result = answer.result();
-        Taken { summary: answer.summary.unwrap_or_default(), result, pending: answer.pending }
+        Accepted { summary: answer.summary.unwrap_or_default(), result, pending: answer.pending }
     }};
 }
 
-async fn send(mut client: Client, order: &Order, command_id: &str) -> Result<Taken, Status> {
-    let (saga_id, by, reason) = (order.id.clone(), order.decision.by(), order.decision.reason.clone());
+async fn send(mut client: Client, command: &OperatorCommand, command_id: &str) -> Result<Accepted, Status> {
+    let (saga_id, by, reason) = (command.id.clone(), command.decision.by(), command.decision.reason.clone());
     let command_id = command_id.to_owned();
-    Ok(match &order.verb {
-        Verb::Retry { step } => {
+    Ok(match &command.action {
+        Action::Retry { step } => {
             let step = step.clone().unwrap_or_default();
-            taken!(client.retry_saga(within(RetrySagaRequest { saga_id, step, by, reason, command_id })))
+            accepted!(client.retry_saga(within(RetrySagaRequest { saga_id, step, by, reason, command_id })))
         }
-        Verb::Skip { step } => {
+        Action::Skip { step } => {
             let step = step.clone();
-            taken!(client.skip_step(within(SkipStepRequest { saga_id, step, by, reason, command_id })))
+            accepted!(client.skip_step(within(SkipStepRequest { saga_id, step, by, reason, command_id })))
         }
-        Verb::Resolve { step, done } => {
+        Action::Resolve { step, done } => {
             let (step, answer) =
                 (step.clone(), Some(if *done { Answer::Done(Done {}) } else { Answer::Refused(Refused {}) }));
             let request = ResolveStepRequest { saga_id, step, by, reason, command_id, answer };
-            taken!(client.resolve_step(within(request)))
+            accepted!(client.resolve_step(within(request)))
         }
-        Verb::Abandon => taken!(client.abandon_saga(within(AbandonSagaRequest { saga_id, by, reason, command_id }))),
-        Verb::Cancel => taken!(client.cancel_saga(within(CancelSagaRequest { saga_id, by, reason, command_id }))),
+        Action::Abandon => {
+            accepted!(client.abandon_saga(within(AbandonSagaRequest { saga_id, by, reason, command_id })))
+        }
+        Action::Cancel => accepted!(client.cancel_saga(within(CancelSagaRequest { saga_id, by, reason, command_id }))),
     })
 }
 

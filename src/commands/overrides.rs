@@ -1,4 +1,4 @@
-//! `matricula override`: lets a student past a reason for a refusal. (`override` is a word of Rust's.)
+//! `matricula override`: exempts a student from one reason for a refusal. (`override` is a keyword of Rust.)
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::commands::student::{academics, record};
 use crate::config::Config;
 use crate::output::{self, NONE, moment, moment_or_none};
 
-/// Runs a verb of `override`.
+/// Runs a subcommand of `override`.
 pub async fn run(config: &Config, command: Override, format: Format) -> anyhow::Result<ExitCode> {
     let academics = academics(config).await?;
     match command {
@@ -23,7 +23,7 @@ pub async fn run(config: &Config, command: Override, format: Format) -> anyhow::
                 Format::Table => output::print(shown(&[granted])),
                 Format::Json => output::json(&to_json(&granted))?,
             }
-            eprintln!("Recorded: granted by {}. The student can register now.", grant.decision.by());
+            eprintln!("Granted and recorded, by {}. The student can register now.", grant.decision.by());
         }
         Override::List { student } => {
             let overrides = record(academics, &student).await?.overrides;
@@ -52,12 +52,13 @@ async fn grant(mut academics: crate::commands::student::Academics, grant: &Grant
 
 /// Overrides for people.
 pub fn shown(overrides: &[Wire]) -> String {
-    let mut table = output::table(["past", "section", "until", "by", "source", "why", "granted", "override"]);
+    let mut table =
+        output::table(["reason", "section", "until", "by", "source", "justification", "granted", "override"]);
     for granted in overrides {
         table.add_row([
             reason_name(granted.reason).to_owned(),
-            if granted.section_id.is_empty() { "every one".to_owned() } else { granted.section_id.clone() },
-            moment(granted.valid_until.as_ref()).unwrap_or_else(|| "no end".to_owned()),
+            if granted.section_id.is_empty() { "all".to_owned() } else { granted.section_id.clone() },
+            moment(granted.valid_until.as_ref()).unwrap_or_else(|| "no limit".to_owned()),
             if granted.granted_by.is_empty() { NONE.to_owned() } else { granted.granted_by.clone() },
             output::source(granted.source()).to_owned(),
             granted.justification.clone(),
