@@ -41,7 +41,7 @@ fn run(def: &Definition, refusing: Option<&str>) -> Vec<Recorded> {
 }
 
 fn engine(criterion: &mut Criterion) {
-    let def = saga::definition().expect("the table is a saga");
+    let def = saga::definition(saga::VERSION_NEWEST).expect("the table is a saga");
     let cases =
         [("enrolled", None), ("refused at the seats", Some(step::HOLD_SEATS)), ("compensated", Some(step::ENROLL))];
     let mut group = criterion.benchmark_group("one registration");
