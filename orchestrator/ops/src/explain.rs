@@ -166,7 +166,7 @@ fn own_words(outages: &[Outage], calls: &[CallWait], now: UnixMs) -> String {
     outages.iter().map(|outage| format!("  {begin} {}\n", outage_in_words(outage, now))).collect()
 }
 
-/// What the last saga of a chain waits for, in words.
+/// The services and calls that the last saga of a chain waits for, in words.
 fn root_words(
     definition: &Definition,
     outages: &[Outage],
@@ -213,7 +213,7 @@ fn service(definition: &Definition, step: &str) -> &'static str {
     definition.index(step).map(|index| definition.step(index).destination).unwrap_or_default()
 }
 
-/// What a command waits for that is recorded and not carried out, in words: the calls that were not sent.
+/// The calls that a recorded command waits for because they were not sent, in words.
 pub(crate) fn pending(definition: &Definition, calls: &[CallWait], now: UnixMs) -> String {
     let words = calls.iter().map(|call| {
         let words = wait_in_words(call, service(definition, &call.step), now.0);

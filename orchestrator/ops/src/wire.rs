@@ -146,7 +146,7 @@ pub(crate) fn door_change(change: DoorChange) -> ops::DoorChange {
     }
 }
 
-/// What a call waits for.
+/// The wait of a call.
 pub(crate) fn wait(wait: &CallWait, service: &str) -> ops::Wait {
     let moment = |ms: i64| Some(UnixMs(ms).to_wire());
     let (kind, since, until, ahead) = match wait.wait {
@@ -188,7 +188,7 @@ pub(crate) fn is_finished(stored: &StoredRegistration) -> bool {
     PHASES.iter().any(|(phase, _)| phase.is_finished() && phase.as_str() == stored.row.phase)
 }
 
-/// A saga that can't be read always needs attention, whatever the store says.
+/// A saga that can't be read always needs attention, also when the stored flag is not set.
 pub(crate) fn needs_attention(stored: &StoredRegistration) -> bool {
     stored.row.needs_attention || unreadable_because(stored).is_some()
 }

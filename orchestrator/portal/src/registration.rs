@@ -224,7 +224,7 @@ impl RegistrationService for RegistrationGrpc {
         let student = required_id("student_id", request.student_id, StudentId::try_new)?;
         let size = page_size(request.page_size)?;
         let before = page_token(request.page_token)?;
-        // One row more than the page shows whether there is a next page.
+        // A row more than the page has shows whether there is a next page.
         let subject = Some(student.into());
         let filter = SagaFilter { subject, archived: true, before, limit: size + 1, ..Default::default() };
         let mut rows = self.runtime.store().list_somewhat_old(filter).await?;
@@ -309,7 +309,7 @@ fn not_cancelled(id: SagaId, error: CommandError) -> Status {
     }
 }
 
-/// One registration to submit.
+/// A registration to submit.
 #[derive(Debug)]
 struct Item {
     /// Unique for the student.

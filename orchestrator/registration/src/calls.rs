@@ -158,7 +158,7 @@ fn answers(made: Vec<Made<()>>, results: Vec<OperationResult>) -> Answers {
     Ok(answers.collect())
 }
 
-/// A gRPC error as the engine has it, with the time after which the service wants the next attempt.
+/// A gRPC error as the engine has it, with the delay that the service has requested.
 pub(crate) fn call_error(status: &Status) -> CallError {
     let retry_after = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
     let retry_after_ms = retry_after.map(|delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));

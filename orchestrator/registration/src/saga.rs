@@ -66,7 +66,8 @@ const SINCE_2: RangeInclusive<u32> = 2..=VERSION_NEWEST;
 
 #[rustfmt::skip]
 static STEPS: [Row; 10] = [
-    // versions  stage, step                     kind           action                            undo                                   applies waited for
+    // versions  stage, step                     kind           action                            undo
+    // applies waited for
     row(ALL,     1, step::RESERVE_COURSES,       Compensatable, academics::RESERVE_COURSES,       Some(academics::REMOVE_COURSES),       Always, Always),
     row(ALL,     2, step::HOLD_SEATS,            Compensatable, seats::HOLD_SEATS,                Some(seats::RELEASE_SEATS),            Adds,   Always),
     row(1..=1,   3, step::CREATE_ENROLLMENTS,    Compensatable, enrollments::CREATE_ENROLLMENTS,  Some(enrollments::CANCEL_ENROLLMENTS), Always, Always),

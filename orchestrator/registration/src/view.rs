@@ -24,7 +24,7 @@ use crate::saga::step;
 
 /// A call that is sent or answered later than this, in milliseconds, has waited for the log, for an instance that was
 /// stopped, for another registration of the student, or for a service that is away. After the same time without an
-/// answer an instance takes a service for away, and other sagas go first.
+/// answer an instance treats a service as away, and other sagas go first.
 const LATE_MS: i64 = 500;
 
 /// The next step of a student while a cancel or the deadline may still have come too late.
@@ -130,7 +130,7 @@ pub fn reasons(state: &SagaState) -> Vec<Refusal> {
     vec![Refusal::whole(reason, message, next_step)]
 }
 
-/// The charge that stands, if there is one.
+/// The charge, if there is one and it was not voided.
 pub(crate) fn charged(state: &SagaState) -> Option<Money> {
     if state.cause().is_some() {
         return None;
@@ -219,7 +219,7 @@ impl StoredRegistration {
         if let Read::Log(_, state) = &self.read { Some(state) } else { None }
     }
 
-    /// The registration on the wire. One that can't be read has no outcome, and needs attention.
+    /// The registration on the wire. A registration that can't be read has no outcome, and needs attention.
     pub fn to_wire(&self) -> wire::Registration {
         let SagaRow { id, ticket, ref idempotency_key, .. } = self.row;
         let view = |request, state| RegistrationView { id, ticket, idempotency_key, request, state }.to_wire();
@@ -461,7 +461,7 @@ mod tests {
         check(closed(), seen(1), true, &format!("{one}; the last one went at 2026-08-18 05:53:24 JST, {end}"));
         let frozen = Refusal { capacity: Some(0), capacity_set_at: Some(CLOSED_AT), ..closed() };
         check(frozen, seen(2), true, &format!("{saw}; its capacity was set to 0 at 2026-08-18 05:53:24 JST, {end}"));
-        // The last seat went, and then the capacity was set to 0: the later event is why nobody gets in.
+        // The last seat went, and then the capacity was set to 0: the later event closes the section.
         let later = Refusal { capacity: Some(0), capacity_set_at: Some(CLOSED_AT.plus_ms(1_000)), ..closed() };
         check(later, seen(2), true, &format!("{saw}; its capacity was set to 0 at 2026-08-18 05:53:25 JST, {end}"));
         let lowered = Refusal { capacity: Some(28), capacity_set_at: Some(CLOSED_AT), ..closed() };

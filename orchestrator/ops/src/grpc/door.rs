@@ -14,7 +14,7 @@ use matricula_runtime::{Door, DoorState};
 use tonic::{Code, Request, Response, Status};
 
 use super::RETRY_UNAVAILABLE;
-use super::verbs::{bounded, by_of, reason_of};
+use super::commands::{bounded, by_of, reason_of};
 use crate::{Orchestrator, wire};
 
 /// Longest sentence for students.

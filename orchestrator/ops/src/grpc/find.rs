@@ -16,7 +16,7 @@ use crate::Orchestrator;
 const PREFIX_CHARS_MIN: usize = 4;
 /// Candidates in the answer to an ambiguous prefix.
 const SHOWN_MAX: usize = 5;
-/// Candidates that are counted: a larger number says no more to a person.
+/// Candidates that are counted: a larger number does not help a person.
 const COUNTED_MAX: usize = 1_000;
 /// Where a UUID has its hyphens, counted in digits before them, and how many digits it has.
 const HYPHENS_AFTER: [usize; 4] = [8, 12, 16, 20];
@@ -29,7 +29,7 @@ pub(super) async fn saga(
 ) -> Result<ops::FindSagaResponse, Status> {
     let prefix = request.id_prefix;
     let (first, last) = bounds(&prefix)?;
-    // One more than is counted shows whether there are more.
+    // A candidate more than is counted shows whether there are more.
     let found = runtime.store().ids_between(&first, &last, COUNTED_MAX as i64 + 1).await?;
     match found.as_slice() {
         [] => Err(status::not_found("saga", &prefix)),
@@ -38,7 +38,7 @@ pub(super) async fn saga(
     }
 }
 
-/// The first and the last id that a prefix may stand for. A text that is no beginning of a UUID stands for itself.
+/// The first and the last id with a prefix. A text that is no beginning of a UUID is taken as a whole id.
 fn bounds(prefix: &str) -> Result<(String, String), FieldError> {
     check_id(prefix).map_err(|problem| FieldError::new("id_prefix", problem.to_string()))?;
     if prefix.len() < PREFIX_CHARS_MIN {

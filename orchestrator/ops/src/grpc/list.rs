@@ -16,7 +16,7 @@ use super::shutting_down;
 use crate::{Orchestrator, waits, wire};
 
 /// Sagas that a list restricted to phases reads at most: a page may be short, but never slow.
-const LOOKED_AT_MAX: usize = 10_000;
+const SAGAS_READ_MAX: usize = 10_000;
 /// Sagas that an export reads at once: a few megabytes with their logs.
 const EXPORT_PAGE: i64 = 500;
 
@@ -85,7 +85,7 @@ fn filter(request: ops::ListSagasRequest) -> Result<(SagaFilter, Wanted), FieldE
     let stored = if is_unreadable_wanted { &[] } else { phases.as_slice() };
     let stored = stored.iter().filter_map(|phase| wire::stored_phase(*phase)).collect();
     let wanted = Wanted { phases, needs_attention };
-    // A saga that can't be read always needs attention, whatever the store says.
+    // A saga that can't be read always needs attention, also when the stored flag is not set.
     let needs_attention = needs_attention && !is_unreadable_wanted;
     Ok((SagaFilter { subject, phases: stored, needs_attention, unfinished, archived: false, before, limit }, wanted))
 }
@@ -97,18 +97,18 @@ async fn page(
     wanted: &Wanted,
 ) -> Result<(Vec<StoredRegistration>, Option<String>), Status> {
     let size = usize::try_from(filter.limit).unwrap_or(usize::MAX);
-    // One row more than the page shows whether there is a next page.
+    // A row more than the page has shows whether there is a next page.
     filter.limit += 1;
     let mut sagas = Vec::new();
-    let mut looked_at = 0;
+    let mut sagas_read = 0;
     loop {
         let rows = runtime.store().list(filter.clone()).await?;
         let is_last = rows.len() <= size;
         for row in rows {
-            if sagas.len() == size || looked_at == LOOKED_AT_MAX {
+            if sagas.len() == size || sagas_read == SAGAS_READ_MAX {
                 return Ok((sagas, filter.before));
             }
-            looked_at += 1;
+            sagas_read += 1;
             filter.before = Some(row.id.to_string());
             let stored = runtime.workload().read(row);
             if wanted.has(&wire::summary(&stored)) {

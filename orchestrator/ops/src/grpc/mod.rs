@@ -2,16 +2,16 @@
 //!
 //! | module | one job |
 //! |---|---|
+//! | `commands` | the commands of operators, carried out by the instance that drives the saga |
 //! | `door` | `DoorService`: whether registration is open |
 //! | `find` | a saga by the beginning of its id |
 //! | `list` | pages, and the export for the audit |
-//! | `verbs` | the commands of operators, carried out by the instance that drives the saga |
 //! | `watch` | sagas as they change |
 
+mod commands;
 pub(crate) mod door;
 pub(crate) mod find;
 mod list;
-mod verbs;
 mod watch;
 
 use std::sync::Arc;
@@ -110,7 +110,7 @@ impl SagaService for SagaGrpc {
     async fn resolve_step(&self, request: Request<ops::ResolveStepRequest>) -> Answer<ops::ResolveStepResponse> {
         let request = request.into_inner();
         let step = self.step(request.step)?;
-        let answer = verbs::resolution(request.answer, &request.reason)?;
+        let answer = commands::resolution(request.answer, &request.reason)?;
         carry_out!(self, request, Operator(OperatorCommand::Resolve { step, answer }), ResolveStepResponse)
     }
 

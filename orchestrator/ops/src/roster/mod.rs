@@ -48,7 +48,7 @@ pub(crate) struct RosterGrpc {
     shutdown: CancellationToken,
 }
 
-type OfRows = HashMap<(String, RosterRowId), Vec<Earlier>>;
+type EarlierByRow = HashMap<(String, RosterRowId), Vec<Earlier>>;
 
 impl RosterGrpc {
     pub(crate) fn new(runtime: Arc<Orchestrator>, shutdown: CancellationToken) -> Self {
@@ -56,11 +56,11 @@ impl RosterGrpc {
     }
 
     /// The registrations that earlier imports submitted for the rows, and for other rows of the same students.
-    async fn earlier(&self, rows: &[Row]) -> Result<OfRows, Status> {
+    async fn earlier(&self, rows: &[Row]) -> Result<EarlierByRow, Status> {
         let mut students: Vec<&str> = rows.iter().map(|row| row.request.student.as_str()).collect();
         students.sort_unstable();
         students.dedup();
-        let mut of_rows = OfRows::new();
+        let mut of_rows = EarlierByRow::new();
         for saga in self.runtime.store().of_prefix(&students, ROSTER_KEY_PREFIX).await? {
             if let Some((row, earlier)) = earlier(saga) {
                 of_rows.entry(row).or_default().push(earlier);
@@ -73,7 +73,7 @@ impl RosterGrpc {
     async fn begin(
         &self,
         row: Row,
-        earlier: &OfRows,
+        earlier: &EarlierByRow,
         trace: &TraceContext,
     ) -> Result<Result<Watcher, ops::NotTakenOver>, Status> {
         let student = row.request.student.as_str().to_owned();

@@ -32,7 +32,7 @@ pub(super) enum Standing {
     Failed,
 }
 
-/// What to do about a row.
+/// The decision about a row.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Follow this registration: it is committed or under way.

@@ -1,4 +1,4 @@
-//! What the cache promises.
+//! The promises of the cache.
 
 use super::*;
 
@@ -90,7 +90,7 @@ async fn changes_are_those_since_a_revision() {
     assert_eq!(shown(since(&cache, next.cursor, None).sections), "");
     let only_b = [SectionId::stored("B".to_owned()), SectionId::stored("X".to_owned())];
     assert_eq!(shown(since(&cache, start.cursor, Some(&only_b)).sections), "B:1@2");
-    // A snapshot that says nothing new is no change.
+    // A snapshot without anything new is no change.
     let again = [("A", 10, 5, 7), ("B", 2, 1, 2), ("C", 1, 0, 1)];
     let again = again.iter().map(|(id, capacity, taken, version)| section(id, *capacity, *taken, *version));
     cache.replace(again.collect(), None, Instant::now());

@@ -66,7 +66,7 @@ impl SagaGrpc {
         Ok((summary, result.into(), pending.unwrap_or_default()))
     }
 
-    /// What a command in the log waits for; none when it is carried out.
+    /// The calls or the compensation that a recorded command waits for, in words; none when it is carried out.
     async fn pending(&self, stored: &StoredRegistration, command: &RequestedCommand) -> Option<String> {
         let state = stored.state()?;
         if state.phase().is_finished() {
@@ -166,7 +166,7 @@ pub(super) fn reason_of(reason: String) -> Result<String, FieldError> {
     bounded("reason", reason, 1..=REASON_BYTES_MAX, "without control characters", |char| !char.is_control())
 }
 
-/// Takes a text of an operator, or says which bound it violates.
+/// Takes a text of an operator, or names the bound that it violates.
 pub(super) fn bounded(
     field: &str,
     text: String,
