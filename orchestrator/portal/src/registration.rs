@@ -48,7 +48,7 @@ type Orchestrator = Runtime<Registrations>;
 /// How often a submission that is not durable yet checks whether the log can be written at all. When the database
 /// refuses commits, the client gets its answer at the next check; when the database hangs, at the first check after the
 /// commit has timed out (10 s).
-const DURABLE_LOOK: Duration = Duration::from_secs(5);
+const DURABLE_CHECK: Duration = Duration::from_secs(5);
 /// How long a submission waits to become durable while the log is written: seconds in a rush. The contract advises
 /// clients to wait 5 s longer, so that a client that is being accepted does not send the same again.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(25);
@@ -137,7 +137,7 @@ impl RegistrationGrpc {
         let mut submitting = pin!(self.runtime.submit(submission));
         let give_up_at = Instant::now() + DURABLE_WAIT_MAX;
         loop {
-            match tokio::time::timeout(DURABLE_LOOK, &mut submitting).await {
+            match tokio::time::timeout(DURABLE_CHECK, &mut submitting).await {
                 Ok(submitted) => return submitted.map_err(not_accepted),
                 Err(_) if self.runtime.is_log_failing() || Instant::now() >= give_up_at => return Err(not_known()),
                 Err(_) => {}
