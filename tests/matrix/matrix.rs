@@ -61,7 +61,7 @@ fn cases_of_first_version(shape: &Shape) -> Vec<Case> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_swap_of_the_first_version_holds() {
     for backend in BACKENDS {
-        let definition = saga::first_definition().expect("a sound table");
+        let definition = saga::definition(1).expect("a sound table");
         let campus = Campus::of(definition, Change::Swap, Arc::new(Services::start(backend).await));
         check_campus(campus, backend, Change::Swap, cases_of_first_version).await;
     }

@@ -90,7 +90,7 @@ fn section(number: usize, which: &str) -> String {
 
 impl Campus {
     pub fn new(change: Change, services: Arc<Services>) -> Self {
-        Self::of(saga::definition().expect("a sound table"), change, services)
+        Self::of(saga::definition(saga::VERSION_NEWEST).expect("a sound table"), change, services)
     }
 
     /// Registrations of one version.

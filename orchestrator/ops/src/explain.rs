@@ -1,7 +1,5 @@
-//! Why a saga is where it is, in words, and what an operator can do about it: the cause first, be it a service or
-//! another saga, by what the instance that drives the saga sees, and not by the log alone.
-
-use std::fmt::Write as _;
+//! Why a saga is in its state, in words, and what an operator can do about it. The cause comes first: a service, or
+//! another saga. It is taken from the instance that drives the saga, and only otherwise from the log.
 
 use matricula_engine::{CallWait, Definition, Direction, SagaState, Wait, advice, distance, explain, wait_in_words};
 use matricula_kit::database::DbError;
@@ -18,12 +16,12 @@ pub(crate) async fn explained(
     stored: &StoredRegistration,
 ) -> Result<ops::ExplainSagaResponse, DbError> {
     let summary = waits::summaries(runtime, std::slice::from_ref(stored)).await?.pop();
-    let answer = ops::ExplainSagaResponse { summary, ..ops::ExplainSagaResponse::default() };
+    let answer = ops::ExplainSagaResponse { summary, ..Default::default() };
     let explanation = match &stored.read {
         Read::Log(..) if stored.row.is_queued => return in_line(runtime, stored, answer).await,
         Read::Log(_, state) => return of_readable(runtime, stored, state, answer).await,
         Read::Receipt(..) => format!("finished; its log is in the archive, in {}\n", wire::archived_in(stored)),
-        // No command can be carried out: none of them would know what it does.
+        // No command can be carried out: its effect would not be known.
         Read::Unreadable(problem) => format!("can't be read here, and is left alone: {problem}\n"),
     };
     Ok(ops::ExplainSagaResponse { explanation: explanation + &driver(stored), ..answer })
@@ -55,9 +53,8 @@ async fn of_readable(
     let calls = calls.unwrap_or_default();
     add_cause(runtime, stored, state, calls, &mut answer).await?;
     if let Err(why) = &seen {
-        let age = distance(now.0.saturating_sub(stored.row.updated_at.0).max(0));
-        // Writing to a string does not fail.
-        let _ = writeln!(answer.explanation, "  only its log is known, last recorded {age} ago: {why}");
+        let age = time_since(stored.row.updated_at.0, now);
+        answer.explanation += &format!("  only its log is known, last recorded {age} ago: {why}\n");
     }
     answer.explanation.push_str(&driver(stored));
     answer.waits = calls.iter().map(|call| wire::wait(call, service(definition, &call.step))).collect();
@@ -65,7 +62,7 @@ async fn of_readable(
     Ok(answer)
 }
 
-/// Of a saga that waits in line. Nothing of it was called, so that only a cancel is left to decide.
+/// The explanation of a saga that waits in line. Nothing of it was called, so the only command is a cancel.
 async fn in_line(
     runtime: &Orchestrator,
     stored: &StoredRegistration,
@@ -73,14 +70,13 @@ async fn in_line(
 ) -> Result<ops::ExplainSagaResponse, DbError> {
     let (now, line) = (runtime.now(), runtime.line().borrow().clone());
     let ticket = stored.row.ticket;
-    let door = runtime.store().door_changes(1).await?.pop().filter(|change| change.door.state == DoorState::Paused);
     let mut words = line_in_words(ticket, &line);
-    if let Some(door) = &door {
-        let _ = writeln!(words, "  {}", paused_in_words(door, now));
+    if let Some(door) = runtime.store().door_changes(1).await?.pop().filter(|it| it.door.state == DoorState::Paused) {
+        words += &paused_in_words(&door, now);
     }
     let outages = runtime.outages();
     for outage in outages.iter() {
-        let _ = writeln!(words, "  sagas before it wait for {}", outage_in_words(outage, now));
+        words += &format!("  sagas before it wait for {}\n", outage_in_words(outage, now));
     }
     answer.explanation = words + &driver(stored);
     let effect = "takes it out of the line: nothing of it was called";
@@ -91,7 +87,7 @@ async fn in_line(
     Ok(answer)
 }
 
-/// Where a ticket is in the line, and how fast that moves.
+/// The place of a ticket in the line, and the speed of the line.
 fn line_in_words(ticket: Ticket, line: &LineView) -> String {
     let before = match line.ahead(ticket) {
         None => "its turn is coming now".to_owned(),
@@ -107,12 +103,12 @@ fn line_in_words(ticket: Ticket, line: &LineView) -> String {
 
 fn paused_in_words(door: &DoorChange, now: UnixMs) -> String {
     let DoorChange { changed_at, set_by, reason, .. } = door;
-    let age = distance(now.0.saturating_sub(changed_at.0).max(0));
-    format!("no turn comes: the door was paused by {set_by} {age} ago, at {}: {reason}", changed_at)
+    let age = time_since(changed_at.0, now);
+    format!("  no turn comes: the door was paused by {set_by} {age} ago, at {changed_at}: {reason}\n")
 }
 
-/// Adds what keeps a saga from going on: the sagas that it waits for, each waiting for the next one, and services that
-/// answer nobody. A saga that only goes its way has neither.
+/// Adds the cause of a saga that does not go on: the sagas that it waits for, each waiting for the next one, and the
+/// services that need attention. A saga that makes progress has neither.
 async fn add_cause(
     runtime: &Orchestrator,
     stored: &StoredRegistration,
@@ -125,20 +121,19 @@ async fn add_cause(
     let words = &mut answer.explanation;
     for (place, id) in chain.iter().enumerate() {
         let begin = if place == 0 { "  waits" } else { ",\n  which waits" };
-        let _ = write!(words, "{begin} for registration {id} of the same student");
+        *words += &format!("{begin} for registration {id} of the same student");
     }
     let mut found = Vec::new();
     match root.as_ref().map(|root| (root, root.state())) {
         None if chain.is_empty() => {
-            found = outages(runtime, stored, definitions.of(state), state, calls);
+            found = outages(runtime, stored, state, calls);
             words.push_str(&own_words(&found, calls, now));
         }
         None => words.push_str(",\n  which is not on record here\n"),
         Some((root, Some(state))) if !state.phase().is_finished() => {
             let calls = runtime.look(&root.row).await.map(|seen| seen.calls).unwrap_or_default();
-            let definition = definitions.of(state);
-            found = outages(runtime, root, definition, state, &calls);
-            words.push_str(&root_words(definition, &found, &calls, state, now));
+            found = outages(runtime, root, state, &calls);
+            words.push_str(&root_words(definitions.of(state), &found, &calls, state, now));
         }
         Some(_) => words.push_str(",\n  which has ended: the next attempt goes on\n"),
     }
@@ -147,16 +142,11 @@ async fn add_cause(
     Ok(())
 }
 
-/// The services that need attention and that a saga waits for. A saga whose turn has not come waits for those that the
-/// sagas at work wait for.
-fn outages(
-    runtime: &Orchestrator,
-    stored: &StoredRegistration,
-    definition: &Definition,
-    state: &SagaState,
-    calls: &[CallWait],
-) -> Vec<Outage> {
-    let is_queued = calls.iter().any(|call| matches!(call.wait, Wait::Turn { .. }));
+/// The services that need attention and that a saga waits for. A saga whose turn has not come waits for those of the
+/// sagas before it.
+fn outages(runtime: &Orchestrator, stored: &StoredRegistration, state: &SagaState, calls: &[CallWait]) -> Vec<Outage> {
+    let definition = runtime.workload().definitions().of(state);
+    let is_queued = is_queued(calls);
     let is_tried = |name: &str| {
         let mut tried = state.trying(definition).filter(|(_, _, call)| call.waits_for().is_none());
         tried.any(|(index, _, _)| definition.step(index).destination == name)
@@ -166,14 +156,17 @@ fn outages(
     own.filter(|outage| is_queued || is_tried(&outage.destination)).cloned().collect()
 }
 
-/// The services that keep a saga waiting.
+fn is_queued(calls: &[CallWait]) -> bool {
+    calls.iter().any(|call| matches!(call.wait, Wait::Turn { .. }))
+}
+
+/// The outages that a saga waits for, in words.
 fn own_words(outages: &[Outage], calls: &[CallWait], now: UnixMs) -> String {
-    let is_queued = calls.iter().any(|call| matches!(call.wait, Wait::Turn { .. }));
-    let begin = if is_queued { "the sagas before it wait for" } else { "waits for" };
+    let begin = if is_queued(calls) { "the sagas before it wait for" } else { "waits for" };
     outages.iter().map(|outage| format!("  {begin} {}\n", outage_in_words(outage, now))).collect()
 }
 
-/// What the last saga of a chain waits for.
+/// The services and calls that the last saga of a chain waits for, in words.
 fn root_words(
     definition: &Definition,
     outages: &[Outage],
@@ -206,9 +199,13 @@ fn outage_in_words(outage: &Outage, now: UnixMs) -> String {
 }
 
 fn silent_in_words(service: &str, since_ms: i64, error: &str, now: UnixMs) -> String {
-    let silent = distance(now.0.saturating_sub(since_ms).max(0));
+    let silent = time_since(since_ms, now);
     let error = if error.is_empty() { String::new() } else { format!(" ({error})") };
     format!("{service}, which has not answered for {silent}{error}")
+}
+
+fn time_since(ms: i64, now: UnixMs) -> String {
+    distance(now.0.saturating_sub(ms).max(0))
 }
 
 /// The service that a step calls.
@@ -216,7 +213,7 @@ fn service(definition: &Definition, step: &str) -> &'static str {
     definition.index(step).map(|index| definition.step(index).destination).unwrap_or_default()
 }
 
-/// What a command waits for that is recorded and not carried out: the calls that have not left, in words.
+/// The calls that a recorded command waits for because they were not sent, in words.
 pub(crate) fn pending(definition: &Definition, calls: &[CallWait], now: UnixMs) -> String {
     let words = calls.iter().map(|call| {
         let words = wait_in_words(call, service(definition, &call.step), now.0);
@@ -226,21 +223,16 @@ pub(crate) fn pending(definition: &Definition, calls: &[CallWait], now: UnixMs) 
     words.collect::<Vec<_>>().join("; ")
 }
 
-/// The instance that drives it, and whether that instance lives by the database's clock.
+/// The instance that drives a saga, and whether it is alive by the database's clock.
 fn driver(stored: &StoredRegistration) -> String {
-    let mut text = String::from("  ");
     let owner = &stored.row.owner;
-    if stored.row.is_queued {
-        return text + "no instance drives it yet: the next one with a free slot does\n";
-    }
-    // Writing to a string does not fail.
-    let _ = match (wire::is_finished(stored), stored.row.owner_alive) {
-        (true, _) => writeln!(text, "nobody drives it any more: it is finished"),
-        (false, true) if stored.state().is_none() => writeln!(text, "it belongs to instance {owner}, which lives"),
-        (false, true) => writeln!(text, "driven by instance {owner}, which lives"),
+    match (wire::is_finished(stored), stored.row.owner_alive) {
+        _ if stored.row.is_queued => "  no instance drives it yet: the next one with a free slot does\n".to_owned(),
+        (true, _) => "  nobody drives it any more: it is finished\n".to_owned(),
+        (false, true) if stored.state().is_none() => format!("  it belongs to instance {owner}, which lives\n"),
+        (false, true) => format!("  driven by instance {owner}, which lives\n"),
         (false, false) => {
-            writeln!(text, "instance {owner}, which drove it, does not live: the next one that does adopts it")
+            format!("  instance {owner}, which drove it, does not live: the next one that does adopts it\n")
         }
-    };
-    text
+    }
 }

@@ -1,17 +1,17 @@
-//! The API for operators: what every saga does and why it is stuck, and what can be done about it; whether registration
-//! is open; rosters that exist.
+//! The API for operators: the state of every saga, why it is stuck, and the commands that help; the door of
+//! registration; rosters of another system.
 //!
 //! | module | one job |
 //! |---|---|
 //! | `grpc` | `SagaService`: bounds, pages, streams, commands; `DoorService` |
-//! | `roster` | `RosterService`: rows of rosters become registrations |
-//! | `explain` | why a saga is where it is, in words |
-//! | `waits` | what sagas wait for: a service, or another saga and through it a service |
+//! | `roster` | `RosterService`: takes over rows of rosters as registrations |
+//! | `explain` | why a saga is in its state, in words |
+//! | `waits` | the service or the saga that a saga waits for |
 //! | `wire` | a saga, its steps and its events on the wire |
 //!
-//! Promises: shows what the saga log has; a saga that can't be read is shown as such, with what is known of it, and
-//! hides no other; of sagas that run it writes nothing: a command goes to the instance that drives the saga, and is
-//! answered when it is durable there.
+//! Promises: the API shows the saga log. A saga that can't be read is shown as such, with what is known of it, and
+//! hides no other. The API writes no saga: a command goes to the instance that drives the saga, and is answered when it
+//! is durable there.
 
 mod explain;
 mod grpc;
@@ -43,11 +43,11 @@ pub const SERVICE_NAMES: [&str; 3] =
 /// Largest answer: a saga that has been retried for days has thousands of events.
 const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The orchestrator that is shown.
+/// The orchestrator of this API.
 pub(crate) type Orchestrator = Runtime<Registrations>;
 
 /// Adds the services to the routes; their streams and waits end with `shutdown`.
-pub fn add_to(routes: &mut RoutesBuilder, runtime: Arc<Runtime<Registrations>>, shutdown: CancellationToken) {
+pub fn add_to(routes: &mut RoutesBuilder, runtime: Arc<Orchestrator>, shutdown: CancellationToken) {
     let sagas = SagaServiceServer::new(SagaGrpc::new(runtime.clone(), shutdown.clone()));
     let door = DoorServiceServer::new(DoorGrpc::new(runtime.clone()));
     let rosters = RosterServiceServer::new(RosterGrpc::new(runtime, shutdown));

@@ -1,10 +1,11 @@
-//! What sagas wait for: a service that fails them, or another saga, and through that one a service.
+//! The service that a saga waits for, because it fails; or the other saga that it waits for, and the service of that
+//! one.
 //!
 //! ```text
-//! saga ──waits for──► saga of the same student ──waits for──► ... ──is failed by──► service
+//! saga ──waits for──► saga of the same student ──waits for──► ... ──waits for──► service
 //! ```
 //!
-//! Promises: reads the sagas of a chain set-wise, and follows none for longer than [`CHAIN_MAX`].
+//! Promises: the sagas of many chains are read set-wise, and no chain is followed beyond [`CHAIN_MAX`].
 
 use std::collections::HashMap;
 
@@ -19,7 +20,7 @@ use crate::{Orchestrator, wire};
 /// Sagas of a chain that are followed. A student has few registrations at a time.
 const CHAIN_MAX: usize = 16;
 
-/// What one saga waits for, by its log.
+/// The saga and the service that a saga waits for, by its log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Link {
     saga: Option<SagaId>,
@@ -37,8 +38,8 @@ impl Link {
     }
 }
 
-/// The service that keeps a saga from going on: one that does not answer the instance that drives the saga, or else one
-/// that has failed the saga.
+/// The service that keeps a saga from going on: a service that does not answer the instance that drives the saga;
+/// otherwise a service that has failed a call of the saga.
 pub(crate) fn failing_service(
     definition: &Definition,
     state: &SagaState,
@@ -50,7 +51,7 @@ pub(crate) fn failing_service(
     out.or_else(|| own().find(|(_, _, call)| call.last_error.is_some()).map(|(index, _, _)| service(index)))
 }
 
-/// The lines of a list, in the order of the sagas, each with what its saga waits for.
+/// The rows of a list, in the order of the sagas, each with the saga and the service that its saga waits for.
 pub(crate) async fn summaries(
     runtime: &Orchestrator,
     stored: &[StoredRegistration],
@@ -66,10 +67,10 @@ pub(crate) async fn summaries(
         }
         missing.sort_unstable();
         missing.dedup();
-        // A saga that is not here is not asked for again.
+        // A saga that is not stored here is not read again.
         links.extend(missing.iter().map(|id| (*id, Link::default())));
         let rows = runtime.store().get_many(missing).await?;
-        links.extend(rows.into_iter().map(|row| link(&StoredRegistration::read(definitions, row))));
+        links.extend(rows.into_iter().map(|row| link(&runtime.workload().read(row))));
     }
     let summary = |one: &StoredRegistration| {
         let link = &links[&one.row.id];
@@ -94,7 +95,7 @@ fn service_of(link: &Link, links: &HashMap<SagaId, Link>) -> Option<&'static str
     None
 }
 
-/// The saga that a saga waits for. A service may have named one that is none of ours.
+/// The saga that a saga waits for. A service may have named a saga of another orchestrator.
 fn waits_for(definition: &Definition, state: &SagaState) -> Option<SagaId> {
     state.waits_for(definition)?.parse().ok()
 }
@@ -112,7 +113,7 @@ pub(crate) async fn chain(
         let row = runtime.store().get(id).await?;
         chain.push(id);
         let Some(row) = row else { return Ok((chain, None)) };
-        let one = StoredRegistration::read(definitions, row);
+        let one = runtime.workload().read(row);
         wanted = one.state().and_then(|state| waits_for(definitions.of(state), state));
         last = Some(one);
     }
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_service_at_the_end_of_a_chain_is_found_and_a_circle_ends() {
+    fn the_service_at_the_end_of_a_chain_is_found_and_a_cycle_ends() {
         let id = |letter: char| SagaId::from_u128(u128::from(letter as u32));
         let waits = |saga: char| Link { saga: Some(id(saga)), service: None };
         let fees = Link { saga: None, service: Some("fees") };

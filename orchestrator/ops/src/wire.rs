@@ -20,10 +20,10 @@ const PHASES: [(Phase, ops::SagaPhase); 6] = [
     (Phase::Abandoned, ops::SagaPhase::Abandoned),
 ];
 
-/// The phase of a saga that waits in line, as the store has it: to the engine it has not begun.
+/// The phase in the store of a saga that waits in line. In the engine such a saga has not begun.
 const QUEUED: &str = "queued";
 
-/// The phase as the store has it; none for one that only a reader sees.
+/// The phase in the store; none for a phase that is not stored.
 pub(crate) fn stored_phase(phase: ops::SagaPhase) -> Option<&'static str> {
     if phase == ops::SagaPhase::Queued {
         return Some(QUEUED);
@@ -31,7 +31,7 @@ pub(crate) fn stored_phase(phase: ops::SagaPhase) -> Option<&'static str> {
     PHASES.iter().find(|(_, on_wire)| *on_wire == phase).map(|(phase, _)| phase.as_str())
 }
 
-/// A saga as `ListSagas` has it, wherever it was read from.
+/// A saga of `ListSagas`, from the log or from the archive.
 pub fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
     let row = &stored.row;
     let is_driven = row.owner_alive && !is_finished(stored);
@@ -50,11 +50,11 @@ pub fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
     }
 }
 
-/// A saga as `GetSaga` has it, wherever it was read from.
+/// A saga of `GetSaga`, from the log or from the archive.
 pub fn shown(definitions: &Definitions, stored: &StoredRegistration) -> ops::GetSagaResponse {
     let state = stored.state();
     let steps = state.map(|state| definitions.of(state).steps().iter().zip(state.steps()).map(step).collect());
-    // Of a saga that waits in line nothing is recorded yet.
+    // A saga that waits in line has no events yet.
     let log = stored.row.log.as_ref().ok().filter(|_| !stored.row.is_queued);
     let events = log.map(|log| log.iter().map(event).collect());
     ops::GetSagaResponse {
@@ -70,7 +70,7 @@ pub fn shown(definitions: &Definitions, stored: &StoredRegistration) -> ops::Get
     }
 }
 
-/// The file of the archive that has the log, when only the receipt is here.
+/// The file of the archive with the log, when only the receipt is here.
 pub(crate) fn archived_in(stored: &StoredRegistration) -> &str {
     let archived = stored.row.archived.as_ref().filter(|_| matches!(stored.read, Read::Receipt(..)));
     archived.map_or("", |archived| &archived.file)
@@ -80,7 +80,7 @@ fn unreadable_because(stored: &StoredRegistration) -> Option<&str> {
     if let Read::Unreadable(why) = &stored.read { Some(why) } else { None }
 }
 
-/// The row of a roster that an import took over, or ended, by this registration; empty when there is none.
+/// The row of a roster that this registration takes over, or ends; empty for a registration of a student.
 fn roster_row(stored: &StoredRegistration) -> String {
     let roster = stored.request().and_then(|request| request.roster.as_ref());
     roster.map(|roster| roster.row.to_string()).unwrap_or_default()
@@ -97,7 +97,7 @@ pub(crate) fn ledger_entry(stored: &StoredRegistration) -> ops::ExportLedgerResp
     }
 }
 
-/// What stands between the orchestrator and a service.
+/// The queue, the limit and the breaker of a service.
 pub(crate) fn destination(
     status: DestinationStatus,
     instance: &InstanceId,
@@ -118,7 +118,7 @@ pub(crate) fn destination(
     }
 }
 
-/// A service that does not answer, as one replica has seen it.
+/// A service that does not answer a replica.
 pub(crate) fn outage(outage: &Outage) -> ops::Destination {
     ops::Destination {
         name: outage.destination.clone(),
@@ -146,7 +146,7 @@ pub(crate) fn door_change(change: DoorChange) -> ops::DoorChange {
     }
 }
 
-/// What a call waits for.
+/// The wait of a call.
 pub(crate) fn wait(wait: &CallWait, service: &str) -> ops::Wait {
     let moment = |ms: i64| Some(UnixMs(ms).to_wire());
     let (kind, since, until, ahead) = match wait.wait {
@@ -188,7 +188,7 @@ pub(crate) fn is_finished(stored: &StoredRegistration) -> bool {
     PHASES.iter().any(|(phase, _)| phase.is_finished() && phase.as_str() == stored.row.phase)
 }
 
-/// A saga that can't be read always needs attention, whatever the store says.
+/// A saga that can't be read always needs attention, also when the stored flag is not set.
 pub(crate) fn needs_attention(stored: &StoredRegistration) -> bool {
     stored.row.needs_attention || unreadable_because(stored).is_some()
 }
@@ -254,7 +254,7 @@ fn count(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// A line about an event. The engine does not know what a refusal says; here its reasons are named.
+/// The description of an event. A refusal is opaque to the engine; here its reasons are named.
 fn description(recorded: &Recorded) -> String {
     let Event::Refused { step, refusal, .. } = &recorded.event else { return describe(recorded) };
     let Ok(reasons) = serde_json::from_str::<Vec<Refusal>>(refusal) else { return describe(recorded) };

@@ -1,11 +1,13 @@
-//! Free seats in memory, as the feed of the seat service sends them, for many readers.
+//! Free seats in memory, from the feed of the seat service, for many readers.
 //!
-//! Promises: of each section the highest version that was sent; an answer is one moment of the feed, never half of a
-//! snapshot; `live` only while the feed is connected and its last message is not older than [`SILENCE_MAX`], whether it
-//! was published long ago or arrived long ago. A snapshot replaces what was known: a section that it does not have is
-//! gone, and each watcher is told so. The memory is bounded by the number of sections, what is kept of each, and
-//! [`GONE_MAX`]: a slow watcher finds the latest version of what has changed, not a queue.
-//! It also knows what it has shown, because no other process knows what a student saw: see [`AvailabilityCache::seen`].
+//! Promises: each section has the highest version that was sent. An answer is one moment of the feed, never half of a
+//! snapshot. The cache is `live` only while the feed is connected and its last message is not older than
+//! [`SILENCE_MAX`], counted from its publication and from its arrival. A snapshot replaces the state: a section that is
+//! not in it is gone, and each watcher gets a message about that. The memory is bounded by the number of sections, the
+//! versions of each, and [`GONE_MAX`]: a slow watcher gets the latest version of each changed section, not a queue.
+//!
+//! The cache also keeps the versions that it has shown, because no other process has them: see
+//! [`AvailabilityCache::seen`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -25,17 +27,17 @@ use self::clock::SourceClock;
 mod clock;
 pub(crate) mod feed;
 
-/// Longest silence of a feed that counts as live: whoever watches is told within a second that it is not. Its heartbeat
-/// comes every 250 ms: two may be late.
+/// Longest silence of a feed that counts as live, so that watchers get the change within a second. The heartbeat of the
+/// feed comes every 250 ms: two may be late.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_millis(900);
-/// Sections in one message of a watch: well below the bounds of a message, and quick to collect.
+/// Sections in one message of a watch: far below the largest message, and quick to collect.
 const CHANGES_MAX: usize = 1_000;
-/// Sections that are gone and remembered, so that watchers can be told: less than 2 MB. Beyond it all of them are
-/// forgotten, and a watcher that was not told yet begins anew.
+/// Sections that are gone and kept for the watchers: less than 2 MB. Beyond it all of them are purged, and a watcher
+/// that did not get them yet begins anew.
 const GONE_MAX: usize = 10_000;
 
-/// Earlier versions that are kept of a section. A section of thirty seats has some forty from open to full; one of
-/// hundreds is seen minutes before it is full. 256 are 10 kB, and a section that does not change has none.
+/// Earlier versions that are kept of a section. A section of thirty seats has some forty versions from open to full; a
+/// section of hundreds is seen minutes before it is full. 256 are 10 kB, and a section that does not change has none.
 const VERSIONS_MAX: usize = 256;
 
 /// The seats of all sections.
@@ -45,31 +47,31 @@ pub(crate) struct AvailabilityCache {
     changed: watch::Sender<()>,
 }
 
-/// How far an answer can be trusted.
+/// How old an answer is, and whether the feed is live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Freshness {
     pub as_of: Option<UnixMs>,
     pub live: bool,
 }
 
-/// How far a watcher is.
+/// The position of a watcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor {
-    /// It has what has changed up to here.
+    /// It has all changes up to here.
     revision: u64,
-    /// It began here: what was gone before is none of its concern.
+    /// It began here: it never had the sections that were gone before.
     began: u64,
 }
 
-/// What has changed since a watcher asked last.
+/// The changes since a cursor.
 #[derive(Debug)]
 pub(crate) struct Changes {
     pub sections: Vec<wire::Availability>,
     /// Sections that the seat service does not have, or not any more.
     pub unknown: Vec<String>,
-    /// Ask from here next. None before the first snapshot: nothing is known of any section.
+    /// Where the next changes begin. None before the first snapshot: no section is known yet.
     pub cursor: Option<Cursor>,
-    /// Ask at once: there were too many for one answer.
+    /// More changes are there already: they were too many for one answer.
     pub has_more: bool,
     pub freshness: Freshness,
 }
@@ -77,68 +79,67 @@ pub(crate) struct Changes {
 #[derive(Default)]
 struct State {
     sections: HashMap<SectionId, Entry>,
-    /// Every section once, under the revision of its last change: what has changed since a moment is a range.
-    /// Those that are gone are in it too.
+    /// Every section by the revision of its last change, so that the changes since a revision are a range.
     by_revision: BTreeMap<u64, SectionId>,
     revision: u64,
-    /// Sections that are gone, with the revision at which they went.
-    gone: HashMap<SectionId, u64>,
-    /// What was gone up to this revision may be forgotten.
-    forgotten: u64,
+    /// Sections that were gone at this revision may be missing in the two maps.
+    purged: u64,
     /// None before the first snapshot.
     as_of: Option<UnixMs>,
     clock: SourceClock,
-    /// None while the feed is lost.
-    heard: Option<Heard>,
+    /// The last message of the feed; none while the feed is lost.
+    last_message: Option<LastMessage>,
 }
 
-/// The last message of the feed.
-struct Heard {
+struct LastMessage {
     at: Instant,
     /// How old it was when it arrived.
     age: Duration,
 }
 
+#[derive(Default)]
 struct Entry {
-    seats: Seats,
+    /// None when the section is gone.
+    seats: Option<Seats>,
     revision: u64,
-    /// What was shown before.
     history: VersionHistory,
 }
 
 impl AvailabilityCache {
-    /// Takes a whole state in the place of what was known. It is complete up to `sent_at`, and its first part arrived
-    /// at `received`.
+    /// Replaces the state by a snapshot. It is complete up to `sent_at`, and its first part arrived at `received`.
     pub(crate) fn replace(&self, snapshot: HashMap<SectionId, Seats>, sent_at: Option<UnixMs>, received: Instant) {
         let mut state = self.write();
         // Another connection, perhaps to another process.
         state.clock = SourceClock::default();
-        let gone: Vec<SectionId> = state.sections.keys().filter(|id| !snapshot.contains_key(*id)).cloned().collect();
+        metrics::gauge!("matricula_availability_sections").set(snapshot.len() as f64);
+        let is_gone = |(id, entry): &(&SectionId, &Entry)| entry.seats.is_some() && !snapshot.contains_key(*id);
+        let gone: Vec<SectionId> = state.sections.iter().filter(is_gone).map(|(id, _)| id.clone()).collect();
         for id in gone {
-            state.remove(id);
+            state.set(id, None);
         }
         for (id, seats) in snapshot {
-            // A database that was restored may be at an earlier version: what it says now is what holds.
-            if state.sections.get(&id).is_none_or(|known| known.seats != seats) {
-                state.put(id, seats);
+            // A database that was restored may be at an earlier version. That version is the right one now.
+            if state.seats(id.as_str()) != Some(seats) {
+                state.set(id, Some(seats));
             }
         }
-        state.hear(sent_at, received);
-        metrics::gauge!("matricula_availability_sections").set(state.sections.len() as f64);
+        state.purge();
+        state.receive(sent_at, received);
         drop(state);
         self.changed.send_replace(());
     }
 
-    /// Takes changes that arrive now; none is a heartbeat. All that was committed before `sent_at` is known then.
+    /// Takes changes that arrive now; a message without changes is a heartbeat. With them, everything that was
+    /// committed before `sent_at` is known.
     pub(crate) fn apply(&self, changes: Vec<(SectionId, Seats)>, sent_at: Option<UnixMs>) -> Freshness {
         let mut state = self.write();
         let before = (state.revision, state.freshness().live);
         for (id, seats) in changes {
-            if state.sections.get(&id).is_none_or(|known| known.seats.version < seats.version) {
-                state.put(id, seats);
+            if state.seats(id.as_str()).is_none_or(|known| known.version < seats.version) {
+                state.set(id, Some(seats));
             }
         }
-        state.hear(sent_at, Instant::now());
+        state.receive(sent_at, Instant::now());
         let freshness = state.freshness();
         let is_changed = (state.revision, freshness.live) != before;
         drop(state);
@@ -148,47 +149,47 @@ impl AvailabilityCache {
         freshness
     }
 
-    /// The feed is lost: from now on seats may go unseen.
+    /// The feed is lost: from now on changes are missing here.
     pub(crate) fn lose(&self) {
-        self.write().heard = None;
+        self.write().last_message = None;
         self.changed.send_replace(());
     }
 
-    /// The sections of these ids, those that are unknown, and the freshness of both.
+    /// The sections of these ids, the ids that are unknown, and the freshness of both.
     pub(crate) fn get(&self, ids: Vec<String>) -> (Vec<wire::Availability>, Vec<String>, Freshness) {
         let mut found = Vec::with_capacity(ids.len());
         let mut unknown = Vec::new();
         let state = self.read();
         for id in ids {
-            match state.sections.get(id.as_str()) {
-                Some(entry) => found.push(entry.seats.to_wire(id)),
+            match state.seats(&id) {
+                Some(seats) => found.push(seats.to_wire(id)),
                 None => unknown.push(id),
             }
         }
         (found, unknown, state.freshness())
     }
 
-    /// What has changed since a cursor, of these sections (none: of all); without a cursor, the state. None when it is
-    /// not known any more which sections are gone since: the watcher has to begin anew.
+    /// The changes of these sections (none: of all) since a cursor; without a cursor, the state. None when the sections
+    /// that are gone since were purged: the watcher has to begin anew.
     pub(crate) fn since(&self, cursor: Option<Cursor>, of: Option<&[SectionId]>) -> Option<Changes> {
         let state = self.read();
         let freshness = state.freshness();
         let now = state.as_of.map(|_| state.revision);
         let is_new = cursor.is_none() && now.is_some();
         let (revision, began) = cursor.map_or((0, state.revision), |cursor| (cursor.revision, cursor.began));
-        if state.forgotten > began.max(revision) {
+        if state.purged > began.max(revision) {
             return None;
         }
         let cursor = |revision| Some(Cursor { revision, began });
         let (mut sections, mut unknown) = (Vec::new(), Vec::new());
         if let Some(ids) = of {
             for id in ids {
-                match state.sections.get(id) {
-                    Some(entry) if entry.revision > revision => sections.push(entry.seats.to_wire(id.to_string())),
-                    Some(_) => {}
-                    None if is_new => unknown.push(id.as_str().to_owned()),
-                    None if state.gone.get(id).is_some_and(|at| *at > revision) => unknown.push(id.as_str().to_owned()),
-                    None => {}
+                let entry = state.sections.get(id);
+                let has_changed = entry.is_some_and(|entry| entry.revision > revision);
+                match entry.and_then(|entry| entry.seats) {
+                    Some(seats) if has_changed => sections.push(seats.to_wire(id.to_string())),
+                    None if has_changed || is_new => unknown.push(id.to_string()),
+                    _ => {}
                 }
             }
             return Some(Changes { sections, unknown, cursor: now.and_then(cursor), has_more: false, freshness });
@@ -196,9 +197,9 @@ impl AvailabilityCache {
         let mut last = state.revision;
         let mut range = state.by_revision.range(revision.saturating_add(1)..);
         for (at, id) in range.by_ref().take(CHANGES_MAX) {
-            match state.sections.get(id) {
-                Some(entry) => sections.push(entry.seats.to_wire(id.to_string())),
-                None if *at > began => unknown.push(id.as_str().to_owned()),
+            match state.seats(id.as_str()) {
+                Some(seats) => sections.push(seats.to_wire(id.to_string())),
+                None if *at > began => unknown.push(id.to_string()),
                 None => {}
             }
             last = *at;
@@ -208,21 +209,21 @@ impl AvailabilityCache {
         Some(Changes { sections, unknown, cursor: reached.and_then(cursor), has_more, freshness })
     }
 
-    /// What a version of a section held that was shown here; `None` for one that was not, or too long ago.
+    /// The seats of a version that was shown here; `None` for a version that was not, or too long ago.
     pub(crate) fn seen(&self, section: &SectionId, version: i64) -> Option<SeenSeats> {
         let state = self.read();
         let entry = state.sections.get(section)?;
-        let is_shown_now = entry.seats.version == version;
-        let seats = if is_shown_now { entry.seats } else { entry.history.find(version)? };
+        let shown_now = entry.seats.filter(|seats| seats.version == version);
+        let seats = shown_now.or_else(|| entry.history.find(version))?;
         Some(SeenSeats { free: seats.free(), capacity: seats.capacity, changed_at: seats.changed_at? })
     }
 
-    /// Tells of every change from now on, also of a feed that is lost or back.
+    /// Notifies of every change from now on, also when the feed is lost or back.
     pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    // What the lock holds is whole after each statement: a panic of one reader must not end all others.
+    // The state is consistent after each statement, so a panic of one reader need not end the others.
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -239,52 +240,47 @@ impl Freshness {
 }
 
 impl State {
-    fn put(&mut self, id: SectionId, seats: Seats) {
-        self.revision += 1;
-        let revision = self.revision;
-        if let Some(gone) = self.gone.remove(&id) {
-            self.by_revision.remove(&gone);
-        }
-        match self.sections.get_mut(&id) {
-            Some(entry) => {
-                self.by_revision.remove(&entry.revision);
-                entry.history.succeed(entry.seats, seats);
-                (entry.seats, entry.revision) = (seats, revision);
-            }
-            None => {
-                drop(self.sections.insert(id.clone(), Entry { seats, revision, history: VersionHistory::default() }))
-            }
-        }
-        self.by_revision.insert(revision, id);
+    /// The seats of a section that is there.
+    fn seats(&self, id: &str) -> Option<Seats> {
+        self.sections.get(id)?.seats
     }
 
-    fn remove(&mut self, id: SectionId) {
-        let Some(entry) = self.sections.remove(&id) else { return };
+    /// Changes a section; without seats it is gone.
+    fn set(&mut self, id: SectionId, seats: Option<Seats>) {
         self.revision += 1;
+        let entry = self.sections.entry(id.clone()).or_default();
         self.by_revision.remove(&entry.revision);
-        self.by_revision.insert(self.revision, id.clone());
-        self.gone.insert(id, self.revision);
-        if self.gone.len() > GONE_MAX {
-            self.forgotten = self.revision;
-            for (_, revision) in self.gone.drain() {
-                self.by_revision.remove(&revision);
-            }
+        match (entry.seats, seats) {
+            (Some(earlier), Some(present)) => entry.history.succeed(earlier, present),
+            _ => entry.history = VersionHistory::default(),
+        }
+        (entry.seats, entry.revision) = (seats, self.revision);
+        self.by_revision.insert(self.revision, id);
+    }
+
+    /// Purges the sections that are gone, if they are too many.
+    fn purge(&mut self) {
+        let Self { sections, by_revision, .. } = self;
+        if sections.values().filter(|entry| entry.seats.is_none()).count() > GONE_MAX {
+            sections.retain(|_, entry| entry.seats.is_some());
+            by_revision.retain(|_, id| sections.contains_key(id));
+            self.purged = self.revision;
         }
     }
 
-    fn hear(&mut self, sent_at: Option<UnixMs>, received: Instant) {
+    fn receive(&mut self, sent_at: Option<UnixMs>, received: Instant) {
         let age = sent_at.map_or(Duration::ZERO, |sent_at| self.clock.age(sent_at, received));
-        self.heard = Some(Heard { at: received, age });
+        self.last_message = Some(LastMessage { at: received, age });
         self.as_of = sent_at.or(self.as_of);
     }
 
     fn freshness(&self) -> Freshness {
-        let is_fresh = |heard: &Heard| heard.at.elapsed().saturating_add(heard.age) < SILENCE_MAX;
-        Freshness { as_of: self.as_of, live: self.heard.as_ref().is_some_and(is_fresh) }
+        let is_fresh = |last: &LastMessage| last.at.elapsed().saturating_add(last.age) < SILENCE_MAX;
+        Freshness { as_of: self.as_of, live: self.last_message.as_ref().is_some_and(is_fresh) }
     }
 }
 
-/// A section as the seat service committed it.
+/// A version of a section, as the seat service committed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seats {
     capacity: i32,
@@ -324,7 +320,7 @@ impl Seats {
     }
 }
 
-/// Versions of a section that were shown before the present one. A version is found as it was shown, or not at all.
+/// The versions of a section that were shown before the present one, each as it was shown.
 #[derive(Debug, Default)]
 struct VersionHistory {
     /// In order of their versions.
@@ -335,7 +331,7 @@ impl VersionHistory {
     /// `earlier` was shown until now, and `present` is from now on.
     fn succeed(&mut self, earlier: Seats, present: Seats) {
         if present.version <= earlier.version {
-            // The database was restored: its versions begin anew, and say nothing of those that were shown.
+            // The database was restored: its versions begin anew, and mean others than those that were shown.
             self.versions.clear();
             return;
         }

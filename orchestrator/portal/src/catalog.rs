@@ -1,4 +1,4 @@
-//! `CatalogService`: what sections there are, and how many seats are free, for those who look.
+//! `CatalogService`: the sections of the campus, and their free seats.
 
 mod watch;
 
@@ -27,10 +27,9 @@ const SECTIONS_MAX: usize = 1_000;
 const TOKEN_BYTES_MAX: usize = matricula_kit::id::IMPORTED_ID_BYTES_MAX;
 /// How long the academic service may take for a page of the catalogue.
 const CATALOG_TIMEOUT: Duration = Duration::from_secs(5);
-/// When to come back after a part that is needed was away.
+/// When to come back after a service that is needed was away.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(1);
 
-/// The service.
 pub(crate) struct CatalogGrpc {
     cache: Arc<AvailabilityCache>,
     academics: Channel,
@@ -52,10 +51,9 @@ impl CatalogService for CatalogGrpc {
     async fn list_sections(&self, request: Request<wire::ListSectionsRequest>) -> Answer<wire::ListSectionsResponse> {
         let request = page_request(request.into_inner())?;
         let mut client = AcademicServiceClient::new(self.academics.clone());
-        let asked = tokio::time::timeout(CATALOG_TIMEOUT, client.list_sections(request)).await;
-        let page = match asked {
+        let page = match tokio::time::timeout(CATALOG_TIMEOUT, client.list_sections(request)).await {
             Ok(Ok(page)) => page.into_inner(),
-            // The token is the academic service's to judge.
+            // Only the academic service can check the token.
             Ok(Err(status)) if status.code() == Code::InvalidArgument => return Err(status),
             Ok(Err(status)) => return Err(catalog_unavailable(status.message())),
             Err(_) => return Err(catalog_unavailable("no answer in time")),
@@ -107,7 +105,7 @@ impl CatalogService for CatalogGrpc {
     }
 }
 
-/// The request for the academic service, within the bounds of this one.
+/// The request for the academic service, within the bounds of this service.
 fn page_request(request: wire::ListSectionsRequest) -> Result<academics::ListSectionsRequest, FieldError> {
     let wire::ListSectionsRequest { page_size: size, page_token, section_ids, course_id } = request;
     page_size(size)?;
@@ -152,7 +150,7 @@ fn section(entry: academics::CatalogSection, seats: &mut HashMap<String, wire::A
 
 fn catalog_unavailable(cause: &str) -> Status {
     tracing::warn!(cause, "the academic service could not list sections");
-    let message = "the catalogue is not available at present";
+    let message = "the catalogue is not available at present; try again in a second";
     status::retry(Code::Unavailable, "CATALOG_UNAVAILABLE", message, RETRY_UNAVAILABLE)
 }
 

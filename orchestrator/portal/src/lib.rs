@@ -7,9 +7,9 @@
 //!       \------------- ListSections (academic service), for what a section is
 //! ```
 //!
-//! Promises: what a registration is at first is read once, together with what others ask for, and its changes come from
-//! memory; a place in line costs no question; availability never touches the write path, and says how old it is and
-//! whether it can be trusted; every stream ends when the process shuts down.
+//! Promises: a registration is read once, together with those of other callers, and its changes come from memory. A
+//! place in line comes from memory. Availability never touches the write path, and has its age and whether it is live.
+//! Every stream ends when the process shuts down.
 
 mod availability;
 mod catalog;
@@ -38,7 +38,7 @@ use crate::registration::RegistrationGrpc;
 /// Full names of the gRPC services, for health.
 pub const SERVICE_NAMES: [&str; 2] = [registration_service_server::SERVICE_NAME, catalog_service_server::SERVICE_NAME];
 
-/// Paths of the RPCs with which traces begin, when the client has not begun one: those that change something.
+/// Paths of the RPCs that begin a trace when the client has not begun one: those that submit something.
 pub const BEGINS_TRACES: [&str; 2] = [
     "/matricula.registration.v1.RegistrationService/SubmitRegistration",
     "/matricula.registration.v1.RegistrationService/SubmitCart",
@@ -49,7 +49,7 @@ pub const METRICS: [Metric; 2] = [
     Metric::gauge("matricula_availability_live", "1 while seat counts follow the seat service, otherwise 0"),
 ];
 
-/// Largest request that is taken: a cart of 20 times 20 sections is far below it.
+/// Largest request: a cart of 20 times 20 sections is far below it.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Largest answer: a page of 1,000 registrations with all their reasons.
 const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -91,7 +91,7 @@ pub(crate) fn unavailable(reason: &'static str, message: &str) -> Status {
     status::retry(Code::Unavailable, reason, message, RETRY_AFTER)
 }
 
-/// The end of a stream when the process shuts down. The client must not take it for the end of the changes.
+/// The end of a stream when the process shuts down. It is an error, because the changes have not ended.
 pub(crate) fn shutting_down() -> Status {
-    unavailable("SHUTTING_DOWN", "the orchestrator is shutting down; ask again")
+    unavailable("SHUTTING_DOWN", "the orchestrator is shutting down; send the same again")
 }

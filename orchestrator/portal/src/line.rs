@@ -1,11 +1,11 @@
-//! The waiting line as portals see it: one response a second for all streams, and the place of each registration.
+//! The waiting line for portals: one response a second for all streams, and the place of each registration.
 //!
 //! ```text
-//! runtime ──LineView──► feed, once a second ──response, made once──► each stream
+//! runtime ──LineView──► feed, once a second ──one response──► each stream
 //! ```
 //!
-//! Promises: a stream gets the line at once, and then at most once a second when it has changed. A place costs no
-//! question to anybody.
+//! Promises: a stream gets the line at once, and then at most once a second when it has changed. A place comes from
+//! memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use matricula_proto::registration::v1 as wire;
 use matricula_registration::{Registrations, view};
 use matricula_runtime::{DoorState, LineView, Runtime, Ticket};
 use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -47,7 +48,7 @@ impl LineFeed {
 
     async fn follow(&self, runtime: &Runtime<Registrations>) {
         let mut line = runtime.line();
-        // Just after the start the line was not read from the database yet.
+        // Just after the start the line has not been read from the database yet.
         let _ = tokio::time::timeout(PAUSE, line.changed()).await;
         loop {
             self.publish(response(&line.borrow(), runtime.now()));
@@ -55,7 +56,7 @@ impl LineFeed {
         }
     }
 
-    /// Streams get what has changed; new streams see that the rest holds.
+    /// Streams get a response that has changed. New streams get the newest moment also when nothing has changed.
     fn publish(&self, now: wire::WatchLineResponse) {
         self.responses.send_if_modified(|published| {
             let has_changed = now != wire::WatchLineResponse { as_of: now.as_of, ..published.clone() };
@@ -66,18 +67,11 @@ impl LineFeed {
 
     /// The line now, and then each time it has changed, until the shutdown.
     pub(crate) fn watch(&self) -> impl Stream<Item = Result<wire::WatchLineResponse, Status>> + use<> {
-        let mut responses = self.responses.subscribe();
-        responses.mark_changed();
-        let changes = stream::unfold(responses, |mut responses| async move {
-            // The feed lives as long as its service: only the shutdown ends this.
-            responses.changed().await.ok()?;
-            let response = responses.borrow_and_update().clone();
-            Some((Ok(response), responses))
-        });
-        let shutdown = self.shutdown.clone();
-        changes
-            .take_until(async move { shutdown.cancelled().await })
-            .chain(stream::once(future::ready(Err(shutting_down()))))
+        let end = stream::once(future::ready(Err(shutting_down())));
+        WatchStream::new(self.responses.subscribe())
+            .map(Ok)
+            .take_until(self.shutdown.clone().cancelled_owned())
+            .chain(end)
     }
 }
 
@@ -95,7 +89,7 @@ fn response(line: &LineView, now: UnixMs) -> wire::WatchLineResponse {
     }
 }
 
-/// How long a registration that is accepted now takes to its outcome; none while that is not known.
+/// How long a registration that is accepted now takes to its outcome, if that is known.
 fn wait_of_next(line: &LineView) -> Option<Duration> {
     match line.door.state {
         DoorState::Paused | DoorState::Closed => None,
@@ -104,12 +98,12 @@ fn wait_of_next(line: &LineView) -> Option<Duration> {
     }
 }
 
-/// How long a ticket takes to its outcome. When a door that is paused opens again is not known.
+/// How long a ticket takes to its outcome; none while the door is paused, because nobody knows when it opens again.
 fn wait_of(ticket: Ticket, line: &LineView) -> Option<Duration> {
     line.expected_wait(ticket).filter(|_| line.door.state != DoorState::Paused)
 }
 
-/// Adds to a registration that waits in line how many have their turn before it, and how long it takes.
+/// Adds its place and its expected wait to a registration that waits in line.
 pub(crate) fn place(registration: &mut wire::Registration, ticket: Ticket, line: &LineView) {
     registration.place_in_line = line.ahead(ticket).map(|ahead| i32::try_from(ahead).unwrap_or(i32::MAX));
     registration.expected_wait = wait_of(ticket, line).and_then(|wait| wait.try_into().ok());
@@ -140,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_counts_those_before_it() {
+    fn a_place_is_the_number_of_earlier_tickets() {
         check(&line(100, 500, Some(10)), 101, Some(0), Some(300));
         check(&line(100, 500, Some(10)), 110, Some(9), Some(1_200));
         check(&line(100, 500, None), 110, Some(9), None);
@@ -152,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_come_now_are_told_what_to_expect() {
+    fn a_new_registration_has_an_expected_wait() {
         let expected = |line: &LineView| response(line, UnixMs(0)).expected_wait.map(|wait| wait.seconds);
         assert_eq!(expected(&line(100, 499, Some(10))), Some(40));
         assert_eq!(expected(&line(100, 500, None)), None);

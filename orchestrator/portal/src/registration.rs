@@ -1,15 +1,14 @@
-//! `RegistrationService`: each RPC from the wire to the runtime and back; and one registration until its outcome, in
-//! line and wherever it is driven.
+//! `RegistrationService`: each RPC from the wire to the runtime and back. It follows a registration until its outcome,
+//! in line and in whichever instance drives it.
 //!
-//! Promises: a request that is out of its bounds is refused with the name of its field. A registration that is followed
-//! is read from the database once at most, when that begins; every change comes from the runtime, which knows what this
-//! process drives and looks after what others drive.
+//! Promises: a request that is out of its bounds is rejected with the name of its field. A registration that is
+//! followed is read from the database once at most, at the beginning. Every change comes from the runtime, which drives
+//! the sagas of this instance and watches those of other instances.
 
 mod lookup;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +18,9 @@ use futures::future::try_join_all;
 use futures::stream::{self, BoxStream, Stream};
 use matricula_engine::{Outcome, SagaState};
 use matricula_kit::id::StudentId;
-use matricula_kit::rpc::{FieldError, checked_id, free_text, page_size, page_token, required_id, wait_time};
+use matricula_kit::rpc::{
+    FieldError, checked_id, distinct, each, free_text, page_size, page_token, required_id, wait_time,
+};
 use matricula_kit::status;
 use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::{TraceContext, spans};
@@ -28,8 +29,8 @@ use matricula_proto::registration::v1 as wire;
 use matricula_proto::registration::v1::registration_service_server::RegistrationService;
 use matricula_registration::{Read, RegistrationRequest, RegistrationView, Registrations, StoredRegistration};
 use matricula_runtime::{
-    CommandError, CommandRequest, LineView, RequestedCommand, Runtime, SagaFilter, SagaId, Submission, SubmitError,
-    Submitted, Ticket, Watcher, Workload as _,
+    CommandError, CommandRequest, LineView, RequestedCommand, Runtime, SagaFilter, SagaId, SagaRow, Submission,
+    SubmitError, Submitted, Ticket, Watcher,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -44,16 +45,16 @@ use crate::{shutting_down, unavailable};
 
 type Orchestrator = Runtime<Registrations>;
 
-/// How often a submission that is not durable yet looks whether the log can be written at all. When the database
-/// refuses, the client gets its answer at the next look; when it hangs, at the first look after the commit has timed
-/// out (10 s).
-const DURABLE_LOOK: Duration = Duration::from_secs(5);
+/// How often a submission that is not durable yet checks whether the log can be written at all. When the database
+/// refuses commits, the client gets its answer at the next check; when the database hangs, at the first check after the
+/// commit has timed out (10 s).
+const DURABLE_CHECK: Duration = Duration::from_secs(5);
 /// How long a submission waits to become durable while the log is written: seconds in a rush. The contract advises
-/// clients to wait 5 s longer, so that a client that is being accepted does not ask again.
+/// clients to wait 5 s longer, so that a client that is being accepted does not send the same again.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(25);
-/// The author of a cancel in the log: portals don't say which person.
+/// The author of a cancel in the log: portals send no person's name.
 const CANCELLED_BY: &str = "portal";
-/// How long a cancel that is durable may take to be undone before it is answered as it stands.
+/// How long a durable cancel waits for the compensation before it is answered with the state of that moment.
 const CANCEL_WAIT: Duration = Duration::from_secs(2);
 
 /// Longest idempotency key: a UUID fits three times.
@@ -62,18 +63,17 @@ const KEY_BYTES_MAX: usize = 128;
 const CART_ITEMS_MAX: usize = 20;
 /// Longest reason of a cancel: some sentences, recorded and shown.
 const REASON_BYTES_MAX: usize = 500;
-/// What students are told of a door that was closed without a sentence.
+/// The answer to students when the door was closed without a sentence.
 const CLOSED: &str = "Registration is closed.";
 
-/// The service.
 pub(crate) struct RegistrationGrpc {
     runtime: Arc<Orchestrator>,
     lookup: Lookup,
     /// The waiting line, for places.
     line: watch::Receiver<LineView>,
-    /// The waiting line, for those who watch it.
+    /// The waiting line, for streams.
     line_feed: Arc<LineFeed>,
-    /// Knows what students saw.
+    /// Has the versions that students saw.
     cache: Arc<AvailabilityCache>,
     shutdown: CancellationToken,
 }
@@ -105,7 +105,8 @@ impl RegistrationGrpc {
         until: Instant,
     ) -> Result<wire::Registration, Status> {
         let trace = TraceContext::of_span(&Span::current(), client);
-        // What accepts it is larger than what waits, and thousands wait: it is on the heap, and gone then.
+        // The future that submits is larger than the one that waits, and thousands wait. So it is on the heap, and
+        // dropped before the wait.
         let mut follower = Box::pin(self.submit(item, trace)).await?;
         follower.wait_for_outcome(until, &self.shutdown).await;
         Ok(follower.placed(&self.line))
@@ -113,8 +114,8 @@ impl RegistrationGrpc {
 
     async fn submit(&self, item: Item, trace: TraceContext) -> Result<Follower, Status> {
         let Item { key, request } = item;
-        // The versions that the student saw are stored as they were shown: any replica can tell later what has become
-        // of it.
+        // The versions that the student saw are stored as they were shown, so that any replica can say later what has
+        // happened since.
         let zone = &self.runtime.workload().zone;
         let request = request.confirmed(|section, version| self.cache.seen(section, version), zone);
         let id = matricula_runtime::new_saga_id();
@@ -131,12 +132,12 @@ impl RegistrationGrpc {
         }
     }
 
-    /// Waits until the submission is durable or rejected, as long as the log is written.
+    /// Waits until the submission is durable or rejected, as long as the log can be written.
     async fn durably(&self, submission: Submission<RegistrationRequest>) -> Result<Submitted, Status> {
         let mut submitting = pin!(self.runtime.submit(submission));
         let give_up_at = Instant::now() + DURABLE_WAIT_MAX;
         loop {
-            match tokio::time::timeout(DURABLE_LOOK, &mut submitting).await {
+            match tokio::time::timeout(DURABLE_CHECK, &mut submitting).await {
                 Ok(submitted) => return submitted.map_err(not_accepted),
                 Err(_) if self.runtime.is_log_failing() || Instant::now() >= give_up_at => return Err(not_known()),
                 Err(_) => {}
@@ -157,12 +158,10 @@ impl RegistrationGrpc {
     async fn follow(&self, id: SagaId) -> Result<Follower, Status> {
         // The watch begins first, so that no change falls between the two.
         let watcher = self.runtime.watch(id);
-        let row = self.lookup.get(id).await?.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
-        let stored = StoredRegistration::read(self.runtime.workload().definitions(), row);
+        let stored = self.stored(id).await?;
         let known = match stored.read {
             Read::Log(request, state) => {
-                let row = stored.row;
-                let (key, ticket, is_queued) = (row.idempotency_key, row.ticket, row.is_queued);
+                let SagaRow { idempotency_key: key, ticket, is_queued, .. } = stored.row;
                 if is_queued {
                     watcher.waits_in_line(ticket);
                 }
@@ -171,6 +170,11 @@ impl RegistrationGrpc {
             Read::Receipt(..) | Read::Unreadable(_) => Known::Fixed(Box::new(stored.to_wire())),
         };
         Ok(Follower { watcher, known })
+    }
+
+    async fn stored(&self, id: SagaId) -> Result<StoredRegistration, Status> {
+        let row = self.lookup.get(id).await?.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
+        Ok(self.runtime.workload().read(row))
     }
 }
 
@@ -208,10 +212,7 @@ impl RegistrationService for RegistrationGrpc {
         request: Request<wire::GetRegistrationRequest>,
     ) -> Answer<wire::GetRegistrationResponse> {
         let id = registration_id(request.into_inner().registration_id)??;
-        let row = self.lookup.get(id).await?;
-        let row = row.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
-        let stored = StoredRegistration::read(self.runtime.workload().definitions(), row);
-        let registration = placed(&stored, &self.line.borrow());
+        let registration = placed(&self.stored(id).await?, &self.line.borrow());
         Ok(Response::new(wire::GetRegistrationResponse { registration: Some(registration) }))
     }
 
@@ -223,7 +224,7 @@ impl RegistrationService for RegistrationGrpc {
         let student = required_id("student_id", request.student_id, StudentId::try_new)?;
         let size = page_size(request.page_size)?;
         let before = page_token(request.page_token)?;
-        // One more than asked for tells whether there is a next page.
+        // A row more than the page has shows whether there is a next page.
         let subject = Some(student.into());
         let filter = SagaFilter { subject, archived: true, before, limit: size + 1, ..Default::default() };
         let mut rows = self.runtime.store().list_somewhat_old(filter).await?;
@@ -232,10 +233,8 @@ impl RegistrationService for RegistrationGrpc {
             rows.pop();
         }
         let next = rows.last().filter(|_| has_more).map(|row| row.id.to_string());
-        let definitions = self.runtime.workload().definitions();
-        let rows = rows.into_iter().map(|row| StoredRegistration::read(definitions, row));
         let line = self.line.borrow().clone();
-        let registrations = rows.map(|stored| placed(&stored, &line)).collect();
+        let registrations = rows.into_iter().map(|row| placed(&self.runtime.workload().read(row), &line)).collect();
         let next_page_token = next.unwrap_or_default();
         Ok(Response::new(wire::ListRegistrationsResponse { registrations, next_page_token }))
     }
@@ -267,9 +266,9 @@ impl RegistrationService for RegistrationGrpc {
     }
 }
 
-/// It may still become durable. The client knows its key, so the same again is answered rightly either way.
+/// It may still become durable. The client has its key, so the same request again gets the right answer either way.
 fn not_known() -> Status {
-    let message = "the registration could not be written down in time, and it is not known whether it will be; \
+    let message = "the registration could not be stored in time, and it is not known whether it will be; \
                    send the same again, with the same key";
     unavailable("LOG_UNAVAILABLE", message)
 }
@@ -310,12 +309,11 @@ fn not_cancelled(id: SagaId, error: CommandError) -> Status {
     }
 }
 
-/// One registration to submit.
+/// A registration to submit.
 #[derive(Debug)]
 struct Item {
     /// Unique for the student.
     key: String,
-    /// What is asked for.
     request: RegistrationRequest,
 }
 
@@ -335,26 +333,17 @@ fn cart(wire: wire::SubmitCartRequest, now: UnixMs) -> Result<Vec<Item>, FieldEr
         return Err(FieldError::new("items", format!("must be 1 to {CART_ITEMS_MAX}, got {count}")));
     }
     let student = student(wire.student_id)?;
-    let mut keys = HashSet::new();
-    let mut items = Vec::with_capacity(count);
-    for (index, cart_item) in wire.items.into_iter().enumerate() {
-        let at = format!("items[{index}]");
+    let items = each("items", wire.items, CART_ITEMS_MAX, |cart_item| {
         let wire::CartItem { idempotency_key, adds, drops, seen_versions } = cart_item;
-        let within = |problem: FieldError| problem.within(&at);
-        let key = key(idempotency_key).map_err(within)?;
-        let request = RegistrationRequest::try_new(student.clone(), adds, drops, seen_versions, now);
-        let request = request.map_err(within)?;
-        if !keys.insert(key.clone()) {
-            return Err(FieldError::new("idempotency_key", "is used by an earlier item of the cart").within(&at));
-        }
-        items.push(Item { key, request });
-    }
+        let key = key(idempotency_key)?;
+        let request = RegistrationRequest::try_new(student.clone(), adds, drops, seen_versions, now)?;
+        Ok(Item { key, request })
+    })?;
+    distinct("items", "idempotency_key", items.iter().map(|item| &item.key))?;
     Ok(items)
 }
 
-/// The id of a registration.
-///
-/// An id within the bounds of the wire may be no UUID: then no registration has it.
+/// The id of a registration. An id within the bounds of the wire may be no UUID: then no registration has it.
 fn registration_id(text: String) -> Result<Result<SagaId, Status>, FieldError> {
     let text = checked_id("registration_id", text)?;
     Ok(text.parse().map_err(|_| status::not_found("registration", &text)))
@@ -375,7 +364,7 @@ fn key(text: String) -> Result<String, FieldError> {
     Err(FieldError::new("idempotency_key", problem))
 }
 
-/// One registration as last known here.
+/// A registration that is followed.
 struct Follower {
     watcher: Watcher,
     known: Known,
@@ -386,17 +375,17 @@ enum Known {
         key: String,
         ticket: Ticket,
         request: Box<RegistrationRequest>,
-        /// Its turn has not come.
+        /// It waits in line.
         is_queued: bool,
         /// None while nothing has happened since it was accepted.
         state: Option<Arc<SagaState>>,
     },
-    /// Nothing of it will change here: its log is in the archive, or this replica can't read it.
+    /// It does not change any more here: its log is in the archive, or this replica can't read it.
     Fixed(Box<wire::Registration>),
 }
 
 impl Follower {
-    /// The registration now, then when its turn comes, and each time it looks different, until it is finished.
+    /// The registration now, when its turn comes, and each time it looks different, until it is finished.
     fn changes(
         self,
         line: watch::Receiver<LineView>,
@@ -433,11 +422,8 @@ impl Follower {
         }
     }
 
-    /// Waits for the next change; for ever when there can be none. May be dropped at any time.
+    /// Waits for the next change of a registration that is not finished. May be dropped at any time.
     async fn changed(&mut self) {
-        if matches!(self.known, Known::Fixed(_)) {
-            return std::future::pending().await;
-        }
         loop {
             let newer = self.watcher.changed().await;
             if self.take(newer) {
@@ -446,7 +432,7 @@ impl Follower {
         }
     }
 
-    /// Waits until the outcome stands or can't change any more, `until` has come, or the process shuts down.
+    /// Waits until the outcome is decided or can't change any more, `until` has come, or the process shuts down.
     async fn wait_for_outcome(&mut self, until: Instant, shutdown: &CancellationToken) {
         let waiting = async {
             while !self.is_decided() {
@@ -461,13 +447,13 @@ impl Follower {
         }
     }
 
-    /// Whether the outcome stands, as far as this replica can read it.
+    /// Whether the outcome is decided, as far as this replica can read it.
     fn is_decided(&self) -> bool {
         let state = if let Known::Readable { state, .. } = &self.known { state.as_ref() } else { None };
         self.is_finished() || state.is_some_and(|state| state.outcome() != Outcome::Pending)
     }
 
-    /// Whether no change will come any more.
+    /// Whether no change can come any more.
     fn is_finished(&self) -> bool {
         match &self.known {
             Known::Readable { state, .. } => state.as_ref().is_some_and(|state| state.phase().is_finished()),
@@ -495,8 +481,8 @@ impl Follower {
         registration
     }
 
-    /// Takes a state, unless it is not newer than what is known. The first one of a registration that waited in line
-    /// says that its turn has come.
+    /// Takes a newer state. The first state of a registration that waited in line shows that its turn has come, so it
+    /// is a change even if it is not newer.
     fn take(&mut self, newer: Arc<SagaState>) -> bool {
         let Known::Readable { state, is_queued, .. } = &mut self.known else { return false };
         let is_known = |known: &SagaState| known.sequence() >= newer.sequence();
@@ -517,7 +503,7 @@ fn placed(stored: &StoredRegistration, line: &LineView) -> wire::Registration {
     registration
 }
 
-/// Whether two look the same to a watch: a place and a wait change all the time, and it sends them only once.
+/// Whether two look the same to a watch. It sends a place and a wait only once, because they change all the time.
 fn is_same(one: &wire::Registration, other: &wire::Registration) -> bool {
     let plain = |registration: &wire::Registration| wire::Registration {
         place_in_line: registration.place_in_line.map(|_| 0),

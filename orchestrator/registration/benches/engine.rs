@@ -1,4 +1,4 @@
-//! What the engine costs a registration, in memory: every decision of one saga, and the fold of its log.
+//! The cost of the engine for a registration, in memory: every decision of its saga, and the fold of its log.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -11,7 +11,7 @@ use matricula_registration::saga::{self, step};
 const APPLIES: [&str; 6] =
     [step::RESERVE_COURSES, step::HOLD_SEATS, step::ASSESS_FEES, step::ENROLL, step::SETTLE_COURSES, step::NOTIFY];
 
-/// Runs a saga whose calls are all done, except the one of this step, which says no; returns its log.
+/// Runs a saga whose calls are all done, except the one of this step, which is refused; returns its log.
 fn run(def: &Definition, refusing: Option<&str>) -> Vec<Recorded> {
     let mut log = vec![Recorded::first(0, def.admit(APPLIES, 0))];
     let mut state = SagaState::replay(def, &log).expect("an admitted saga");
@@ -19,7 +19,7 @@ fn run(def: &Definition, refusing: Option<&str>) -> Vec<Recorded> {
     let mut now_ms = 0;
     while let Some(input) = inputs.pop_front() {
         now_ms += 1;
-        // An answer may come to a step that was called again meanwhile, and is not waited for.
+        // An answer may come after the step was called again, and is ignored.
         let Ok(decision) = decide(def, &state, input, now_ms, Jitter(0)) else { continue };
         for effect in decision.ahead.into_iter().chain(decision.effects) {
             if let Effect::Call { step, direction, attempt } = effect {
@@ -41,7 +41,7 @@ fn run(def: &Definition, refusing: Option<&str>) -> Vec<Recorded> {
 }
 
 fn engine(criterion: &mut Criterion) {
-    let def = saga::definition().expect("the table is a saga");
+    let def = saga::definition(saga::VERSION_NEWEST).expect("the table is a saga");
     let cases =
         [("enrolled", None), ("refused at the seats", Some(step::HOLD_SEATS)), ("compensated", Some(step::ENROLL))];
     let mut group = criterion.benchmark_group("one registration");

@@ -1,11 +1,11 @@
 //! The answers of the services: from the wire to the log as JSON, and from the log back.
 //!
 //! ```text
-//! OperationResult --to_log--> CallAnswer (JSON) --log--> done, refusals --> operations of later steps, the student's answer
+//! OperationResult --to_log--> CallAnswer (JSON) --log--> done, refusals --> later operations, student's answer
 //! ```
 //!
-//! Promises: the log has the form that the kit gives to an answer, as the barriers of the services have; an answer that
-//! can't be understood is unknown, never a refusal.
+//! Promises: the log has an answer in the form of the kit, as the barriers of the services have it. An answer that
+//! can't be read is unknown, never a refusal.
 
 use matricula_engine::{CallAnswer, CallError, Code, SagaState};
 use matricula_kit::answer::{Done, Refusal};
@@ -35,13 +35,13 @@ pub(crate) fn to_log(result: wire::OperationResult) -> CallAnswer {
     understood.unwrap_or_else(CallAnswer::Unknown)
 }
 
-/// What a step has done.
+/// The result of a step that has succeeded.
 pub(crate) fn done(state: &SagaState, step: &str) -> Result<Done, CallError> {
     let text = state.output(step).ok_or_else(|| internal(format!("{step} has not answered")))?;
     serde_json::from_str(text).map_err(|error| internal(format!("the answer of {step} can't be read: {error}")))
 }
 
-/// The reasons of a refusal of the log.
+/// The reasons of a refusal in the log.
 pub(crate) fn refusals(text: &str) -> Result<Vec<Refusal>, serde_json::Error> {
     serde_json::from_str(text)
 }

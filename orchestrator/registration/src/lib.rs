@@ -2,18 +2,21 @@
 //!
 //! | module | one job |
 //! |---|---|
-//! | [`saga`] | the table: step, service, action, what undoes it, kind |
-//! | [`request`] | what a registration asks for, validated |
-//! | `calls` | both directions of each step as operations on the wire, and each RPC with a batch of them |
-//! | `answer` | an answer of a service: from the wire to the log, and back |
-//! | [`view`] | a registration as its student sees it, of its state, or of what is read back from the log or the archive |
+//! | [`saga`] | the table: for each step its versions, its stage, its kind, its action and undo, and when it applies |
+//! | `calls` | the RPCs of the services, and the operation of each call |
+//! | `workload` | the saga as an orchestrator drives it |
+//! | [`request`] | the change set of a registration, validated |
+//! | `answer` | the answer of a service: from the wire to the log, and back |
+//! | [`view`] | a registration as its student sees it, from its state, its log or its receipt |
 
 mod answer;
 mod calls;
 pub mod request;
 pub mod saga;
 pub mod view;
+mod workload;
 
-pub use calls::{Channels, Registrations};
+pub use calls::Channels;
 pub use request::{RegistrationRequest, Roster};
 pub use view::{Read, Receipt, RegistrationView, StoredRegistration};
+pub use workload::Registrations;

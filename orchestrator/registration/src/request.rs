@@ -1,7 +1,8 @@
-//! What a registration asks for: a change set of adds and drops, what its student saw, and the import that makes it.
+//! The request of a registration: a change set of adds and drops, the seats that its student saw, and the import that
+//! submits it.
 //!
-//! Promises: each registration of a row of a roster has a key of its own, numbered from 0, and no portal can send such
-//! a key.
+//! Promises: each registration of a roster's row has a key of its own, numbered from 0, and no portal can send such a
+//! key.
 
 use matricula_kit::answer::SeenSeats;
 use matricula_kit::id::{RosterRowId, SectionId, StudentId};
@@ -15,13 +16,13 @@ use serde::{Deserialize, Serialize};
 /// Sections in one registration, adds and drops together.
 pub const SECTIONS_MAX: usize = 20;
 
-/// Where the keys begin of registrations that an import makes. Portals' keys are printable ASCII, so they have no middle
-/// dot, and neither has the id of a row.
+/// The beginning of each key of a registration that an import submits. The keys of portals are printable ASCII, so they
+/// have no middle dot, and neither has the id of a row.
 pub const ROSTER_KEY_PREFIX: &str = "import·";
-/// Stands between the parts of a key.
+/// Separates the parts of such a key.
 const SEPARATOR: char = '·';
 
-/// A change set of one student, as the saga's steps work from it.
+/// A change set of one student: the input of the saga's steps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistrationRequest {
     /// The student.
@@ -30,16 +31,16 @@ pub struct RegistrationRequest {
     pub adds: Vec<SectionId>,
     /// Sections to drop.
     pub drops: Vec<SectionId>,
-    /// What the student saw.
+    /// The sections whose seats the student saw.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seen: Vec<SeenVersion>,
-    /// When it was accepted: appointments, deadlines and refunds are judged by it.
+    /// When it was accepted. It decides appointments, deadlines and refunds.
     pub submitted_at: UnixMs,
-    /// The time zone in which the student is told what has become of what was seen; none: UTC. It is stored, so that
-    /// the student reads the same whenever and by whichever replica it is told.
+    /// The time zone of the moments in a refusal; none: UTC. It is stored, so that every replica shows the student the
+    /// same text at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// The import that makes it; `None`: its student registers. No portal can set it.
+    /// The import that submits it; `None`: its student registers. No portal can set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roster: Option<Roster>,
 }
@@ -49,27 +50,27 @@ pub struct RegistrationRequest {
 pub struct SeenVersion {
     /// The section.
     pub section: SectionId,
-    /// Its version, as the client named it.
+    /// Its version, as the client sent it.
     pub version: i64,
-    /// What that version held; `None` where nobody could confirm it.
+    /// The seats of that version; `None` where no replica could confirm them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seats: Option<SeenSeats>,
 }
 
-/// What a saga knows of the import that makes it: it takes over a row of a roster, or ends what an earlier import
-/// brought by that row.
+/// The part of an import that a registration carries out: it takes over a row of a roster, or ends the enrollment that
+/// an earlier import took over from that row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roster {
     /// The row that is taken over or ended.
     pub row: RosterRowId,
-    /// Whether it is charged what the rates say; otherwise zero is charged.
+    /// Whether the rates are charged; otherwise zero is charged.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub charge: bool,
 }
 
 impl RegistrationRequest {
-    /// Reads what is asked for from the wire, and checks the bounds: 1 to 20 sections, none twice, also not once to add
-    /// and once to drop.
+    /// Takes a change set from the wire, and checks the bounds: 1 to 20 sections, none twice, also not once to add and
+    /// once to drop.
     pub fn try_new(
         student: StudentId,
         adds: Vec<String>,
@@ -96,19 +97,19 @@ impl RegistrationRequest {
         Ok(Self { student, adds, drops, seen, submitted_at, time_zone: None, roster: None })
     }
 
-    /// The same request as one of an import.
+    /// The same request, submitted by an import.
     #[must_use]
     pub fn of_roster(self, roster: Roster) -> Self {
         Self { roster: Some(roster), ..self }
     }
 
-    /// The same request with what each version held that was seen, by somebody who has shown it; `None` from one who
-    /// does not know. Moments of it are told in `zone`.
+    /// The same request with the seats of each version that the student saw. `held` has them if this replica has shown
+    /// the version. Their moments are shown in `zone`.
     pub fn confirmed(mut self, held: impl Fn(&SectionId, i64) -> Option<SeenSeats>, zone: &TimeZone) -> Self {
         for seen in &mut self.seen {
             seen.seats = held(&seen.section, seen.version);
         }
-        // Most requests have no moment to tell, and are stored without a zone.
+        // Most requests have no moment to show, and are stored without a zone.
         if self.seen.iter().any(|seen| seen.seats.is_some()) && *zone != TimeZone::UTC {
             self.time_zone = zone.iana_name().map(str::to_owned);
         }
@@ -122,14 +123,14 @@ impl RegistrationRequest {
         Submission { id, subject, idempotency_key, fingerprint, is_by_staff, request: self, trace }
     }
 
-    /// The time zone in which the student is told moments.
+    /// The time zone of the moments that the student reads.
     pub fn zone(&self) -> TimeZone {
         let zone = self.time_zone.as_deref().map(time::zone);
         zone.and_then(Result::ok).unwrap_or(TimeZone::UTC)
     }
 
-    /// The change set in one canonical form: what must be equal for two requests to be the same. The order of sections,
-    /// what was seen and when it came in make no difference.
+    /// The change set in one canonical form, which is equal for two requests that are the same. The order of sections,
+    /// the versions that were seen and the moment make no difference.
     pub fn fingerprint(&self) -> String {
         let sorted = |ids: &[SectionId]| {
             let mut ids: Vec<&str> = ids.iter().map(SectionId::as_str).collect();
@@ -145,7 +146,7 @@ pub fn roster_key(row: &RosterRowId, number: u32) -> String {
     format!("{ROSTER_KEY_PREFIX}{row}{SEPARATOR}{number}")
 }
 
-/// The row and the number of a key; `None` for a key that is no roster's.
+/// The row and the number of a key; `None` for a key of a portal.
 pub fn parse_roster_key(key: &str) -> Option<(RosterRowId, u32)> {
     let (row, number) = key.strip_prefix(ROSTER_KEY_PREFIX)?.rsplit_once(SEPARATOR)?;
     Some((RosterRowId::try_new(row).ok()?, number.parse().ok()?))
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stored_before_rosters_is_read_and_written_alike() {
+    fn a_request_from_before_rosters_is_read_and_written_alike() {
         let stored = r#"{"student":"s1","adds":["A"],"drops":[],"submitted_at":0}"#;
         let request: RegistrationRequest = serde_json::from_str(stored).expect("it is readable");
         assert_eq!(request.roster, None);
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_zone_is_stored_where_there_is_a_moment_to_tell() {
+    fn the_zone_is_stored_only_with_a_moment_to_show() {
         let confirmed = |name: &str, is_known: bool| {
             let seen = vec![wire::SeenVersion { section_id: "A".to_owned(), version: 7 }];
             let student = StudentId::stored("s1".into());

@@ -1,34 +1,43 @@
-//! The tables of a registration's steps. New registrations begin with version 2, or with version 1 while a fleet is
-//! being upgraded. Stored ones may have either.
+//! The table of a registration's steps, in all versions. A row is one step: its place in the saga, both its calls, and
+//! when it has something to do.
 //!
-//! Version 1 enrolls in two steps, [`step::CREATE_ENROLLMENTS`] and [`step::COMMIT_ENROLLMENTS`]. Version 2 enrolls in
-//! one, [`step::ENROLL`] (ADR 0025). A stored log is read with the version that it began with, so no table here is ever
-//! changed or removed.
+//! New registrations begin with the newest version, or with an earlier one while a fleet is being upgraded. A stored
+//! registration is read with the version that its log names. So a landed version never changes: a new version adds
+//! rows, and ends the range of the rows that it replaces. Version 1 enrolls in two steps, version 2 in one (ADR 0025).
 
-use matricula_engine::{Definition, DefinitionError, Definitions, Kind, RetryPolicy, Step};
+use std::ops::RangeInclusive;
 
-use crate::calls::rpc;
+use matricula_engine::Kind::{self, Compensatable, Finalizer, Pivot, Retriable};
+use matricula_engine::{Definition, DefinitionError, Definitions, RetryPolicy, Step};
+
+use self::When::{Adds, Always, Drops, Never};
+use crate::calls::Rpc;
+use crate::calls::rpc::{academics, enrollments, fees, notifications, seats};
 use crate::request::RegistrationRequest;
 
 /// The newest version. New registrations begin with it, unless a setting says otherwise.
 pub const VERSION_NEWEST: u32 = 2;
 
-/// Name that its sagas carry. A change of steps, stages or kinds needs a new version.
+/// The name that its sagas carry.
 const NAME: &str = "registration";
 
-/// How long a registration may take to its pivot, in version 2 to the answer of its pivot. A service that is down for
-/// longer than this costs students their place in line, so it is far above any restart and below the patience of
-/// somebody who watches.
+/// From this version on a pivot that has no answer can be withdrawn.
+const PIVOT_WITHDRAWABLE_FROM: u32 = 2;
+
+/// The deadline of a registration: from its admission to its pivot, in version 2 to the answer of its pivot. A service
+/// that is down for longer costs students their place in line. So the deadline is far above any restart, and below the
+/// time that a student keeps watching.
 const DEADLINE_MS: i64 = 15 * 60 * 1_000;
 
-/// Backoff of every step: quick at first, for a service that is restarting, then every two seconds; after 30 failed
-/// attempts (about a minute) a person is asked to look, and it goes on every 10 s.
+/// The backoff of each step: quick at first, for a service that is restarting, then every two seconds. After 30 failed
+/// attempts (about a minute) the saga needs attention, and the step is retried every 10 s. The deadline of one attempt
+/// is a setting, `call_timeout_ms`, because one RPC carries the calls of many sagas.
 const DELAY_FIRST_MS: i64 = 50;
 const DELAY_MAX_MS: i64 = 2_000;
 const DELAY_SLOW_MS: i64 = 10_000;
 const ATTENTION_AFTER_ATTEMPTS: u32 = 30;
 
-/// Names of the steps, as the log, the barriers and the operators know them.
+/// Names of the steps: in the log, in the barriers of the services, and for operators.
 pub mod step {
     /// Decides all rules and reserves the change set on the academic record.
     pub const RESERVE_COURSES: &str = "reserve_courses";
@@ -38,7 +47,7 @@ pub mod step {
     pub const CREATE_ENROLLMENTS: &str = "create_enrollments";
     /// Charges the added sections.
     pub const ASSESS_FEES: &str = "assess_fees";
-    /// The pivot of version 1: commits what was created and marked.
+    /// The pivot of version 1: commits the pending enrollments and the marked drops.
     pub const COMMIT_ENROLLMENTS: &str = "commit_enrollments";
     /// The pivot: enrolls the adds and ends the drops, or refuses.
     pub const ENROLL: &str = "enroll";
@@ -48,87 +57,134 @@ pub mod step {
     pub const RELEASE_DROPPED_SEATS: &str = "release_dropped_seats";
     /// Gives back the fees of dropped sections.
     pub const REFUND_FEES: &str = "refund_fees";
-    /// Tells the student, whichever way it went.
+    /// Sends the outcome to the student.
     pub const NOTIFY: &str = "notify";
 }
 
-/// The definitions of all registrations that may be stored. An error is a fault of a table, and shows in the first
-/// test.
-pub fn definitions() -> Result<Definitions, DefinitionError> {
-    let current = Definitions::new(definition()?);
-    Ok(current.with_earlier(first_definition()?).expect("the versions differ"))
-}
+const ALL: RangeInclusive<u32> = 1..=VERSION_NEWEST;
+const SINCE_2: RangeInclusive<u32> = 2..=VERSION_NEWEST;
 
-/// The saga: version 2. An error is a fault of this table.
-pub fn definition() -> Result<Definition, DefinitionError> {
-    use Kind::{Compensatable, Finalizer, Pivot, Retriable};
+#[rustfmt::skip]
+static STEPS: [Row; 10] = [
+    // versions  stage, step                     kind           action                            undo
+    // applies waited for
+    row(ALL,     1, step::RESERVE_COURSES,       Compensatable, academics::RESERVE_COURSES,       Some(academics::REMOVE_COURSES),       Always, Always),
+    row(ALL,     2, step::HOLD_SEATS,            Compensatable, seats::HOLD_SEATS,                Some(seats::RELEASE_SEATS),            Adds,   Always),
+    row(1..=1,   3, step::CREATE_ENROLLMENTS,    Compensatable, enrollments::CREATE_ENROLLMENTS,  Some(enrollments::CANCEL_ENROLLMENTS), Always, Always),
+    row(ALL,     3, step::ASSESS_FEES,           Compensatable, fees::ASSESS_FEES,                Some(fees::VOID_FEES),                 Adds,   Always),
+    row(1..=1,   4, step::COMMIT_ENROLLMENTS,    Pivot,         enrollments::COMMIT_ENROLLMENTS,  Some(enrollments::WITHDRAW_COMMIT),    Always, Always),
+    row(SINCE_2, 4, step::ENROLL,                Pivot,         enrollments::ENROLL,              Some(enrollments::WITHDRAW_COMMIT),    Always, Always),
+    row(ALL,     5, step::SETTLE_COURSES,        Retriable,     academics::SETTLE_COURSES,        None,                                  Always, Drops),
+    row(ALL,     5, step::RELEASE_DROPPED_SEATS, Retriable,     seats::RELEASE_SEATS,             None,                                  Drops,  Always),
+    row(ALL,     5, step::REFUND_FEES,           Retriable,     fees::REFUND_FEES,                None,                                  Drops,  Always),
+    row(ALL,     5, step::NOTIFY,                Finalizer,     notifications::SEND_NOTIFICATION, None,                                  Always, Never),
+];
 
-    #[rustfmt::skip]
-    let steps = vec![
-        // stage  step                         service          action                  what undoes it
-        // kind
-        spec(1, step::RESERVE_COURSES,       "academics",     rpc::RESERVE_COURSES,   Some(rpc::REMOVE_COURSES),  Compensatable),
-        spec(2, step::HOLD_SEATS,            "seats",         rpc::HOLD_SEATS,        Some(rpc::RELEASE_SEATS),   Compensatable),
-        spec(3, step::ASSESS_FEES,           "fees",          rpc::ASSESS_FEES,       Some(rpc::VOID_FEES),       Compensatable),
-        spec(4, step::ENROLL,                "enrollments",   rpc::ENROLL,            Some(rpc::WITHDRAW_COMMIT), Pivot),
-        spec(5, step::SETTLE_COURSES,        "academics",     rpc::SETTLE_COURSES,    None,                       Retriable),
-        spec(5, step::RELEASE_DROPPED_SEATS, "seats",         rpc::RELEASE_SEATS,     None,                       Retriable),
-        spec(5, step::REFUND_FEES,           "fees",          rpc::REFUND_FEES,       None,                       Retriable),
-        spec(5, step::NOTIFY,                "notifications", rpc::SEND_NOTIFICATION, None,                       Finalizer),
-    ];
-    Definition::try_new(NAME, VERSION_NEWEST, DEADLINE_MS, steps)?.with_withdrawable_pivot()
-}
-
-/// Version 1. New registrations begin with it only while a fleet is being upgraded. An error is a fault of this table.
-pub fn first_definition() -> Result<Definition, DefinitionError> {
-    use Kind::{Compensatable, Finalizer, Pivot, Retriable};
-
-    #[rustfmt::skip]
-    let steps = vec![
-        // stage  step                         service          action                    what undoes it
-        // kind
-        spec(1, step::RESERVE_COURSES,       "academics",     rpc::RESERVE_COURSES,     Some(rpc::REMOVE_COURSES),     Compensatable),
-        spec(2, step::HOLD_SEATS,            "seats",         rpc::HOLD_SEATS,          Some(rpc::RELEASE_SEATS),      Compensatable),
-        spec(3, step::CREATE_ENROLLMENTS,    "enrollments",   rpc::CREATE_ENROLLMENTS,  Some(rpc::CANCEL_ENROLLMENTS), Compensatable),
-        spec(3, step::ASSESS_FEES,           "fees",          rpc::ASSESS_FEES,         Some(rpc::VOID_FEES),          Compensatable),
-        spec(4, step::COMMIT_ENROLLMENTS,    "enrollments",   rpc::COMMIT_ENROLLMENTS,  Some(rpc::WITHDRAW_COMMIT),    Pivot),
-        spec(5, step::SETTLE_COURSES,        "academics",     rpc::SETTLE_COURSES,      None,                          Retriable),
-        spec(5, step::RELEASE_DROPPED_SEATS, "seats",         rpc::RELEASE_SEATS,       None,                          Retriable),
-        spec(5, step::REFUND_FEES,           "fees",          rpc::REFUND_FEES,         None,                          Retriable),
-        spec(5, step::NOTIFY,                "notifications", rpc::SEND_NOTIFICATION,   None,                          Finalizer),
-    ];
-    Definition::try_new(NAME, 1, DEADLINE_MS, steps)
-}
-
-/// The steps of a version that have something to do: seats and fees only where something is added, or dropped.
-pub fn applies(definition: &Definition, request: &RegistrationRequest) -> Vec<&'static str> {
-    let has_something_to_do = |name: &&str| match *name {
-        step::HOLD_SEATS | step::ASSESS_FEES => !request.adds.is_empty(),
-        step::RELEASE_DROPPED_SEATS | step::REFUND_FEES => !request.drops.is_empty(),
-        _ => true,
-    };
-    definition.steps().iter().map(|step| step.name).filter(has_something_to_do).collect()
-}
-
-/// Whether somebody waits for a step: the student, whoever gets a seat that is given back, or the student's next
-/// registration, which is judged by the record and the account that this one leaves. To the rules a course that is
-/// added and not settled yet counts as one that is; who drops it again in the same moment waits for its settling.
-pub fn is_waited_for(step: &Step, request: &RegistrationRequest) -> bool {
-    let settles_adds_only = step.name == step::SETTLE_COURSES && request.drops.is_empty();
-    step.kind != Kind::Finalizer && !settles_adds_only
-}
-
-fn spec(
+/// A step of a registration.
+struct Row {
+    /// The versions that have the step.
+    versions: RangeInclusive<u32>,
     stage: u8,
     name: &'static str,
-    destination: &'static str,
-    action: &'static str,
-    undo: Option<&'static str>,
     kind: Kind,
-) -> Step {
-    let retry = RetryPolicy::try_new(DELAY_FIRST_MS, DELAY_MAX_MS, DELAY_SLOW_MS, ATTENTION_AFTER_ATTEMPTS)
-        .expect("the constants above are a policy");
-    Step { name, stage, destination, action, undo, kind, retry }
+    action: Rpc,
+    /// The RPC of the same service that undoes the action.
+    undo: Option<Rpc>,
+    /// The registrations in which the step has something to do.
+    applies: When,
+    /// The registrations in which somebody waits for the action: the student, another student who gets a seat that is
+    /// given back, or the student's next registration, which is decided by the record and the account that this one
+    /// leaves. An added course counts for the rules before it is settled; a dropped one occupies its time until then.
+    is_waited_for: When,
+}
+
+/// Some registrations, by their change set.
+#[derive(Clone, Copy)]
+enum When {
+    Always,
+    Adds,
+    Drops,
+    Never,
+}
+
+impl When {
+    fn includes(self, request: &RegistrationRequest) -> bool {
+        match self {
+            Always => true,
+            Adds => !request.adds.is_empty(),
+            Drops => !request.drops.is_empty(),
+            Never => false,
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "they are the columns of the table")]
+const fn row(
+    versions: RangeInclusive<u32>,
+    stage: u8,
+    name: &'static str,
+    kind: Kind,
+    action: Rpc,
+    undo: Option<Rpc>,
+    applies: When,
+    is_waited_for: When,
+) -> Row {
+    Row { versions, stage, name, kind, action, undo, applies, is_waited_for }
+}
+
+impl Row {
+    /// The step as the engine takes it.
+    fn step(&self) -> Step {
+        let retry = RetryPolicy::try_new(DELAY_FIRST_MS, DELAY_MAX_MS, DELAY_SLOW_MS, ATTENTION_AFTER_ATTEMPTS);
+        Step {
+            name: self.name,
+            stage: self.stage,
+            destination: self.action.service,
+            action: self.action.name,
+            undo: self.undo.map(|undo| undo.name),
+            kind: self.kind,
+            retry: retry.expect("the constants above are a policy"),
+        }
+    }
+
+    /// The row of a step of any version.
+    fn of(step: &Step) -> &'static Self {
+        let row = STEPS.iter().find(|row| (row.name, row.stage) == (step.name, step.stage));
+        row.expect("each step of a definition is made from a row")
+    }
+}
+
+/// The definitions of all registrations that may be stored. An error is a fault of the table.
+pub fn definitions() -> Result<Definitions, DefinitionError> {
+    let mut definitions = Definitions::new(definition(VERSION_NEWEST)?);
+    for version in (1..VERSION_NEWEST).rev() {
+        definitions = definitions.with_earlier(definition(version)?).expect("the versions differ");
+    }
+    Ok(definitions)
+}
+
+/// The saga of one version. An error is a fault of the table.
+pub fn definition(version: u32) -> Result<Definition, DefinitionError> {
+    let steps = STEPS.iter().filter(|row| row.versions.contains(&version)).map(Row::step).collect();
+    let definition = Definition::try_new(NAME, version, DEADLINE_MS, steps)?;
+    if version < PIVOT_WITHDRAWABLE_FROM { Ok(definition) } else { definition.with_withdrawable_pivot() }
+}
+
+/// Names of the steps of a version that have something to do for a request.
+pub fn applies(definition: &Definition, request: &RegistrationRequest) -> Vec<&'static str> {
+    let applies = |step: &&Step| Row::of(step).applies.includes(request);
+    definition.steps().iter().filter(applies).map(|step| step.name).collect()
+}
+
+/// Whether somebody waits for the action of a step.
+pub(crate) fn is_waited_for(step: &Step, request: &RegistrationRequest) -> bool {
+    Row::of(step).is_waited_for.includes(request)
+}
+
+/// The RPC of this name of a service.
+pub(crate) fn rpc(service: &str, name: &str) -> Option<Rpc> {
+    let mut rpcs = STEPS.iter().flat_map(|row| [Some(row.action), row.undo]).flatten();
+    rpcs.find(|rpc| (rpc.service, rpc.name) == (service, name))
 }
 
 #[cfg(test)]
@@ -146,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_the_notification_nor_for_the_settling_of_adds() {
+    fn nobody_waits_for_the_notification_or_for_settled_adds() {
         for definition in definitions().expect("sound tables").all() {
             let not_waited_for = |adds: &[&str], drops: &[&str]| -> Vec<&str> {
                 let request = request(adds, drops);
@@ -156,13 +212,13 @@ mod tests {
             };
             assert_eq!(not_waited_for(&["A"], &[]), [step::SETTLE_COURSES, step::NOTIFY]);
             let dropped = not_waited_for(&["A"], &["B"]);
-            assert_eq!(dropped, [step::NOTIFY], "what is dropped takes its time until it is settled");
+            assert_eq!(dropped, [step::NOTIFY], "a dropped section occupies its time until it is settled");
         }
     }
 
     #[test]
     fn the_table_is_a_saga() {
-        let definition = definition().expect("a sound table");
+        let definition = definition(VERSION_NEWEST).expect("a sound table");
         insta::assert_snapshot!(definition.render(), @r"
         registration v2, to the answer of its pivot within 900000 ms
           1  reserve_courses        academics      ReserveCourses     <- RemoveCourses      compensatable
@@ -179,7 +235,7 @@ mod tests {
     /// Stored sagas have this table: it never changes.
     #[test]
     fn the_first_version_stays_as_it_was() {
-        let definition = first_definition().expect("a sound table");
+        let definition = definition(1).expect("a sound table");
         insta::assert_snapshot!(definition.render(), @r"
         registration v1, to its pivot within 900000 ms
           1  reserve_courses        academics      ReserveCourses     <- RemoveCourses      compensatable
@@ -195,8 +251,15 @@ mod tests {
     }
 
     #[test]
+    fn a_service_undoes_its_own_actions() {
+        for row in &STEPS {
+            assert!(row.undo.is_none_or(|undo| undo.service == row.action.service), "{}", row.name);
+        }
+    }
+
+    #[test]
     fn a_step_without_anything_to_do_is_skipped() {
-        let definition = definition().expect("a sound table");
+        let definition = definition(VERSION_NEWEST).expect("a sound table");
         let applies = |adds: &[&str], drops: &[&str]| applies(&definition, &request(adds, drops)).join(" ");
         assert_eq!(applies(&["A"], &[]), "reserve_courses hold_seats assess_fees enroll settle_courses notify");
         let drop = "reserve_courses enroll settle_courses release_dropped_seats refund_fees notify";

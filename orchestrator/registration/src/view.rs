@@ -1,14 +1,13 @@
-//! A registration as its student sees it: derived from the saga's state and request, or from its receipt when its log is
-//! in the archive.
+//! A registration as its student sees it, derived from the state and the request of its saga. When the log is in the
+//! archive, it is derived from the receipt.
 //!
-//! A refusal gives no false hope, and says what has become of a section since the student saw it. What a section held
-//! when it was seen comes from what the seat service told the portal's API, and is stored with the request: every
-//! replica tells the same, also after a restart. Where that is not known, or does not fit the decision, less is said.
+//! A refusal says what has happened to a section since the student saw it. The seats of the version that the student
+//! saw are stored with the request, so every replica says the same, also after a restart. A refusal says less where
+//! these seats are not known or do not fit the decision.
 //!
-//! Promises: what can't be read (a version that this replica does not know, a log that does not fold) is shown with
-//! what is known of it, so that one bad record hides no other. A receipt is the answer of a finished registration, as
-//! its student gets it, for ever: its field names never change, and the registration on the wire is the same before and
-//! after.
+//! Promises: a record that can't be read (an unknown version, a log that does not fold) is shown with what is known of
+//! it, so it hides no other record. A receipt is the answer of a finished registration, kept for ever: its field names
+//! never change, and the registration on the wire is the same before and after the archive.
 
 use matricula_engine::{Cause, Definitions, Direction, Event, Intervention, Outcome, Recorded, SagaState};
 use matricula_kit::answer::{Money, Reason, Refusal, Seen, SeenSeats};
@@ -23,23 +22,26 @@ use crate::answer;
 use crate::request::{RegistrationRequest, SeenVersion};
 use crate::saga::step;
 
-/// A call that leaves or is answered so late, in milliseconds, waited for the log, for an instance that was stopped, for
-/// another registration of the student, or for a service that is away. An instance takes a service for away that answers
-/// nothing for so long, and lets others go first.
+/// A call that is sent or answered later than this, in milliseconds, has waited for the log, for an instance that was
+/// stopped, for another registration of the student, or for a service that is away. After the same time without an
+/// answer an instance treats a service as away, and other sagas go first.
 const LATE_MS: i64 = 500;
 
-/// What identifies a registration, beside its state.
+/// The next step of a student while a cancel or the deadline may still have come too late.
+const WAIT_FOR_OUTCOME: &str = "Wait for the outcome: you are enrolled if that was decided before.";
+
+/// The identity of a registration, and its state.
 #[derive(Debug, Clone, Copy)]
 pub struct RegistrationView<'a> {
     /// Its id, which is also its saga's.
     pub id: SagaId,
-    /// Its number in the order of acceptance; 0 of one from before there were tickets.
+    /// Its number in the order of acceptance; 0 for a registration from before there were tickets.
     pub ticket: Ticket,
-    /// The caller's key.
+    /// The idempotency key of the client.
     pub idempotency_key: &'a str,
-    /// What was asked for.
+    /// The change set.
     pub request: &'a RegistrationRequest,
-    /// Where the saga stands; none when it was accepted and nothing has happened since.
+    /// The state of the saga; none when it was accepted and nothing has happened since.
     pub state: Option<&'a SagaState>,
 }
 
@@ -55,15 +57,14 @@ impl RegistrationView<'_> {
             adds: ids(&request.adds),
             drops: ids(&request.drops),
             outcome: outcome(state.map_or(Outcome::Pending, SagaState::outcome)).into(),
-            reasons: state.map(|state| told(state, request)).unwrap_or_default(),
+            reasons: state.map(|state| reasons_with_seen(reasons(state), request)).unwrap_or_default(),
             charged: state.and_then(charged).map(Into::into),
             submitted_at: Some(request.submitted_at.to_wire()),
             decided_at: state.and_then(SagaState::decided_at_ms).map(|ms| UnixMs(ms).to_wire()),
             needs_attention: state.is_some_and(SagaState::needs_attention),
             ticket: number(ticket),
-            // The portal adds these, because it knows the line.
-            place_in_line: None,
-            expected_wait: None,
+            // The portal adds the place and the wait from the waiting line.
+            ..Default::default()
         }
     }
 }
@@ -91,27 +92,20 @@ pub fn outcome(outcome: Outcome) -> wire::Outcome {
     }
 }
 
-/// What a student does who does not know yet whether a cancel or the deadline came in time.
-const WAIT_FOR_OUTCOME: &str = "Wait for the outcome: you are enrolled if that was decided before.";
-
-/// Every reason why it compensates, as the student is told: with what has become of what was seen.
-pub fn told(state: &SagaState, request: &RegistrationRequest) -> Vec<common::Refusal> {
-    told_of(reasons(state), request)
+/// Reasons as the student reads them: with what has happened since the student saw a section.
+pub(crate) fn reasons_with_seen(reasons: Vec<Refusal>, request: &RegistrationRequest) -> Vec<common::Refusal> {
+    let with_seen = |refusal| with_seen(refusal, &request.seen, || request.zone()).into();
+    reasons.into_iter().map(with_seen).collect()
 }
 
-fn told_of(reasons: impl IntoIterator<Item = Refusal>, request: &RegistrationRequest) -> Vec<common::Refusal> {
-    let told = |refusal| with_seen(refusal, &request.seen, || request.zone()).into();
-    reasons.into_iter().map(told).collect()
-}
-
-/// Every reason why it compensates, as the services have said it; none while it has not. As long as it is not decided, a
-/// cancel or the deadline may have come too late.
+/// Every reason why it compensates, in the words of the services; empty while it does not compensate. Until the outcome
+/// is decided, a cancel or the deadline may have come too late.
 pub fn reasons(state: &SagaState) -> Vec<Refusal> {
     let is_decided = state.outcome() != Outcome::Pending;
     let (reason, message, next_step) = match state.cause() {
         None => return Vec::new(),
         Some(Cause::Refused) => {
-            // What can't be read here was written by another version; it is in the log, and `saga show` has it.
+            // A refusal that can't be read was written by another version. It is in the log, and `saga show` has it.
             let lists = state.refusals().filter_map(|(_, text)| answer::refusals(text).ok());
             return lists.flatten().collect();
         }
@@ -136,8 +130,8 @@ pub fn reasons(state: &SagaState) -> Vec<Refusal> {
     vec![Refusal::whole(reason, message, next_step)]
 }
 
-/// What was charged, when something was and it stands.
-pub fn charged(state: &SagaState) -> Option<Money> {
+/// The charge, if there is one and it was not voided.
+pub(crate) fn charged(state: &SagaState) -> Option<Money> {
     if state.cause().is_some() {
         return None;
     }
@@ -152,12 +146,12 @@ fn with_seen(mut refusal: Refusal, seen: &[SeenVersion], zone: impl FnOnce() -> 
     }
     let Some(seen) = seen.iter().find(|seen| refusal.section.as_ref() == Some(&seen.section)) else { return refusal };
     refusal.seen = Some(Seen { version: seen.version, seats: seen.seats });
-    // A student who saw no free seat has not been given false hope.
+    // A student who saw no free seat had no hope that must be explained.
     let Some(seats) = seen.seats.filter(|seats| seats.free > 0) else { return refusal };
     let zone = zone();
     let saw = saw(&seen.section, seen.version, seats, &zone);
     match refusal.reason {
-        // It is not known here when it was cancelled: it may have been before.
+        // The moment of the cancellation is not known here: it may be before.
         Reason::SectionCancelled => refusal.message = format!("{} {saw}.", refusal.message),
         _ => {
             if let Some(since) = since(&refusal, seen.version, &zone) {
@@ -174,7 +168,8 @@ fn saw(section: &SectionId, version: i64, seats: SeenSeats, zone: &TimeZone) -> 
     format!("Section {section} had {free} free {seats} when you saw it (version {version}, of {changed_at})")
 }
 
-/// How the section was closed after that version; `None` where that is not told, or the versions contradict it.
+/// How the section was closed after that version; `None` where the refusal does not have it, or the versions contradict
+/// it.
 fn since(refusal: &Refusal, seen: i64, zone: &TimeZone) -> Option<String> {
     let decided = refusal.section_version.filter(|decided| *decided > seen)?;
     let closed = match (refusal.closed_at, refusal.capacity, refusal.capacity_set_at) {
@@ -182,7 +177,7 @@ fn since(refusal: &Refusal, seen: i64, zone: &TimeZone) -> Option<String> {
         (Some(closed), Some(capacity), Some(set)) if closed == set => {
             format!("its capacity was set to {capacity} at {}, which left none free", shown(set, zone))
         }
-        // Without a capacity it is not known what closed it.
+        // Without a capacity the cause is not known.
         (Some(closed), Some(1..), Some(_)) => format!("the last one went at {}", shown(closed, zone)),
         _ => return None,
     };
@@ -194,16 +189,16 @@ fn since(refusal: &Refusal, seen: i64, zone: &TimeZone) -> Option<String> {
 pub struct StoredRegistration {
     /// The row.
     pub row: SagaRow,
-    /// What is known of it.
+    /// The content of the row.
     pub read: Read,
 }
 
-/// What is known of a stored registration.
+/// The content of a stored registration.
 #[derive(Debug, Clone)]
 pub enum Read {
-    /// What was asked for, and where the saga stands.
+    /// The change set, and the state of the saga.
     Log(RegistrationRequest, SagaState),
-    /// What was asked for, and the answer: its log is in the archive.
+    /// The change set, and the answer: the log is in the archive.
     Receipt(RegistrationRequest, Receipt),
     /// Why it can't be read: a person must look.
     Unreadable(String),
@@ -219,21 +214,18 @@ impl StoredRegistration {
         Self { read: read.unwrap_or_else(Read::Unreadable), row }
     }
 
-    /// Where the saga stands, as far as its log can be read.
+    /// The state of the saga, if its log is here and can be read.
     pub fn state(&self) -> Option<&SagaState> {
         if let Read::Log(_, state) = &self.read { Some(state) } else { None }
     }
 
-    /// The registration on the wire. One that can't be read has no outcome, and needs attention.
+    /// The registration on the wire. A registration that can't be read has no outcome, and needs attention.
     pub fn to_wire(&self) -> wire::Registration {
         let SagaRow { id, ticket, ref idempotency_key, .. } = self.row;
+        let view = |request, state| RegistrationView { id, ticket, idempotency_key, request, state }.to_wire();
         match &self.read {
-            Read::Log(request, state) => {
-                RegistrationView { id, ticket, idempotency_key, request, state: Some(state) }.to_wire()
-            }
-            Read::Receipt(request, receipt) => {
-                receipt.to_wire(RegistrationView { id, ticket, idempotency_key, request, state: None })
-            }
+            Read::Log(request, state) => view(request, Some(state)),
+            Read::Receipt(request, receipt) => receipt.to_wire(request, view(request, None)),
             Read::Unreadable(_) => {
                 let ids = |sections: Vec<SectionId>| sections.into_iter().map(String::from).collect();
                 let (adds, drops) = request(&self.row).map(|request| (request.adds, request.drops)).unwrap_or_default();
@@ -261,7 +253,7 @@ impl StoredRegistration {
         }
     }
 
-    /// What was asked for, as far as that can be read.
+    /// The change set, if it can be read.
     pub fn request(&self) -> Option<&RegistrationRequest> {
         match &self.read {
             Read::Log(request, _) | Read::Receipt(request, _) => Some(request),
@@ -269,7 +261,7 @@ impl StoredRegistration {
         }
     }
 
-    /// Whether an operator decided something of it manually, as far as that can be read.
+    /// Whether an operator has decided the end of one of its calls, or abandoned it, as far as that can be read.
     pub fn is_decided_manually(&self) -> bool {
         match &self.read {
             Read::Receipt(_, receipt) => receipt.decided_manually,
@@ -277,8 +269,8 @@ impl StoredRegistration {
         }
     }
 
-    /// Whether an action had to be called again, another instance took the registration over, or a call before its outcome
-    /// left or was answered half a second late, as far as its log is here.
+    /// Whether an action was called again, another instance adopted the saga, or a call before the outcome was sent or
+    /// answered late, as far as the log is here.
     pub fn was_delayed(&self) -> bool {
         self.row.log.as_ref().is_ok_and(|log| is_delayed(log))
     }
@@ -298,6 +290,13 @@ fn is_delayed(log: &[Recorded]) -> bool {
     };
     log.iter().any(|recorded| is_repeated(&recorded.event))
         || log[..decided].windows(2).any(|pair| matches!(pair, [before, recorded] if is_late(before, recorded)))
+}
+
+fn is_decided_manually(log: &[Recorded]) -> bool {
+    log.iter().any(|recorded| match &recorded.event {
+        Event::Intervened { intervention, .. } => !matches!(intervention, Intervention::Retry { .. }),
+        _ => false,
+    })
 }
 
 fn request(row: &SagaRow) -> Result<RegistrationRequest, serde_json::Error> {
@@ -332,7 +331,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Of a finished registration.
+    /// The receipt of a finished registration.
     pub(crate) fn new(state: &SagaState, log: &[Recorded]) -> Self {
         Self {
             outcome: outcome(state.outcome()).as_str_name().to_owned(),
@@ -348,27 +347,16 @@ impl Receipt {
         wire::Outcome::from_str_name(&self.outcome).unwrap_or_default()
     }
 
-    /// The registration on the wire.
-    fn to_wire(&self, view: RegistrationView<'_>) -> wire::Registration {
+    /// The registration with this answer.
+    fn to_wire(&self, request: &RegistrationRequest, pending: wire::Registration) -> wire::Registration {
         wire::Registration {
             outcome: self.outcome().into(),
-            reasons: told_of(self.reasons.iter().cloned(), view.request),
+            reasons: reasons_with_seen(self.reasons.clone(), request),
             charged: self.charged.clone().map(Into::into),
             decided_at: self.decided_at.map(UnixMs::to_wire),
-            ..view.to_wire()
+            ..pending
         }
     }
-}
-
-/// Whether a person said what came of a call of a saga, or that nothing will.
-fn is_decided_manually(log: &[Recorded]) -> bool {
-    log.iter().any(|recorded| match &recorded.event {
-        Event::Intervened { intervention, .. } => match intervention {
-            Intervention::Skip { .. } | Intervention::Resolve { .. } | Intervention::Abandon => true,
-            Intervention::Retry { .. } => false,
-        },
-        _ => false,
-    })
 }
 
 #[cfg(test)]
@@ -379,7 +367,7 @@ mod tests {
 
     const SEEN_AT: UnixMs = UnixMs(1_787_000_003_000);
     const CLOSED_AT: UnixMs = UnixMs(1_787_000_004_000);
-    const SERVICE: &str = "What the service says.";
+    const SERVICE: &str = "The words of the service.";
 
     fn section(name: &str) -> SectionId {
         SectionId::try_new(name).expect("a good id")
@@ -401,8 +389,8 @@ mod tests {
         SeenVersion { section: section("A"), version: 17, seats }
     }
 
-    /// A refused call that left and was answered so long after the turn, and the notification so long after it.
-    fn log(left_ms: i64, refused_ms: i64, told_ms: i64) -> Vec<Recorded> {
+    /// The log of a refusal: how long after the turn the call was sent and refused, and the student notified.
+    fn log(left_ms: i64, refused_ms: i64, notified_ms: i64) -> Vec<Recorded> {
         let turn = 1_787_000_000_000;
         let refusal = Event::Refused {
             step: "hold_seats".to_owned(),
@@ -410,7 +398,7 @@ mod tests {
             started_at_ms: turn + left_ms,
             refusal: String::new(),
         };
-        let told = Event::Succeeded {
+        let notified = Event::Succeeded {
             step: "notify".to_owned(),
             direction: Direction::Forward,
             attempt: 1,
@@ -419,13 +407,13 @@ mod tests {
         };
         let (definition, applies) = ("registration".to_owned(), Vec::new());
         let admitted = Event::Admitted { definition, version: 1, applies, deadline_at_ms: turn + 600_000 };
-        let events = [(0, admitted), (refused_ms, refusal), (told_ms, told)];
+        let events = [(0, admitted), (refused_ms, refusal), (notified_ms, notified)];
         (1..).zip(events).map(|(sequence, (at, event))| Recorded { sequence, at_ms: turn + at, event }).collect()
     }
 
-    /// The receipt keeps what the services have said. The request, which has what was seen, stays beside it.
+    /// The receipt has the refusals of the services. The request, with the versions that were seen, stays beside it.
     #[test]
-    fn an_archived_refusal_says_what_was_seen() {
+    fn an_archived_refusal_has_the_seats_that_were_seen() {
         let student = matricula_kit::id::StudentId::stored("S1".to_owned());
         let (adds, none) = (vec!["A".to_owned()], Vec::new());
         let request = RegistrationRequest::try_new(student, adds, none, Vec::new(), UnixMs(0)).expect("a request");
@@ -438,8 +426,8 @@ mod tests {
             decided_manually: false,
         };
         let (id, ticket) = (SagaId::from_u128(1), Ticket(1));
-        let shown =
-            receipt.to_wire(RegistrationView { id, ticket, idempotency_key: "k", request: &request, state: None });
+        let pending = RegistrationView { id, ticket, idempotency_key: "k", request: &request, state: None }.to_wire();
+        let shown = receipt.to_wire(&request, pending);
         let [refusal] = shown.reasons.as_slice() else { panic!("one reason: {shown:?}") };
         let seen = refusal.seen.as_ref().expect("what was seen");
         assert_eq!((seen.version, seen.free), (17, Some(2)));
@@ -448,24 +436,24 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_late_before_the_outcome_is_a_delay() {
-        let is_delayed = |left, refused, told| is_delayed(&log(left, refused, told));
-        assert!(!is_delayed(500, 1_000, 9_000), "what comes after the outcome delays nothing");
-        assert!(is_delayed(501, 600, 700), "it left late");
+    fn a_late_call_before_the_outcome_is_a_delay() {
+        let is_delayed = |left, refused, notified| is_delayed(&log(left, refused, notified));
+        assert!(!is_delayed(500, 1_000, 9_000), "a call after the outcome delays nothing");
+        assert!(is_delayed(501, 600, 700), "it was sent late");
         assert!(is_delayed(100, 601, 700), "it was answered late");
     }
 
-    /// What the student is told, given what was seen.
+    /// The message for a student who saw a version.
     #[track_caller]
     fn check(refusal: Refusal, seen: SeenVersion, is_shown: bool, message: &str) {
         let seen_versions = [SeenVersion { section: section("B"), ..self::seen(5) }, seen.clone()];
-        let told = with_seen(refusal, &seen_versions, || zone("Asia/Tokyo").expect("a zone"));
+        let refusal = with_seen(refusal, &seen_versions, || zone("Asia/Tokyo").expect("a zone"));
         let expected = Seen { version: seen.version, seats: seen.seats };
-        assert_eq!((told.seen, told.message.as_str()), (is_shown.then_some(expected), message));
+        assert_eq!((refusal.seen, refusal.message.as_str()), (is_shown.then_some(expected), message));
     }
 
     #[test]
-    fn what_closed_it_is_told_with_both_moments_and_versions() {
+    fn the_message_has_both_moments_and_versions() {
         let saw = "Section A had 2 free seats when you saw it (version 17, of 2026-08-18 05:53:23 JST)";
         let end = "and it was at version 19 when you were refused.";
         check(closed(), seen(2), true, &format!("{saw}; the last one went at 2026-08-18 05:53:24 JST, {end}"));
@@ -473,7 +461,7 @@ mod tests {
         check(closed(), seen(1), true, &format!("{one}; the last one went at 2026-08-18 05:53:24 JST, {end}"));
         let frozen = Refusal { capacity: Some(0), capacity_set_at: Some(CLOSED_AT), ..closed() };
         check(frozen, seen(2), true, &format!("{saw}; its capacity was set to 0 at 2026-08-18 05:53:24 JST, {end}"));
-        // The last seat went, and then it was frozen: the later one is why nobody gets in.
+        // The last seat went, and then the capacity was set to 0: the later event closes the section.
         let later = Refusal { capacity: Some(0), capacity_set_at: Some(CLOSED_AT.plus_ms(1_000)), ..closed() };
         check(later, seen(2), true, &format!("{saw}; its capacity was set to 0 at 2026-08-18 05:53:25 JST, {end}"));
         let lowered = Refusal { capacity: Some(28), capacity_set_at: Some(CLOSED_AT), ..closed() };
@@ -484,8 +472,8 @@ mod tests {
     }
 
     #[test]
-    fn less_is_said_where_less_is_known() {
-        // Nobody could confirm the version.
+    fn the_message_of_the_service_stays_where_less_is_known() {
+        // No replica could confirm the version.
         check(closed(), SeenVersion { seats: None, ..seen(0) }, true, SERVICE);
         // No seat was free when it was seen.
         check(closed(), seen(0), true, SERVICE);
@@ -495,7 +483,7 @@ mod tests {
         // An earlier version of the seat service has answered.
         check(Refusal { capacity: None, capacity_set_at: None, ..closed() }, seen(2), true, SERVICE);
         check(Refusal { capacity_set_at: None, ..closed() }, seen(2), true, SERVICE);
-        // Another section was seen, or the reason is none of the seats.
+        // Another section was seen, or the reason has nothing to do with seats.
         check(closed(), SeenVersion { section: section("C"), ..seen(2) }, false, SERVICE);
         check(Refusal { reason: Reason::TimeConflict, ..closed() }, seen(2), false, SERVICE);
     }

@@ -5,6 +5,8 @@
 //! only version 1, runs beside this one. The other sagas have shapes that the registration does not have: no finalizer,
 //! many steps in one stage, one step in each stage, only a pivot, a short deadline.
 
+use std::ops::RangeInclusive;
+
 use matricula_engine::{Definition, Definitions, Kind, RetryPolicy, SagaState, Step, StepIndex};
 
 /// The effect of a step in the simulated services.
@@ -74,11 +76,11 @@ impl Table {
 
 impl Shape {
     fn new(name: &'static str, deadline_ms: i64, retry: RetryPolicy, lines: &[Line]) -> Self {
-        Self::of_tables(vec![(definition(name, 1, deadline_ms, retry, lines), lines)])
+        Self::of_tables(vec![(definition(name, 1, deadline_ms, retry, lines), lines.to_vec())])
     }
 
     /// The first table is the current one.
-    fn of_tables(tables: Vec<(Definition, &[Line])>) -> Self {
+    fn of_tables(tables: Vec<(Definition, Vec<Line>)>) -> Self {
         let mut all = tables.iter().map(|(definition, _)| definition.clone());
         let mut definitions = Definitions::new(all.next().expect("a saga has a table"));
         let earlier = all.clone().next().map(Definitions::new);
@@ -161,43 +163,39 @@ type Line = (u8, &'static str, &'static str, &'static str, Option<&'static str>,
 
 use Kind::{Compensatable, Finalizer, Pivot, Retriable};
 
+const ALL: RangeInclusive<u32> = 1..=VERSION_NEWEST;
+const SINCE_2: RangeInclusive<u32> = 2..=VERSION_NEWEST;
+const VERSION_NEWEST: u32 = 2;
+
+/// The steps of the registration, each with the versions that have it.
 #[rustfmt::skip]
-const REGISTRATION: [Line; 8] = [
-    (1, "reserve_courses",       "academics",     "ReserveCourses",    Some("RemoveCourses"),     Compensatable, Does::Reserve),
-    (2, "hold_seats",            "seats",         "HoldSeats",         Some("ReleaseSeats"),      Compensatable, Does::Hold),
-    (3, "assess_fees",           "fees",          "AssessFees",        Some("VoidFees"),          Compensatable, Does::Assess),
-    (4, "enroll",                "enrollments",   "Enroll",            Some("WithdrawCommit"),    Pivot,         Does::Enroll),
-    (5, "settle_courses",        "academics",     "SettleCourses",     None,                      Retriable,     Does::Settle),
-    (5, "release_dropped_seats", "seats",         "ReleaseSeats",      None,                      Retriable,     Does::ReleaseDropped),
-    (5, "refund_fees",           "fees",          "RefundFees",        None,                      Retriable,     Does::Refund),
-    (5, "notify",                "notifications", "SendNotification",  None,                      Finalizer,     Does::Notify),
+const REGISTRATION: [(RangeInclusive<u32>, Line); 10] = [
+    (ALL,     (1, "reserve_courses",       "academics",     "ReserveCourses",    Some("RemoveCourses"),     Compensatable, Does::Reserve)),
+    (ALL,     (2, "hold_seats",            "seats",         "HoldSeats",         Some("ReleaseSeats"),      Compensatable, Does::Hold)),
+    (1..=1,   (3, "create_enrollments",    "enrollments",   "CreateEnrollments", Some("CancelEnrollments"), Compensatable, Does::Create)),
+    (ALL,     (3, "assess_fees",           "fees",          "AssessFees",        Some("VoidFees"),          Compensatable, Does::Assess)),
+    (1..=1,   (4, "commit_enrollments",    "enrollments",   "CommitEnrollments", Some("WithdrawCommit"),    Pivot,         Does::Commit)),
+    (SINCE_2, (4, "enroll",                "enrollments",   "Enroll",            Some("WithdrawCommit"),    Pivot,         Does::Enroll)),
+    (ALL,     (5, "settle_courses",        "academics",     "SettleCourses",     None,                      Retriable,     Does::Settle)),
+    (ALL,     (5, "release_dropped_seats", "seats",         "ReleaseSeats",      None,                      Retriable,     Does::ReleaseDropped)),
+    (ALL,     (5, "refund_fees",           "fees",          "RefundFees",        None,                      Retriable,     Does::Refund)),
+    (ALL,     (5, "notify",                "notifications", "SendNotification",  None,                      Finalizer,     Does::Notify)),
 ];
 
-/// Version 1, which stored sagas still have.
-#[rustfmt::skip]
-const FIRST_REGISTRATION: [Line; 9] = [
-    (1, "reserve_courses",       "academics",     "ReserveCourses",    Some("RemoveCourses"),     Compensatable, Does::Reserve),
-    (2, "hold_seats",            "seats",         "HoldSeats",         Some("ReleaseSeats"),      Compensatable, Does::Hold),
-    (3, "create_enrollments",    "enrollments",   "CreateEnrollments", Some("CancelEnrollments"), Compensatable, Does::Create),
-    (3, "assess_fees",           "fees",          "AssessFees",        Some("VoidFees"),          Compensatable, Does::Assess),
-    (4, "commit_enrollments",    "enrollments",   "CommitEnrollments", Some("WithdrawCommit"),    Pivot,         Does::Commit),
-    (5, "settle_courses",        "academics",     "SettleCourses",     None,                      Retriable,     Does::Settle),
-    (5, "release_dropped_seats", "seats",         "ReleaseSeats",      None,                      Retriable,     Does::ReleaseDropped),
-    (5, "refund_fees",           "fees",          "RefundFees",        None,                      Retriable,     Does::Refund),
-    (5, "notify",                "notifications", "SendNotification",  None,                      Finalizer,     Does::Notify),
-];
-
-/// The registration as it is, with both its versions.
+/// The registration as it is, with all its versions.
 pub fn registration() -> Shape {
     let retry = RetryPolicy::try_new(50, 2_000, 10_000, 30).expect("a sound policy");
-    both_versions("registration", 15 * 60 * 1_000, retry)
+    all_versions("registration", 15 * 60 * 1_000, retry)
 }
 
-fn both_versions(name: &'static str, deadline_ms: i64, retry: RetryPolicy) -> Shape {
-    Shape::of_tables(vec![
-        (withdrawable(definition(name, 2, deadline_ms, retry, &REGISTRATION)), &REGISTRATION),
-        (definition(name, 1, deadline_ms, retry, &FIRST_REGISTRATION), &FIRST_REGISTRATION),
-    ])
+fn all_versions(name: &'static str, deadline_ms: i64, retry: RetryPolicy) -> Shape {
+    let table = |version| {
+        let of_version = REGISTRATION.into_iter().filter(|(versions, _)| versions.contains(&version));
+        let lines: Vec<Line> = of_version.map(|(_, line)| line).collect();
+        let definition = definition(name, version, deadline_ms, retry, &lines);
+        (if version == 1 { definition } else { withdrawable(definition) }, lines)
+    };
+    Shape::of_tables((1..=VERSION_NEWEST).rev().map(table).collect())
 }
 
 fn withdrawable(definition: Definition) -> Definition {
@@ -210,7 +208,7 @@ fn quick() -> RetryPolicy {
 
 /// The registration with hardly any time to its pivot.
 fn hasty_registration() -> Shape {
-    both_versions("hasty", 900, quick())
+    all_versions("hasty", 900, quick())
 }
 
 /// All compensatable steps in one stage.

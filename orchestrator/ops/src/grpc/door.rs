@@ -1,7 +1,7 @@
 //! `DoorService`: a registrar opens, pauses or closes registration, for all instances at once.
 //!
-//! Promises: every change is recorded with its author and their reason, and holds when it is answered. A request that is
-//! out of its bounds is refused with the name of its field.
+//! Promises: every change is recorded with its author and reason, and holds when it is answered. A request that is out
+//! of its bounds is rejected with the name of its field.
 
 use std::sync::Arc;
 
@@ -14,17 +14,16 @@ use matricula_runtime::{Door, DoorState};
 use tonic::{Code, Request, Response, Status};
 
 use super::RETRY_UNAVAILABLE;
-use super::verbs::{by_of, reason_of};
+use super::commands::{bounded, by_of, reason_of};
 use crate::{Orchestrator, wire};
 
 /// Longest sentence for students.
 const SENTENCE_BYTES_MAX: usize = 500;
-/// Changes that an answer has, when the request does not say.
+/// Changes in an answer, when the request names no limit.
 const CHANGES_DEFAULT: i32 = 20;
 /// Most changes in an answer.
 const CHANGES_MAX: i32 = 1_000;
 
-/// The service.
 pub(crate) struct DoorGrpc {
     runtime: Arc<Orchestrator>,
 }
@@ -49,7 +48,7 @@ impl DoorService for DoorGrpc {
             status::retry(Code::Unavailable, "DOOR_NOT_SET", message, RETRY_UNAVAILABLE)
         })?;
         tracing::info!(door = ?door.state, by, reason, "a registrar has changed the door");
-        // Another change may have come behind it: that one holds, and is answered.
+        // Another change may have come after it. That change holds, and is the answer.
         let change = self.runtime.store().door_changes(1).await?.pop();
         Ok(Response::new(ops::SetDoorResponse { change: change.map(wire::door_change) }))
     }
@@ -70,14 +69,10 @@ fn door_of(door: i32, sentence: String) -> Result<Door, FieldError> {
             return Err(FieldError::new("door", format!("must be open, paused or closed, got {door}")));
         }
     };
-    if sentence.len() > SENTENCE_BYTES_MAX || sentence.chars().any(char::is_control) {
-        let bytes = sentence.len();
-        let bounds =
-            format!("must be at most {SENTENCE_BYTES_MAX} bytes without control characters, got {bytes} bytes");
-        return Err(FieldError::new("sentence", bounds));
-    }
+    let is_allowed = |char: char| !char.is_control();
+    let sentence = bounded("sentence", sentence, 0..=SENTENCE_BYTES_MAX, "without control characters", is_allowed)?;
     if state == DoorState::Closed && sentence.trim().is_empty() {
-        return Err(FieldError::new("sentence", "is required to close: it is all that students are told"));
+        return Err(FieldError::new("sentence", "is required to close: it is the only text that students read"));
     }
     Ok(Door { state, sentence })
 }

@@ -1,7 +1,7 @@
-//! Finds a saga by the beginning of its id, as people type it.
+//! Finds a saga by the beginning of its id, as a person types it.
 //!
-//! Ids are UUIDs of equal form, so those with a prefix lie between two UUIDs: the prefix filled up with `0`, and with
-//! `f`. That is a range of the primary key, however many sagas there are.
+//! Ids are UUIDs of the same form, so the ids with a prefix lie between two UUIDs: the prefix filled up with `0`, and
+//! with `f`. That is a range of the primary key, so the number of sagas does not matter.
 
 use matricula_kit::id::check_id;
 use matricula_kit::rpc::FieldError;
@@ -12,11 +12,11 @@ use tonic::{Code, Status};
 
 use crate::Orchestrator;
 
-/// Shorter prefixes name nearly every saga.
+/// Shorter prefixes fit nearly every saga.
 const PREFIX_CHARS_MIN: usize = 4;
-/// Candidates that an ambiguous prefix is answered with.
+/// Candidates in the answer to an ambiguous prefix.
 const SHOWN_MAX: usize = 5;
-/// Candidates that are counted: a larger number says no more to a person.
+/// Candidates that are counted: a larger number does not help a person.
 const COUNTED_MAX: usize = 1_000;
 /// Where a UUID has its hyphens, counted in digits before them, and how many digits it has.
 const HYPHENS_AFTER: [usize; 4] = [8, 12, 16, 20];
@@ -29,7 +29,7 @@ pub(super) async fn saga(
 ) -> Result<ops::FindSagaResponse, Status> {
     let prefix = request.id_prefix;
     let (first, last) = bounds(&prefix)?;
-    // One more than is counted shows whether there are more.
+    // A candidate more than is counted shows whether there are more.
     let found = runtime.store().ids_between(&first, &last, COUNTED_MAX as i64 + 1).await?;
     match found.as_slice() {
         [] => Err(status::not_found("saga", &prefix)),
@@ -38,7 +38,7 @@ pub(super) async fn saga(
     }
 }
 
-/// The first and the last id that a prefix may stand for. A text that is no beginning of a UUID stands for itself.
+/// The first and the last id with a prefix. A text that is no beginning of a UUID is taken as a whole id.
 fn bounds(prefix: &str) -> Result<(String, String), FieldError> {
     check_id(prefix).map_err(|problem| FieldError::new("id_prefix", problem.to_string()))?;
     if prefix.len() < PREFIX_CHARS_MIN {
@@ -46,7 +46,7 @@ fn bounds(prefix: &str) -> Result<(String, String), FieldError> {
         return Err(FieldError::new("id_prefix", problem));
     }
     Ok(match digits(prefix) {
-        Some(digits) => (filled(&digits, '0'), filled(&digits, 'f')),
+        Some(digits) => (hyphenated(&format!("{digits:0<DIGITS$}")), hyphenated(&format!("{digits:f<DIGITS$}"))),
         None => (prefix.to_owned(), prefix.to_owned()),
     })
 }
@@ -54,7 +54,7 @@ fn bounds(prefix: &str) -> Result<(String, String), FieldError> {
 /// The beginning of an id as ids are written: in lower case, with hyphens. A text that is no beginning of a UUID stays
 /// as it is.
 pub fn beginning(typed: &str) -> String {
-    digits(typed).map_or_else(|| typed.to_owned(), |digits| hyphenated(digits.chars()))
+    digits(typed).map_or_else(|| typed.to_owned(), |digits| hyphenated(&digits))
 }
 
 /// The digits of a beginning of a UUID, with or without hyphens.
@@ -63,14 +63,9 @@ fn digits(prefix: &str) -> Option<String> {
     (digits.len() <= DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(digits)
 }
 
-/// A UUID that begins with these digits and goes on with `digit`.
-fn filled(digits: &str, digit: char) -> String {
-    hyphenated(digits.chars().chain(std::iter::repeat(digit)).take(DIGITS))
-}
-
-fn hyphenated(digits: impl Iterator<Item = char>) -> String {
+fn hyphenated(digits: &str) -> String {
     let mut uuid = String::with_capacity(DIGITS + HYPHENS_AFTER.len());
-    for (index, next) in digits.enumerate() {
+    for (index, next) in digits.chars().enumerate() {
         if HYPHENS_AFTER.contains(&index) {
             uuid.push('-');
         }

@@ -8,16 +8,16 @@ use matricula_kit::id::StudentId;
 use matricula_kit::rpc::{self, FieldError, page_size, required_id};
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{SagaFilter, Workload as _};
+use matricula_runtime::SagaFilter;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::shutting_down;
 use crate::{Orchestrator, waits, wire};
 
-/// Sagas that one list looks at when it is restricted to phases: a page may be short, but never slow.
-const LOOKED_AT_MAX: usize = 10_000;
-/// Sagas that an export reads at once: with their logs they are a few megabytes.
+/// Sagas that a list restricted to phases reads at most: a page may be short, but never slow.
+const SAGAS_READ_MAX: usize = 10_000;
+/// Sagas that an export reads at once: a few megabytes with their logs.
 const EXPORT_PAGE: i64 = 500;
 
 /// A page.
@@ -51,8 +51,8 @@ pub(super) fn export(
     pages.map_ok(|entries| stream::iter(entries.into_iter().map(Ok))).try_flatten()
 }
 
-/// What a list is restricted to as sagas are shown, beyond what the store can tell: one that can't be read has a phase
-/// in the store, too.
+/// The restrictions of a list beyond those of the store. They apply to sagas as they are shown: a saga that can't be
+/// read has another phase in the store.
 struct Wanted {
     phases: Vec<ops::SagaPhase>,
     needs_attention: bool,
@@ -85,7 +85,7 @@ fn filter(request: ops::ListSagasRequest) -> Result<(SagaFilter, Wanted), FieldE
     let stored = if is_unreadable_wanted { &[] } else { phases.as_slice() };
     let stored = stored.iter().filter_map(|phase| wire::stored_phase(*phase)).collect();
     let wanted = Wanted { phases, needs_attention };
-    // A saga that can't be read always needs attention, whatever the store says.
+    // A saga that can't be read always needs attention, also when the stored flag is not set.
     let needs_attention = needs_attention && !is_unreadable_wanted;
     Ok((SagaFilter { subject, phases: stored, needs_attention, unfinished, archived: false, before, limit }, wanted))
 }
@@ -96,22 +96,21 @@ async fn page(
     mut filter: SagaFilter,
     wanted: &Wanted,
 ) -> Result<(Vec<StoredRegistration>, Option<String>), Status> {
-    let definitions = runtime.workload().definitions();
     let size = usize::try_from(filter.limit).unwrap_or(usize::MAX);
-    // One more than asked for tells whether there is a next page.
+    // A row more than the page has shows whether there is a next page.
     filter.limit += 1;
     let mut sagas = Vec::new();
-    let mut looked_at = 0;
+    let mut sagas_read = 0;
     loop {
         let rows = runtime.store().list(filter.clone()).await?;
         let is_last = rows.len() <= size;
         for row in rows {
-            if sagas.len() == size || looked_at == LOOKED_AT_MAX {
+            if sagas.len() == size || sagas_read == SAGAS_READ_MAX {
                 return Ok((sagas, filter.before));
             }
-            looked_at += 1;
+            sagas_read += 1;
             filter.before = Some(row.id.to_string());
-            let stored = StoredRegistration::read(definitions, row);
+            let stored = runtime.workload().read(row);
             if wanted.has(&wire::summary(&stored)) {
                 sagas.push(stored);
             }
@@ -127,9 +126,8 @@ async fn export_page(
     runtime: &Orchestrator,
     filter: SagaFilter,
 ) -> Result<(Vec<ops::ExportLedgerResponse>, Option<SagaFilter>), Status> {
-    let definitions = runtime.workload().definitions();
     let rows = runtime.store().list(filter.clone()).await?;
     let next = rows.last().map(|row| SagaFilter { before: Some(row.id.to_string()), ..filter });
-    let entries = rows.into_iter().map(|row| wire::ledger_entry(&StoredRegistration::read(definitions, row))).collect();
+    let entries = rows.into_iter().map(|row| wire::ledger_entry(&runtime.workload().read(row))).collect();
     Ok((entries, next))
 }

@@ -1,17 +1,17 @@
-//! `SagaService`: what operators ask, from the wire to the runtime and back.
+//! `SagaService`: each RPC of operators, from the wire to the runtime and back.
 //!
 //! | module | one job |
 //! |---|---|
+//! | `commands` | the commands of operators, carried out by the instance that drives the saga |
 //! | `door` | `DoorService`: whether registration is open |
 //! | `find` | a saga by the beginning of its id |
 //! | `list` | pages, and the export for the audit |
-//! | `verbs` | what an operator decides, carried out by whoever drives the saga |
 //! | `watch` | sagas as they change |
 
+mod commands;
 pub(crate) mod door;
 pub(crate) mod find;
 mod list;
-mod verbs;
 mod watch;
 
 use std::sync::Arc;
@@ -31,12 +31,11 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::{Orchestrator, explain, wire};
 
-/// Most RPCs that may be allowed in flight to one service: what a connection carries.
+/// Highest limit of RPCs in flight to a service: more do not fit a connection.
 const IN_FLIGHT_MAX: i32 = 1_000;
-/// When a stream that the shutdown has cut off may be asked for again.
+/// When a stream that the shutdown has ended may begin again.
 const RETRY_UNAVAILABLE: Duration = Duration::from_millis(500);
 
-/// The service.
 pub(crate) struct SagaGrpc {
     runtime: Arc<Orchestrator>,
     shutdown: CancellationToken,
@@ -44,7 +43,7 @@ pub(crate) struct SagaGrpc {
 
 type Answer<T> = Result<Response<T>, Status>;
 
-/// Has a command carried out, and answers its request: the requests and answers of all commands have these fields.
+/// Carries out a command and answers its request: the requests and responses of all commands have these fields.
 macro_rules! carry_out {
     ($self:ident, $request:ident, $command:expr, $response:ident) => {{
         let carried = $self.carry_out($request.saga_id, $command, $request.by, $request.reason, $request.command_id);
@@ -61,7 +60,7 @@ impl SagaGrpc {
     async fn stored(&self, id: SagaId) -> Result<StoredRegistration, Status> {
         let row = self.runtime.store().get(id).await?;
         let row = row.ok_or_else(|| status::not_found("saga", &id.to_string()))?;
-        Ok(StoredRegistration::read(self.runtime.workload().definitions(), row))
+        Ok(self.runtime.workload().read(row))
     }
 
     /// A destination of this replica.
@@ -111,7 +110,7 @@ impl SagaService for SagaGrpc {
     async fn resolve_step(&self, request: Request<ops::ResolveStepRequest>) -> Answer<ops::ResolveStepResponse> {
         let request = request.into_inner();
         let step = self.step(request.step)?;
-        let answer = verbs::resolution(request.answer, &request.reason)?;
+        let answer = commands::resolution(request.answer, &request.reason)?;
         carry_out!(self, request, Operator(OperatorCommand::Resolve { step, answer }), ResolveStepResponse)
     }
 

@@ -1,12 +1,13 @@
-//! Sagas as they change: first all that are unfinished, then each that moves.
+//! A watch of sagas: first all unfinished ones, then each that changes.
 //!
 //! ```text
-//! unfinished, page by page ──► client          again, when word of a move may have been missed
-//! moved ──ids──► pending ──read set-wise──► client
+//! unfinished, page by page ──► client          again, when the message about a change may have been missed
+//! changed ──ids──► pending ──read set-wise──► client
 //! ```
 //!
-//! Promises: asks the database only for what has moved; keeps a bounded number of ids, however slow the client is, and
-//! lists all that are unfinished again where it may have missed one; an end that was missed is told then, too.
+//! Promises: the watch reads only changed sagas from the database. It keeps a bounded number of ids, however slow the
+//! client is. When it may have missed a change, it lists the unfinished sagas again; the client also gets an end that
+//! was missed.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use futures::stream::{self, Stream};
 use matricula_kit::database::DbError;
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{Outage, SagaId, SagaRow, Workload as _};
+use matricula_runtime::{Outage, SagaId, SagaRow};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::watch;
@@ -25,13 +26,13 @@ use tonic::Status;
 use super::shutting_down;
 use crate::{Orchestrator, waits, wire};
 
-/// Sagas that are read at once: with their logs they are some hundred kilobytes.
+/// Sagas that are read at once: some hundred kilobytes with their logs.
 const READ_MAX: usize = 200;
-/// Ids of sagas that the client was told of and that are not over. Beyond it, the end of the oldest of them is told
-/// only when word of it comes, not when that was missed.
+/// Ids of unfinished sagas that the client has. Beyond it the client does not get the end of the oldest of them, if the
+/// message about it is missed.
 const OPEN_MAX: usize = 10_000;
-/// Ids of sagas that have moved and wait to be read. Beyond it all that are unfinished are listed again. Twice the
-/// other bound, so that reading again what is open leaves room for what moves meanwhile.
+/// Ids of changed sagas that wait to be read. Beyond it the unfinished sagas are listed again. Twice the other bound,
+/// so that all of `open` and the changes meanwhile fit.
 const PENDING_MAX: usize = 2 * OPEN_MAX;
 
 /// The stream, until the shutdown.
@@ -41,19 +42,19 @@ pub(super) fn sagas(
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<ops::WatchSagasResponse, Status>> {
     // The watch begins before the list, so that no change falls between the two.
-    let (moved, mut outages) = (runtime.moved(), runtime.watch_outages());
+    let (changed, mut outages) = (runtime.moved(), runtime.watch_outages());
     outages.mark_changed();
     let watch = Watch {
         runtime,
-        moved,
+        changed,
         outages,
-        known_outages: Vec::new(),
+        sent_outages: Vec::new(),
         needs_attention,
         list: List::After(None),
         has_missed: false,
         pending: BTreeSet::new(),
         open: BTreeSet::new(),
-        told: VecDeque::new(),
+        to_send: VecDeque::new(),
     };
     stream::try_unfold(watch, move |mut watch| {
         let shutdown = shutdown.clone();
@@ -66,24 +67,24 @@ pub(super) fn sagas(
 
 struct Watch {
     runtime: Arc<Orchestrator>,
-    moved: Receiver<Option<SagaId>>,
+    changed: Receiver<Option<SagaId>>,
     outages: watch::Receiver<Arc<Vec<Outage>>>,
-    /// The services that the client knows to need attention.
-    known_outages: Vec<Outage>,
-    /// Whether the client wants only those that need attention, or did when it was last told of them.
+    /// The outages that the client has.
+    sent_outages: Vec<Outage>,
+    /// Whether the client wants only sagas that need attention, or needed it in the message before.
     needs_attention: bool,
     list: List,
-    /// Whether word of a move may have been missed since that list began.
+    /// Whether the message about a change may have been missed since that list began.
     has_missed: bool,
-    /// Moved, and not read since.
+    /// Changed, and not read since.
     pending: BTreeSet<SagaId>,
-    /// The client knows them as unfinished, or as needing attention where it wants only these.
+    /// The client has them as unfinished, or as needing attention if it wants only these.
     open: BTreeSet<SagaId>,
     /// Read, and not sent yet.
-    told: VecDeque<ops::WatchSagasResponse>,
+    to_send: VecDeque<ops::WatchSagasResponse>,
 }
 
-/// How far the list of the unfinished has come.
+/// The progress of the list of unfinished sagas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum List {
     After(Option<SagaId>),
@@ -91,14 +92,14 @@ enum List {
 }
 
 impl Watch {
-    /// The next saga or service to tell of.
+    /// The next message.
     async fn next(&mut self) -> Result<ops::WatchSagasResponse, DbError> {
         loop {
             if self.needs_attention && self.outages.has_changed().unwrap_or_default() {
                 self.take_outages();
             }
-            if let Some(saga) = self.told.pop_front() {
-                return Ok(saga);
+            if let Some(message) = self.to_send.pop_front() {
+                return Ok(message);
             }
             self.gather();
             if let List::After(after) = self.list.clone() {
@@ -107,8 +108,8 @@ impl Watch {
                 self.list_again();
             } else if self.pending.is_empty() {
                 tokio::select! {
-                    moved = self.moved.recv() => match moved {
-                        Ok(moved) => self.note(moved),
+                    changed = self.changed.recv() => match changed {
+                        Ok(changed) => self.note(changed),
                         Err(RecvError::Lagged(_)) => self.note(None),
                         // The sender is held by the runtime, which this watch holds.
                         Err(RecvError::Closed) => std::future::pending().await,
@@ -121,41 +122,41 @@ impl Watch {
         }
     }
 
-    /// Takes in all that has been told by now.
+    /// Notes all changes that are there.
     fn gather(&mut self) {
         loop {
-            match self.moved.try_recv() {
-                Ok(moved) => self.note(moved),
+            match self.changed.try_recv() {
+                Ok(changed) => self.note(changed),
                 Err(TryRecvError::Lagged(_)) => self.note(None),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
     }
 
-    /// Takes in that a saga has moved; none: any may have.
-    fn note(&mut self, moved: Option<SagaId>) {
-        match moved {
+    /// Notes that a saga has changed; none: any may have.
+    fn note(&mut self, changed: Option<SagaId>) {
+        match changed {
             Some(saga) if self.pending.len() < PENDING_MAX => drop(self.pending.insert(saga)),
             _ => self.has_missed = true,
         }
     }
 
-    /// Has those services told that begin to need attention, and those that do no more.
+    /// Queues messages about the services that begin to need attention, and about those that need it no more.
     fn take_outages(&mut self) {
         let now = self.outages.borrow_and_update().clone();
         let is_same =
             |one: &Outage, other: &Outage| (&one.instance, &one.destination) == (&other.instance, &other.destination);
         let is_in = |outages: &[Outage], one: &Outage| outages.iter().any(|other| is_same(one, other));
-        let ended = self.known_outages.iter().filter(|outage| !is_in(&now, outage));
+        let ended = self.sent_outages.iter().filter(|outage| !is_in(&now, outage));
         let ended = ended.map(|outage| ops::Destination { needs_attention: false, ..wire::outage(outage) });
-        let begun = now.iter().filter(|outage| !is_in(&self.known_outages, outage)).map(wire::outage);
-        let changes = ended.chain(begun);
-        let told = changes.map(|change| ops::WatchSagasResponse { summary: None, destination: Some(change) });
-        self.told.extend(told);
-        self.known_outages = now.to_vec();
+        let begun = now.iter().filter(|outage| !is_in(&self.sent_outages, outage)).map(wire::outage);
+        let message = |change| ops::WatchSagasResponse { summary: None, destination: Some(change) };
+        self.to_send.extend(ended.chain(begun).map(message));
+        self.sent_outages = now.to_vec();
     }
 
-    /// Begins the list anew. A saga that the client takes for unfinished may have ended, so that it is not in the list.
+    /// Begins the list anew. A saga that the client has as unfinished may have ended and be missing in the list, so
+    /// these sagas are read, too.
     fn list_again(&mut self) {
         self.has_missed = false;
         self.list = List::After(None);
@@ -180,18 +181,18 @@ impl Watch {
         self.take(rows).await
     }
 
-    /// Has those sagas told that the client wants.
+    /// Queues messages about the sagas that the client wants.
     async fn take(&mut self, rows: Vec<SagaRow>) -> Result<(), DbError> {
-        let definitions = self.runtime.workload().definitions();
-        let mut stored: Vec<_> = rows.into_iter().map(|row| StoredRegistration::read(definitions, row)).collect();
+        let mut stored: Vec<_> = rows.into_iter().map(|row| self.runtime.workload().read(row)).collect();
         stored.retain(|one| is_wanted(&mut self.open, self.needs_attention, one));
-        let told = waits::summaries(&self.runtime, &stored).await?.into_iter();
-        self.told.extend(told.map(|summary| ops::WatchSagasResponse { summary: Some(summary), destination: None }));
+        let summaries = waits::summaries(&self.runtime, &stored).await?.into_iter();
+        let message = |summary| ops::WatchSagasResponse { summary: Some(summary), destination: None };
+        self.to_send.extend(summaries.map(message));
         Ok(())
     }
 }
 
-/// Whether a client is told of a saga. `open` has what the client takes for unfinished, and is kept up to date.
+/// Whether a client gets a saga. `open` has the sagas that the client has as unfinished, and is kept up to date.
 fn is_wanted(open: &mut BTreeSet<SagaId>, needs_attention: bool, stored: &StoredRegistration) -> bool {
     let id = stored.row.id;
     let is_open = if needs_attention { wire::needs_attention(stored) } else { !wire::is_finished(stored) };

@@ -1,11 +1,11 @@
 //! `RosterService`: takes over rows of rosters as registrations, and waits for their outcomes.
 //!
 //! ```text
-//! rows ──► what earlier imports made of them (one read) ──► next ──┬─► submit ──┬─► wait ──► outcomes (one read)
-//!                                                                  └─► follow ──┘
+//! rows ──► their earlier registrations (one read) ──► next ──┬─► submit ──┬─► wait ──► outcomes (one read)
+//!                                                            └─► follow ──┘
 //! ```
 //!
-//! Promises: a call that is repeated makes no second registration; a row that can't be taken over holds up no other.
+//! Promises: a call that is repeated makes no second registration. A row that can't be taken over delays no other row.
 
 mod next;
 mod row;
@@ -23,9 +23,8 @@ use matricula_kit::telemetry::TraceContext;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::roster_service_server::RosterService;
 use matricula_proto::registration::v1 as wire;
-use matricula_registration::StoredRegistration;
 use matricula_registration::request::{ROSTER_KEY_PREFIX, parse_roster_key, roster_key};
-use matricula_runtime::{KeyedSaga, SagaId, SagaRow, SubmitError, Submitted, Watcher, Workload as _};
+use matricula_runtime::{KeyedSaga, SagaId, SagaRow, SubmitError, Submitted, Watcher};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
@@ -36,33 +35,32 @@ use self::row::Row;
 use crate::Orchestrator;
 use crate::grpc::shutting_down;
 
-/// When a row may be sent again whose earlier registration is under way: a registration takes some tens of
-/// milliseconds.
+/// When a row may be sent again after an earlier registration of it was still under way: a registration takes some tens
+/// of milliseconds.
 const RETRY_UNDER_WAY: Duration = Duration::from_millis(500);
-/// How long the rows of a call wait to become durable, as long as a registration of a portal.
+/// How long the rows of a call wait to become durable: as long as a registration of a portal.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(25);
-/// When a call may be made again whose rows have not become durable.
+/// When a call may be made again after its rows have not become durable.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(1);
 
-/// The service.
 pub(crate) struct RosterGrpc {
     runtime: Arc<Orchestrator>,
     shutdown: CancellationToken,
 }
 
-type OfRows = HashMap<(String, RosterRowId), Vec<Earlier>>;
+type EarlierByRow = HashMap<(String, RosterRowId), Vec<Earlier>>;
 
 impl RosterGrpc {
     pub(crate) fn new(runtime: Arc<Orchestrator>, shutdown: CancellationToken) -> Self {
         Self { runtime, shutdown }
     }
 
-    /// What earlier imports have made of the rows, and of other rows of the same students.
-    async fn earlier(&self, rows: &[Row]) -> Result<OfRows, Status> {
+    /// The registrations that earlier imports submitted for the rows, and for other rows of the same students.
+    async fn earlier(&self, rows: &[Row]) -> Result<EarlierByRow, Status> {
         let mut students: Vec<&str> = rows.iter().map(|row| row.request.student.as_str()).collect();
         students.sort_unstable();
         students.dedup();
-        let mut of_rows = OfRows::new();
+        let mut of_rows = EarlierByRow::new();
         for saga in self.runtime.store().of_prefix(&students, ROSTER_KEY_PREFIX).await? {
             if let Some((row, earlier)) = earlier(saga) {
                 of_rows.entry(row).or_default().push(earlier);
@@ -71,12 +69,11 @@ impl RosterGrpc {
         Ok(of_rows)
     }
 
-    /// Has a row become a registration, or finds the one that it has become. Its watch begins before anything is read of
-    /// it.
+    /// Submits a registration for a row, or follows the earlier one. Its watch begins before its state is read.
     async fn begin(
         &self,
         row: Row,
-        earlier: &OfRows,
+        earlier: &EarlierByRow,
         trace: &TraceContext,
     ) -> Result<Result<Watcher, ops::NotTakenOver>, Status> {
         let student = row.request.student.as_str().to_owned();
@@ -108,7 +105,7 @@ impl RosterGrpc {
         }
     }
 
-    /// The registrations when all are decided, or when the time is over.
+    /// The registrations once all are decided, `until` has come, or the process shuts down.
     async fn decided(
         &self,
         mut begun: Vec<Watcher>,
@@ -134,9 +131,8 @@ impl RosterGrpc {
         let mut ids: Vec<SagaId> = begun.iter().map(Watcher::saga).collect();
         ids.sort_unstable();
         ids.dedup();
-        let definitions = self.runtime.workload().definitions();
         let rows = self.runtime.store().get_many(ids).await?;
-        let registration = |row: SagaRow| (row.id, StoredRegistration::read(definitions, row).to_wire());
+        let registration = |row: SagaRow| (row.id, self.runtime.workload().read(row).to_wire());
         Ok(rows.into_iter().map(registration).collect())
     }
 }
@@ -162,7 +158,7 @@ impl RosterService for RosterGrpc {
     }
 }
 
-/// What an earlier import has made of a row; none for a key that is no row's.
+/// A registration of an earlier import, with its row; none for the key of a portal.
 fn earlier(saga: KeyedSaga) -> Option<((String, RosterRowId), Earlier)> {
     let (row, number) = parse_roster_key(&saga.idempotency_key)?;
     let request = serde_json::from_str(&saga.request).ok();
@@ -187,9 +183,9 @@ fn result_of(
 fn not_accepted(error: &SubmitError) -> ops::NotTakenOver {
     let retry_after = match error {
         SubmitError::QueueFull { retry_after } | SubmitError::OverQuota { retry_after } => *retry_after,
-        // Two imports at once want different things of the row: one of them goes first.
+        // Two imports at the same time want different changes of the row: one of them goes first.
         SubmitError::KeyReused { .. } | SubmitError::ShuttingDown => RETRY_UNDER_WAY,
-        // The door does not look at rosters.
+        // The door does not apply to rosters.
         SubmitError::Closed { .. } | SubmitError::Unstorable(_) => Duration::ZERO,
     };
     not_taken_over(error.to_string(), retry_after)
@@ -200,9 +196,9 @@ fn not_taken_over(message: String, retry_after: Duration) -> ops::NotTakenOver {
     ops::NotTakenOver { message, retry_after_ms }
 }
 
-/// Some may still become durable. Their keys are made of their rows, so the same again is answered rightly either way.
+/// Some rows may still become durable. Their keys are made of their rows, so the same call again gets the right answer
+/// either way.
 fn not_known() -> Status {
-    let message =
-        "the rows could not be written down in time, and it is not known whether they will be; send the same again";
+    let message = "the rows could not be stored in time, and it is not known whether they will be; send the same again";
     status::retry(Code::Unavailable, "LOG_UNAVAILABLE", message, RETRY_UNAVAILABLE)
 }

@@ -1,18 +1,18 @@
-//! What becomes of a row of a roster, by the registrations that imports have made of it before.
+//! Decides what to do about a row of a roster, by the registrations that earlier imports submitted for it.
 //!
-//! | the last registration of the row that has not failed | the same is asked | something else is asked |
+//! | the last registration of the row that has not failed | for the same change | for another change |
 //! |---|---|---|
-//! | none | a new one; nothing is there to be ended | |
-//! | under way | that one | it must end first |
-//! | committed | that one | a new one, which ends only what the row has brought |
+//! | none | submit a new one, which may not drop anything | |
+//! | under way | follow it | refuse until it has ended |
+//! | committed | follow it | submit a new one, which may drop only sections of this row |
 //!
-//! So a section that its student has dropped is not taken over again by the same row, unless an import ended it before.
+//! So the same row does not take over a section again that its student has dropped, unless an import ended it before.
 
 use matricula_engine::Outcome;
 use matricula_registration::RegistrationRequest;
 use matricula_runtime::SagaId;
 
-/// A registration that an import has made of the row before.
+/// A registration that an earlier import submitted for the row.
 #[derive(Debug, Clone)]
 pub(super) struct Earlier {
     pub id: SagaId,
@@ -23,25 +23,25 @@ pub(super) struct Earlier {
     pub standing: Standing,
 }
 
-/// How a registration stands.
+/// The outcome of a registration, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     Pending,
     Committed,
-    /// It has changed nothing.
+    /// It changed nothing.
     Failed,
 }
 
-/// What is to be done.
+/// The decision about a row.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// It is done, or under way, as this registration.
+    /// Follow this registration: it is committed or under way.
     Follow(SagaId),
-    /// A new registration of this number.
+    /// Submit a registration of this number.
     Submit { number: u32 },
-    /// This registration must end first.
+    /// Refuse the row until this registration has ended.
     Await(SagaId),
-    /// It can't be done.
+    /// Refuse the row.
     Refuse(String),
 }
 
@@ -56,7 +56,7 @@ impl Standing {
     }
 }
 
-/// Decides what is wanted of a row.
+/// Decides about a row.
 pub(super) fn next(wanted: &RegistrationRequest, earlier: &[Earlier]) -> Next {
     let number = earlier.iter().map(|one| one.number.saturating_add(1)).max().unwrap_or(0);
     let mut effective: Vec<(&Earlier, &RegistrationRequest)> = Vec::new();
@@ -103,7 +103,7 @@ mod tests {
     #[track_caller]
     fn check(earlier: &str, wanted: &str, expect: &Next) {
         let earlier = earlier.split(", ").filter(|one| !one.is_empty()).enumerate().map(|(number, one)| {
-            let (change, standing) = one.split_once(' ').expect("a change and how it stands");
+            let (change, standing) = one.split_once(' ').expect("a change and its outcome");
             let standing = match standing {
                 "pending" => Standing::Pending,
                 "committed" => Standing::Committed,
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_import_ends_only_what_the_row_has_brought() {
+    fn an_import_ends_only_sections_of_the_same_row() {
         check("+A committed", "-A", &Next::Submit { number: 1 });
         check("+A committed, -A committed", "-A", &Next::Follow(id(1)));
         check("+A pending", "-A", &Next::Await(id(0)));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_guessed() {
+    fn an_unreadable_registration_refuses_its_row() {
         let message = "registration 00000000-0000-0000-0000-000000000000 of this row can't be read here: look at it with `matricula saga show`";
         check("? committed", "+A", &Next::Refuse(message.to_owned()));
         check("? failed", "+A", &Next::Submit { number: 1 });

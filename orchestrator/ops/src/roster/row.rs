@@ -1,16 +1,17 @@
-//! The bounds of rows of a roster, each refused with the number of its row and the name of its field.
+//! The bounds of rows of a roster. A row out of its bounds is rejected with its number and the name of the field.
 
 use std::collections::HashSet;
 
 use matricula_kit::id::{RosterRowId, StudentId};
-use matricula_kit::rpc::{FieldError, required_id};
+use matricula_kit::rpc::{FieldError, each, required_id};
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::{RegistrationRequest, Roster};
 
 /// Rows in a call: each becomes a saga, and all of them are read and written together.
 const ROWS_MAX: usize = 1_000;
-/// One row, and what is wanted of it.
+
+/// A row, and its change set.
 #[derive(Debug)]
 pub(super) struct Row {
     pub id: RosterRowId,
@@ -23,17 +24,14 @@ pub(super) fn rows(wire: Vec<ops::RosterRow>, charge: bool, now: UnixMs) -> Resu
     if count == 0 || count > ROWS_MAX {
         return Err(FieldError::new("rows", format!("must be 1 to {ROWS_MAX}, got {count}")));
     }
-    let mut seen = HashSet::with_capacity(count);
-    let mut rows = Vec::with_capacity(count);
-    for (index, wire) in wire.into_iter().enumerate() {
-        let at = format!("rows[{index}]");
-        let row = row(wire, charge, now).map_err(|problem| problem.within(&at))?;
-        if !seen.insert((row.request.student.clone(), row.id.clone())) {
-            return Err(FieldError::new("row_id", format!("{} is named twice", row.id)).within(&at));
+    let rows = each("rows", wire, ROWS_MAX, |wire| row(wire, charge, now))?;
+    let mut named = HashSet::with_capacity(count);
+    match rows.iter().position(|row| !named.insert((&row.request.student, &row.id))) {
+        Some(index) => {
+            Err(FieldError::new(format!("rows[{index}].row_id"), format!("{} is named twice", rows[index].id)))
         }
-        rows.push(row);
+        None => Ok(rows),
     }
-    Ok(rows)
 }
 
 fn row(wire: ops::RosterRow, charge: bool, now: UnixMs) -> Result<Row, FieldError> {
@@ -54,7 +52,7 @@ fn row(wire: ops::RosterRow, charge: bool, now: UnixMs) -> Result<Row, FieldErro
     Ok(Row { id, request })
 }
 
-/// A problem of the one section that is added or dropped, by the name that its field has in a row.
+/// A problem with the section that is added or dropped, with the name of its field in a row.
 fn of_row(problem: FieldError) -> FieldError {
     let field = match problem.field.as_str() {
         "adds[0]" => "section_id",

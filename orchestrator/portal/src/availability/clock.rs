@@ -1,22 +1,22 @@
-//! How old a message of the feed is, though its moment is by the seat service's clock and that one may be off.
+//! The age of a message of the feed, whose moment is by the seat service's clock. That clock may be wrong.
 //!
-//! The message of a connection that was the shortest time on its way tells how the two clocks stand to each other. Each
-//! other message is older than that one by as much as it came later than its moment says.
+//! The quickest message of a connection gives the difference between the two clocks. Every other message was longer on
+//! its way by as much as it arrived later than its moment and that difference suggest.
 
 use std::time::Duration;
 
 use matricula_kit::time::UnixMs;
 use tokio::time::Instant;
 
-/// The clock of the process at the other end of one connection.
+/// The clock of the process at the other end of a connection.
 #[derive(Debug, Default)]
 pub(super) struct SourceClock {
-    /// The moment of the message that was the shortest time on its way, and its arrival.
+    /// The moment and the arrival of the message that was the shortest time on its way.
     quickest: Option<(UnixMs, Instant)>,
 }
 
 impl SourceClock {
-    /// How old a message of this moment is at its arrival, beyond what the quickest one was.
+    /// How much older a message of this moment is at its arrival than the quickest message was.
     pub(super) fn age(&mut self, moment: UnixMs, received: Instant) -> Duration {
         let age_ms = self.quickest.map_or(0, |(quickest, at)| {
             let later = i64::try_from(received.saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
@@ -44,15 +44,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_long_on_its_way_is_old_whatever_the_other_clock_shows() {
+    fn a_slow_message_is_old_even_if_the_other_clock_is_wrong() {
         for off in [0, 3_600_000, -3_600_000, 1_787_000_000_000] {
             // In time, late by 2 s, the backlog that follows it, and in time again.
             check(&[(off, 0, 0), (off + 250, 250, 0), (off + 500, 2_500, 2_000), (off + 750, 2_500, 1_750)]);
             check(&[(off, 0, 0), (off + 1_000, 3_000, 2_000), (off + 3_000, 3_010, 10), (off + 4_000, 4_000, 0)]);
-            // The first one was slow, and a quicker one shows it.
+            // The first message was slow, and a quicker one shows that.
             check(&[(off, 700, 0), (off + 800, 800, 0), (off + 900, 1_600, 700)]);
         }
-        // The other clock is set: ahead is not seen, back looks old until the connection is a new one.
+        // The other clock is set. Ahead: this is not seen. Back: messages look old until there is a new connection.
         check(&[(0, 0, 0), (3_600_250, 250, 0), (3_600_500, 500, 0)]);
         check(&[(5_000, 0, 0), (3_250, 250, 2_000), (3_500, 500, 2_000)]);
         check(&[(i64::MIN, 0, 0), (i64::MAX, 1, 0), (i64::MIN, 2, i64::MAX as u64)]);

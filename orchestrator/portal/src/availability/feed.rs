@@ -27,16 +27,16 @@ use super::{AvailabilityCache, SILENCE_MAX, Seats};
 
 /// Largest message of the feed; the seat service sends thousands of sections in one.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long the snapshot may keep still: nothing is called live meanwhile, and a service that has just started is busy.
+/// Longest pause in the snapshot. Nothing is live meanwhile, and a service that has just started is busy.
 const OPENING_MAX: Duration = Duration::from_secs(3);
-/// How long the messages may be older than what counts as live. Then a new snapshot is quicker than all that is on its
-/// way.
+/// How long the messages may be too old to count as live. After that a new snapshot is quicker than the messages on
+/// their way.
 const BEHIND_MAX: Duration = Duration::from_secs(3);
-/// First and longest delay before the feed is asked for again: at once after a restart, and never a burden.
+/// First and longest delay before the next connection: quick after a restart, and never a burden.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// How a feed was lost.
+/// Why the feed was lost.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
     #[error("it failed")]
@@ -49,7 +49,7 @@ enum Lost {
     Behind(Duration),
 }
 
-/// Follows the feed until `shutdown`, and again after a failure: all that is known comes with the next snapshot.
+/// Follows the feed until `shutdown`, and again after a failure: the next snapshot has everything.
 pub(crate) fn start(cache: Arc<AvailabilityCache>, seats: Channel, shutdown: CancellationToken, tasks: &Tasks) {
     tasks.restarted("availability", move || {
         let (cache, seats, shutdown) = (cache.clone(), seats.clone(), shutdown.clone());
@@ -70,7 +70,7 @@ async fn run(cache: &AvailabilityCache, seats: Channel, shutdown: CancellationTo
     let following = async {
         let mut delays = delays();
         loop {
-            // Should the task panic or end: nothing is live until it is started again.
+            // If the task panics, nothing is live until it is started again.
             let until_lost = LostOnDrop(cache);
             let lost = match open(cache, seats.clone()).await {
                 Ok(stream) => {
@@ -98,16 +98,16 @@ fn delays() -> ExponentialBackoff {
         .build()
 }
 
-/// Asks for the feed and takes its snapshot.
+/// Opens the feed and takes its snapshot.
 async fn open(cache: &AvailabilityCache, seats: Channel) -> Result<tonic::Streaming<WatchSeatsResponse>, Lost> {
     let mut client = SeatServiceClient::new(seats).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let opened = heard(client.watch_seats(WatchSeatsRequest {}), OPENING_MAX).await?;
+    let opened = within(client.watch_seats(WatchSeatsRequest {}), OPENING_MAX).await?;
     let mut stream = opened.into_inner();
     let mut snapshot: HashMap<SectionId, Seats> = HashMap::new();
     let mut first = None;
     loop {
         let message = next(&mut stream, OPENING_MAX).await?;
-        // What was committed while the snapshot was sent comes after it: it is as old as its first part.
+        // Commits during the snapshot come after it, so the snapshot is as old as its first part.
         let (as_of, received) = *first.get_or_insert_with(|| (sent_at(&message), Instant::now()));
         for (id, seats) in message.sections.into_iter().map(Seats::from_wire) {
             if snapshot.get(&id).is_none_or(|known| known.version < seats.version) {
@@ -141,14 +141,14 @@ async fn follow(cache: &AvailabilityCache, mut stream: tonic::Streaming<WatchSea
 
 async fn next(
     stream: &mut tonic::Streaming<WatchSeatsResponse>,
-    patience: Duration,
+    silence_max: Duration,
 ) -> Result<WatchSeatsResponse, Lost> {
-    heard(stream.message(), patience).await?.ok_or(Lost::Ended)
+    within(stream.message(), silence_max).await?.ok_or(Lost::Ended)
 }
 
 /// Waits for the service, but not longer than it may be silent.
-async fn heard<T>(answer: impl Future<Output = Result<T, Status>>, patience: Duration) -> Result<T, Lost> {
-    let answer = tokio::time::timeout(patience, answer).await.map_err(|_| Lost::Silent(patience))?;
+async fn within<T>(answer: impl Future<Output = Result<T, Status>>, silence_max: Duration) -> Result<T, Lost> {
+    let answer = tokio::time::timeout(silence_max, answer).await.map_err(|_| Lost::Silent(silence_max))?;
     answer.map_err(|status| Lost::Failed(Box::new(status)))
 }
 

@@ -1,4 +1,4 @@
-//! What the cache promises.
+//! The promises of the cache.
 
 use super::*;
 
@@ -25,17 +25,17 @@ fn shown(mut sections: Vec<wire::Availability>) -> String {
     shown.collect::<Vec<_>>().join(" ")
 }
 
-/// What has changed, of a cache that has forgotten nothing.
+/// The changes of a cache that has purged nothing.
 #[track_caller]
 fn since(cache: &AvailabilityCache, cursor: Option<Cursor>, of: Option<&[SectionId]>) -> Changes {
-    cache.since(cursor, of).expect("all that is gone is remembered")
+    cache.since(cursor, of).expect("no removal was purged")
 }
 
 fn id(id: &str) -> SectionId {
     SectionId::stored(id.to_owned())
 }
 
-/// The cursor, what was found, and what is unknown, in order of ids.
+/// Moves the cursor; returns the changed and the unknown sections, in order of ids.
 fn step(cache: &AvailabilityCache, cursor: &mut Option<Cursor>, of: Option<&[SectionId]>) -> String {
     let mut changes = since(cache, *cursor, of);
     *cursor = changes.cursor;
@@ -64,7 +64,7 @@ async fn free_seats_are_never_below_zero() {
 }
 
 #[tokio::test]
-async fn a_snapshot_takes_the_place_of_all_that_was_known() {
+async fn a_snapshot_replaces_the_state() {
     let cache = cache(&[("A", 10, 3, 5), ("B", 2, 2, 1)]);
     cache.replace(HashMap::from([section("A", 10, 4, 2), section("C", 1, 0, 1)]), Some(UnixMs(2_000)), Instant::now());
     check(&cache, "A:6@2 C:1@1");
@@ -90,7 +90,7 @@ async fn changes_are_those_since_a_revision() {
     assert_eq!(shown(since(&cache, next.cursor, None).sections), "");
     let only_b = [SectionId::stored("B".to_owned()), SectionId::stored("X".to_owned())];
     assert_eq!(shown(since(&cache, start.cursor, Some(&only_b)).sections), "B:1@2");
-    // A snapshot that says nothing new is no change.
+    // A snapshot without anything new is no change.
     let again = [("A", 10, 5, 7), ("B", 2, 1, 2), ("C", 1, 0, 1)];
     let again = again.iter().map(|(id, capacity, taken, version)| section(id, *capacity, *taken, *version));
     cache.replace(again.collect(), None, Instant::now());
@@ -98,7 +98,7 @@ async fn changes_are_those_since_a_revision() {
 }
 
 #[tokio::test]
-async fn a_section_that_is_gone_is_told_once_to_each_who_watches_it() {
+async fn each_watcher_gets_the_removal_of_a_section_once() {
     let cache = cache(&[("A", 10, 3, 5), ("B", 2, 2, 1), ("C", 1, 0, 1)]);
     let (ab, none) = ([id("A"), id("B"), id("X")], [id("X")]);
     let (mut all, mut two, mut never) = (None, None, None);
@@ -117,12 +117,12 @@ async fn a_section_that_is_gone_is_told_once_to_each_who_watches_it() {
     cache.replace(HashMap::from([section("A", 10, 4, 4)]), Some(UnixMs(4_000)), Instant::now());
     cache.apply(vec![section("B", 2, 1, 2), section("X", 1, 0, 1)], Some(UnixMs(5_000)));
     let mut slow = away;
-    assert_eq!(step(&cache, &mut slow, None), "A:6@4 B:1@2 X:1@1 -C", "a slow one is told how it stands");
+    assert_eq!(step(&cache, &mut slow, None), "A:6@4 B:1@2 X:1@1 -C", "a slow watcher gets the latest state");
     assert_eq!(step(&cache, &mut all, None), "B:1@2 X:1@1 -C");
     assert_eq!(step(&cache, &mut two, Some(&ab)), "B:1@2 X:1@1 -");
     assert_eq!(step(&cache, &mut never, Some(&none)), "X:1@1 -");
     assert_eq!([all, two, never].map(|mut cursor| step(&cache, &mut cursor, None)), [" -", " -", " -"]);
-    // One that begins now never had C.
+    // A watcher that begins now never had C.
     assert_eq!(step(&cache, &mut None, None), "A:6@4 B:1@2 X:1@1 -");
     assert_eq!(step(&cache, &mut None, Some(&[id("C")])), " -C");
 }
@@ -140,7 +140,7 @@ async fn nothing_is_unknown_before_the_first_snapshot() {
 }
 
 #[tokio::test]
-async fn what_is_gone_costs_no_memory_without_bound() {
+async fn the_memory_for_removed_sections_is_bounded() {
     let ids = |count: usize| (0..count).map(|n| section(&format!("S{n}"), 1, 0, 1)).collect::<HashMap<_, _>>();
     let cache = AvailabilityCache::default();
     cache.replace(ids(GONE_MAX), Some(UnixMs(1)), Instant::now());
@@ -152,16 +152,16 @@ async fn what_is_gone_costs_no_memory_without_bound() {
     cache.replace(ids(GONE_MAX + 1), Some(UnixMs(3)), Instant::now());
     cache.replace(HashMap::new(), Some(UnixMs(4)), Instant::now());
     let state = cache.read();
-    assert_eq!((state.sections.len(), state.by_revision.len(), state.gone.len()), (0, 0, 0));
+    assert_eq!((state.sections.len(), state.by_revision.len()), (0, 0));
     drop(state);
-    assert!(cache.since(behind, None).is_none(), "it is not guessed what is gone");
-    // One that begins anew is not behind, and stays so.
+    assert!(cache.since(behind, None).is_none(), "the removed sections are not known any more");
+    // A watcher that begins anew is not behind, and stays so.
     let mut anew = None;
     assert_eq!(step(&cache, &mut anew, Some(&[id("S1")])), " -S1");
     assert_eq!(step(&cache, &mut anew, Some(&[id("S1")])), " -");
 }
 
-/// Its first part may be far behind the last revision that was forgotten.
+/// Its first part may be far behind the last revision that was purged.
 #[tokio::test]
 async fn a_watch_that_begins_with_many_parts_is_not_behind() {
     let cache = AvailabilityCache::default();
@@ -196,7 +196,7 @@ async fn many_changes_come_in_parts() {
 }
 
 #[tokio::test]
-async fn changing_for_ever_costs_no_memory() {
+async fn endless_changes_cost_no_memory() {
     let cache = cache(&[("A", 10, 3, 0), ("B", 2, 2, 0)]);
     for version in 1..=1_000 {
         cache.apply(vec![section("A", 10, 3, version)], None);
@@ -206,7 +206,7 @@ async fn changing_for_ever_costs_no_memory() {
 }
 
 #[tokio::test]
-async fn what_was_shown_is_known_and_nothing_else() {
+async fn only_versions_that_were_shown_are_known() {
     let cache = cache(&[("A", 10, 3, 5), ("B", 2, 2, 1)]);
     cache.apply(vec![section("A", 10, 5, 7)], None);
     cache.apply(vec![section("A", 4, 5, 8)], None);
@@ -217,7 +217,7 @@ async fn what_was_shown_is_known_and_nothing_else() {
     // Version 6 was committed together with 7 and never shown; what is to come is not known; nor is another section.
     assert_eq!([i64::MIN, 0, 4, 6, 9, i64::MAX].map(free), [None; 6]);
     assert_eq!(cache.seen(&SectionId::stored("C".to_owned()), 5), None);
-    // A feed that comes back has missed versions, and forgets none.
+    // A feed that comes back has missed versions, and the cache keeps the earlier ones.
     cache.lose();
     cache.replace(HashMap::from([section("A", 10, 6, 20)]), None, Instant::now());
     assert_eq!([5, 8, 12, 20].map(free), [Some(7), Some(0), None, Some(4)]);
@@ -260,7 +260,7 @@ async fn a_silent_or_lost_feed_is_not_live() {
     assert!(!cache.apply(Vec::new(), Some(UnixMs(9_100))).live);
     assert!(cache.apply(Vec::new(), Some(UnixMs(11_000))).live);
     cache.lose();
-    // What was known stays, and so does how old it is.
+    // The state stays, and its age.
     assert_eq!(cache.get(Vec::new()).2, Freshness { as_of: Some(UnixMs(11_000)), live: false });
     check(&cache, "A:7@5");
     // A snapshot that took long to come is as old as its first part.

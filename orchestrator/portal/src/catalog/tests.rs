@@ -1,4 +1,4 @@
-//! The bounds of what is asked.
+//! The bounds of a request.
 
 use super::*;
 

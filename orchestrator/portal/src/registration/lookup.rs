@@ -1,15 +1,15 @@
-//! Reads the registrations that callers ask for: all that wait, at once.
+//! Reads registrations for many callers at once: those that wait at the same moment share a read.
 //!
-//! After an outage thousands ask again with the key that they had, each every few seconds. A read for each would keep
-//! all of them waiting for a connection until they give up and come again, long after their registrations are decided.
+//! After an outage thousands of clients send their key again, each every few seconds. With a read for each of them, all
+//! would wait for a connection until they give up and come again, long after their registrations are decided.
 //!
 //! ```text
-//! asked ──► waiting ──up to BATCH_MAX──► a read, READS_MAX at a time ──► each its answer
-//!             ▲  a registration that is being read waits for the next read
+//! queries ──► waiting ──up to BATCH_MAX──► a read, READS_MAX at a time ──► an answer for each
+//!               ▲  a registration that is being read waits for the next read
 //! ```
 //!
-//! Promises: a read that is slow, or hangs, delays only those who asked for what it reads; an answer was read after it
-//! was asked for; every read ends.
+//! Promises: a read that is slow, or hangs, delays only the callers of its registrations. An answer is read after its
+//! query came. Every read ends.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -24,26 +24,26 @@ use tonic::Status;
 
 use crate::{shutting_down, unavailable};
 
-/// Registrations that one read asks for: with their logs some megabytes.
+/// Registrations of one read: with their logs some megabytes.
 const BATCH_MAX: usize = 500;
-/// Reads at the same time. A few that are slow keep no other registration waiting, and there are connections left for
-/// everything else that reads.
+/// Reads at the same time. A few slow reads delay no other registration, and connections are left for all other
+/// readers.
 const READS_MAX: usize = 3;
-/// Callers that wait for a read. Beyond it they wait to be taken in.
+/// Queries that wait for a read. Beyond it callers wait in the channel.
 const WAITING_MAX: usize = 4 * BATCH_MAX;
-/// A read that takes longer is given up: a half-open connection would be waited for for ever.
+/// A read that takes longer has failed: on a half-open connection it would never end.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Found = Result<Option<SagaRow>, Status>;
 
-struct Asked {
+struct PendingQuery {
     id: SagaId,
     reply: oneshot::Sender<Found>,
 }
 
-/// The handle by which callers ask. The reader ends with the last one.
+/// The handle of callers. The reader ends with the last one.
 pub(super) struct Lookup {
-    asked: mpsc::Sender<Asked>,
+    queries: mpsc::Sender<PendingQuery>,
 }
 
 impl Lookup {
@@ -52,21 +52,20 @@ impl Lookup {
     where
         F: Future<Output = Result<Vec<SagaRow>, DbError>> + Send + 'static,
     {
-        let (asked, waiting) = mpsc::channel(BATCH_MAX);
-        // Kept over a failure: the callers whose read was under way are told to ask again, the others are read for.
+        let (queries, waiting) = mpsc::channel(BATCH_MAX);
+        // The channel outlives a failed reader: the callers of its reads get an error, the others the next reader.
         let (read, waiting) = (Arc::new(read), Arc::new(Mutex::new(waiting)));
         tasks.restarted("lookup", move || {
             let (read, waiting) = (read.clone(), waiting.clone());
             async move { Reader::new(|ids| read(ids)).run(&mut *waiting.lock().await).await }
         });
-        Self { asked }
+        Self { queries }
     }
 
-    /// The registration as stored; none when there is none.
+    /// The registration as it is stored, if it exists.
     pub(super) async fn get(&self, id: SagaId) -> Found {
         let (reply, found) = oneshot::channel();
-        let asked = Asked { id, reply };
-        self.asked.send(asked).await.map_err(|_| shutting_down())?;
+        self.queries.send(PendingQuery { id, reply }).await.map_err(|_| shutting_down())?;
         found.await.map_err(|_| shutting_down())?
     }
 }
@@ -74,10 +73,10 @@ impl Lookup {
 struct Reader<R> {
     read: R,
     /// In order of arrival.
-    waiting: VecDeque<Asked>,
+    waiting: VecDeque<PendingQuery>,
     reads: JoinSet<Result<Vec<SagaRow>, Status>>,
-    /// The callers that wait for each read.
-    reading: HashMap<Id, Vec<Asked>>,
+    /// The queries of each read.
+    reading: HashMap<Id, Vec<PendingQuery>>,
 }
 
 impl<R, F> Reader<R>
@@ -89,16 +88,16 @@ where
         Self { read, waiting: VecDeque::new(), reads: JoinSet::new(), reading: HashMap::new() }
     }
 
-    async fn run(mut self, asked: &mut mpsc::Receiver<Asked>) {
+    async fn run(mut self, queries: &mut mpsc::Receiver<PendingQuery>) {
         loop {
             self.start_reads();
             tokio::select! {
-                next = asked.recv(), if self.waiting.len() < WAITING_MAX => {
+                next = queries.recv(), if self.waiting.len() < WAITING_MAX => {
                     let Some(next) = next else { return };
                     self.waiting.push_back(next);
-                    // Callers that are there already go with it.
+                    // Queries that have arrived already go with it.
                     while self.waiting.len() < WAITING_MAX {
-                        let Ok(next) = asked.try_recv() else { break };
+                        let Ok(next) = queries.try_recv() else { break };
                         self.waiting.push_back(next);
                     }
                 }
@@ -107,14 +106,14 @@ where
         }
     }
 
-    /// Starts reads of what waits, as many as may be.
+    /// Starts reads of the waiting queries, up to `READS_MAX`.
     fn start_reads(&mut self) {
         while self.reads.len() < READS_MAX {
             let batch = self.next_batch();
             if batch.is_empty() {
                 return;
             }
-            let mut ids: Vec<SagaId> = batch.iter().map(|asked| asked.id).collect();
+            let mut ids: Vec<SagaId> = batch.iter().map(|query| query.id).collect();
             ids.sort_unstable();
             ids.dedup();
             let read = tokio::time::timeout(READ_TIMEOUT, (self.read)(ids));
@@ -124,22 +123,19 @@ where
         }
     }
 
-    /// Takes what waits, except what is being read: that read may have begun before the caller asked, and must not
-    /// delay the others of a second one.
-    fn next_batch(&mut self) -> Vec<Asked> {
+    /// Takes the waiting queries, except those for a registration that is being read: that read may have begun before
+    /// the query came, and a second read of it could delay the other queries of its batch.
+    fn next_batch(&mut self) -> Vec<PendingQuery> {
         let mut batch = Vec::new();
         if self.waiting.is_empty() {
             return batch;
         }
-        let busy: HashSet<SagaId> = self.reading.values().flatten().map(|asked| asked.id).collect();
+        let busy: HashSet<SagaId> = self.reading.values().flatten().map(|query| query.id).collect();
         let mut left = VecDeque::new();
-        for asked in self.waiting.drain(..) {
-            if asked.reply.is_closed() {
-                continue;
-            }
-            match batch.len() < BATCH_MAX && !busy.contains(&asked.id) {
-                true => batch.push(asked),
-                false => left.push_back(asked),
+        for query in self.waiting.drain(..).filter(|query| !query.reply.is_closed()) {
+            match batch.len() < BATCH_MAX && !busy.contains(&query.id) {
+                true => batch.push(query),
+                false => left.push_back(query),
             }
         }
         self.waiting = left;
@@ -156,10 +152,10 @@ where
         };
         let rows: Result<HashMap<SagaId, SagaRow>, Status> =
             rows.map(|rows| rows.into_iter().map(|row| (row.id, row)).collect());
-        for asked in self.reading.remove(&id).unwrap_or_default() {
-            let found = rows.as_ref().map(|rows| rows.get(&asked.id).cloned()).map_err(Status::clone);
+        for query in self.reading.remove(&id).unwrap_or_default() {
+            let found = rows.as_ref().map(|rows| rows.get(&query.id).cloned()).map_err(Status::clone);
             // A caller that went away meanwhile needs no answer.
-            let _ = asked.reply.send(found);
+            let _ = query.reply.send(found);
         }
     }
 }
@@ -179,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    /// What the reads of a test do with an id: it is in the upper half of its bits.
+    /// The upper half of an id's bits is how the reads of a test handle it.
     const KNOWN: u128 = 1;
     const UNKNOWN: u128 = 2;
     const BROKEN: u128 = 3;
@@ -217,7 +213,7 @@ mod tests {
         }
     }
 
-    /// A lookup that knows the ids of `KNOWN`, keeps the sizes of its reads, and reads when it may.
+    /// A lookup that finds the ids of `KNOWN`, records the sizes of its reads, and needs a permit for each.
     fn lookup(may: Arc<Semaphore>) -> (Arc<Lookup>, Arc<Mutex<Vec<usize>>>) {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let kept = sizes.clone();
@@ -242,16 +238,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_who_wait_are_read_at_once() {
+    async fn waiting_queries_share_a_read() {
         let may = Arc::new(Semaphore::new(0));
         let (lookup, sizes) = lookup(may.clone());
         let mut asking = tokio::task::JoinSet::new();
         for number in 0..400 {
             let lookup = lookup.clone();
-            // Each is asked for twice, as by somebody who clicks again.
+            // Each registration has two queries, as of a student who clicks again.
             asking.spawn(async move { found(&lookup, id(KNOWN, number / 2)).await });
             if number < READS_MAX * 2 && number % 2 == 0 {
-                // The first ones are being read: all others wait.
+                // Reads of the first ones are under way: all other queries wait.
                 while sizes.lock().expect("no panic").len() <= number / 2 {
                     tokio::task::yield_now().await;
                 }
@@ -262,12 +258,12 @@ mod tests {
         let answers = asking.join_all().await;
         assert!(answers.iter().all(|answer| *answer == Ok(true)), "{answers:?}");
         let sizes = sizes.lock().expect("no panic").clone();
-        // Those who clicked again on the first ones are read when these are.
+        // The second queries for the first ones are read after these.
         assert!(sizes.len() <= 2 * READS_MAX + 1 && sizes.iter().sum::<usize>() <= 200 + READS_MAX, "{sizes:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_gets_its_own_answer() {
+    async fn each_query_gets_its_own_answer() {
         let may = Arc::new(Semaphore::new(2));
         let (lookup, _) = lookup(may.clone());
         assert_eq!(found(&lookup, id(KNOWN, 0)).await, Ok(true));
@@ -299,9 +295,9 @@ mod tests {
         (Arc::new(Lookup::start(read, &Tasks::new("test"))), reads)
     }
 
-    /// However often what is slow is asked for, it takes one read of several, and the others go on at once.
+    /// Any number of queries for a slow registration take one read at a time, and the other reads go on at once.
     #[tokio::test(start_paused = true)]
-    async fn a_read_that_hangs_delays_only_what_it_reads() {
+    async fn a_read_that_hangs_delays_only_its_own_queries() {
         let (lookup, reads) = hanging();
         let began = tokio::time::Instant::now();
         let mut slow = tokio::task::JoinSet::new();
@@ -313,14 +309,14 @@ mod tests {
         }
         assert_eq!(began.elapsed(), Duration::ZERO, "nobody has waited for the read that hangs");
         assert_eq!(reads.lock().expect("no panic").iter().filter(|ids| ids[..] == [id(SLOW, 0)]).count(), 1);
-        // It ends all the same, and so does the one read for all those who came meanwhile.
+        // It ends all the same, and so does the one read for the queries that came meanwhile.
         assert!(slow.join_all().await.iter().all(|answer| *answer == Err(Code::Unavailable)));
         assert!(began.elapsed() < 3 * READ_TIMEOUT, "{:?}", began.elapsed());
         assert_eq!(found(&lookup, id(KNOWN, 0)).await, Ok(true));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn as_many_as_may_hang_and_the_reader_goes_on() {
+    async fn the_reader_goes_on_after_all_its_reads_have_hung() {
         let (lookup, _) = hanging();
         let mut slow = tokio::task::JoinSet::new();
         for number in 0..READS_MAX {

@@ -1,4 +1,4 @@
-//! Seats as portals see them: they follow what is committed, and say so when they can't.
+//! Seats for portals: they follow the commits of the seat service, and are not live when they can't.
 
 use matricula_proto::catalog::v1 as wire;
 use tonic::{Code, Streaming};
@@ -36,13 +36,13 @@ async fn seats_follow_holds_and_capacities() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_feed_is_told_and_recovers() {
+async fn a_lost_feed_is_not_live_and_recovers() {
     let mut world = World::start().await;
     let mut a = watch(&world, &["A"]).await;
     assert_eq!(next(&mut a).await, "true: A:10");
     world.seats.stop().await;
     assert_eq!(next(&mut a).await, "false:");
-    // What was known is still shown, as not live.
+    // The seats are still shown, as not live.
     assert_eq!(world.availability(&["A"]).await.expect("seats"), ("A:10".to_owned(), false));
     world.seats.resume().await;
     assert_eq!(next(&mut a).await, "true:");
@@ -51,10 +51,10 @@ async fn a_lost_feed_is_told_and_recovers() {
     assert_eq!(world.availability(&["A"]).await.expect("seats"), ("A:4".to_owned(), true));
 }
 
-/// A database was restored that does not have a section yet: whoever watches is told that it is gone, also who was told
-/// nothing meanwhile, and so is one who asks for what was never there.
+/// A restored database does not have a section yet. Every watcher gets its removal, also a slow one. A new watcher of a
+/// section that never existed gets the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_section_that_is_gone_is_told() {
+async fn watchers_get_the_removal_of_a_section() {
     let mut world = World::start().await;
     let (mut a, mut all) = (watch(&world, &["A", "NOWHERE"]).await, watch(&world, &[]).await);
     assert_eq!(next(&mut a).await, "true: A:10 -NOWHERE");

@@ -1,4 +1,4 @@
-//! What operators decide, at the replica that drives the saga and at another one.
+//! Commands of operators, at the replica that drives the saga and at another one.
 
 use matricula_proto::common::v1::Reason;
 use matricula_proto::ops::v1 as ops;
@@ -78,7 +78,7 @@ fn verbs(explained: &ops::ExplainSagaResponse) -> Vec<String> {
     named.collect()
 }
 
-/// What operators decided, as the log tells it.
+/// The commands of operators in the log.
 fn decided(saga: &ops::GetSagaResponse) -> Vec<&str> {
     let events = saga.events.iter().filter(|event| event.name == "intervened");
     events.map(|event| event.description.as_str()).collect()
@@ -165,7 +165,7 @@ async fn a_tail_that_fails_is_decided_manually() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn before_the_pivot_cancel_is_the_verb() {
+async fn before_the_pivot_a_cancel_is_the_command() {
     let world = World::start_misled(|channels| channels.fees = channels.seats.clone()).await;
     let here = Operator(world.sagas.clone());
     let there = Operator(SagaServiceClient::new(world.replica().await));
@@ -176,8 +176,8 @@ async fn before_the_pivot_cancel_is_the_verb() {
     check_refused(there.resolve(&id, "assess_fees", Some(Answer::Done(Done {}))).await, "cancel the saga instead");
     check_refused(there.abandon(&id).await, "the outcome is open");
 
-    let turned = there.cancel(&id).await.expect("it turns round");
-    assert_eq!((turned.phase(), turned.outcome()), (SagaPhase::Compensating, Outcome::Pending));
+    let cancelled = there.cancel(&id).await.expect("it compensates");
+    assert_eq!((cancelled.phase(), cancelled.outcome()), (SagaPhase::Compensating, Outcome::Pending));
     let undo_fails = async || verbs(&there.explain(&id).await).contains(&"skip assess_fees".to_owned());
     until("its undo fails, too", undo_fails).await;
     there.resolve(&id, "assess_fees", Some(Answer::Done(Done {}))).await.expect("nothing was charged");
@@ -202,8 +202,8 @@ async fn a_pivot_that_never_happens_is_a_refusal_with_a_reason() {
     assert_eq!(verbs(&operator.explain(&id).await), ["retry enroll", "resolve enroll", "cancel"]);
     check_refused(operator.skip(&id, "enroll").await, "decides the outcome");
     let answer = Some(Answer::Refused(Refused {}));
-    let turned = operator.resolve(&id, "enroll", answer).await.expect("it is refused");
-    assert_eq!(turned.phase(), SagaPhase::Compensating);
+    let resolved = operator.resolve(&id, "enroll", answer).await.expect("it is refused");
+    assert_eq!(resolved.phase(), SagaPhase::Compensating);
     world.enrollments.resume().await;
     until("it is undone", async || world.get(&id).await.outcome() == Outcome::Refused).await;
     let refused = world.get(&id).await;
@@ -211,9 +211,9 @@ async fn a_pivot_that_never_happens_is_a_refusal_with_a_reason() {
     assert_eq!(refused.reasons[0].message, "The registration could not be completed: ticket 7");
 }
 
-/// Both replicas have a verb for the same step at the same moment: one is carried out, the other one is told.
+/// Both replicas get a command for the same step at the same moment: one is carried out, the other is rejected.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_verbs_at_once_have_one_order() {
+async fn two_commands_at_once_have_one_order() {
     let world = World::start_misled(|channels| channels.notifications = channels.seats.clone()).await;
     let here = Operator(world.sagas.clone());
     let there = Operator(SagaServiceClient::new(world.replica().await));
@@ -260,7 +260,7 @@ async fn sagas_are_watched_from_any_replica() {
             assert_eq!(next(stream).await.saga_id, *id, "the unfinished come first, oldest first");
         }
     }
-    // Refused by a service that answers; that the student can't be told needs attention.
+    // A service that answers has refused it. The notification that can't be sent needs attention.
     let refused = world.submit("s3", "k1", &["NOWHERE"], &[]).await.expect("an outcome").registration_id;
     for stream in [&mut all, &mut stuck] {
         loop {
@@ -284,7 +284,7 @@ async fn sagas_are_watched_from_any_replica() {
         ends.sort();
         let mut expect = [(ids[0].clone(), SagaPhase::Abandoned), (refused.clone(), SagaPhase::Compensated)];
         expect.sort();
-        assert_eq!(ends, expect, "an end is told, though nothing needs attention any more");
+        assert_eq!(ends, expect, "the client gets an end, though nothing needs attention any more");
     }
     world.shutdown.cancel();
     for stream in [&mut all, &mut stuck] {
@@ -303,7 +303,7 @@ async fn sagas_are_watched_from_any_replica() {
 async fn next(stream: &mut tonic::Streaming<ops::WatchSagasResponse>) -> ops::SagaSummary {
     loop {
         let message = within("a change", stream.message()).await.expect("a change");
-        // A service that does not answer for long is told, too.
+        // The watch also has a service that does not answer for long.
         if let Some(summary) = message.expect("the stream goes on").summary {
             return summary;
         }

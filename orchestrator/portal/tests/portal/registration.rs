@@ -59,7 +59,7 @@ async fn a_key_is_one_registration() {
     let list = world.portal.clone().list_registrations(list).await.expect("a list").into_inner();
     assert_eq!(list.registrations.len(), 1);
 
-    // The order of sections makes no other body, and no wait is needed for what is decided.
+    // The order of sections makes no other request, and a decided registration needs no wait.
     let again = world.submit_for("s1", "double-click", &["B", "A"], &[], 0).await.expect("the same");
     assert_eq!((again.outcome(), ids.contains(&again.registration_id)), (Outcome::Enrolled, true));
     let other = world.submit("s1", "double-click", &["C"], &[]).await;
@@ -69,7 +69,7 @@ async fn a_key_is_one_registration() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_out_of_bounds_is_named() {
+async fn a_rejected_request_names_the_field() {
     let world = World::start().await;
     let too_many: Vec<String> = (0..21).map(|n| format!("S{n}")).collect();
     let too_many: Vec<&str> = too_many.iter().map(String::as_str).collect();
@@ -120,7 +120,7 @@ async fn a_cart_has_an_outcome_an_item() {
         answer.registrations.iter().map(|one| one.registration_id.clone()).collect()
     };
     assert_eq!(ids(&again), ids(&answer));
-    // One item out of bounds, and none is accepted.
+    // If an item is out of bounds, none is accepted.
     let items = vec![item("k8", &["D"]), item("k9", &[])];
     let cart = wire::SubmitCartRequest { student_id: "s1".into(), items, wait_ms: 0 };
     check_error(world.portal.clone().submit_cart(cart).await, Code::InvalidArgument, "INVALID_FIELD");
@@ -142,7 +142,7 @@ async fn a_watch_goes_to_the_end() {
     }
     assert_eq!(seen.last().map(|last| last.outcome()), Some(Outcome::Enrolled));
     assert!(seen.windows(2).all(|pair| pair[0] != pair[1]), "a change that is none: {seen:?}");
-    // Of what is finished there is one message.
+    // A finished registration has one message.
     let mut finished = world.portal.clone().watch_registration(watch).await.expect("a watch").into_inner();
     assert_eq!(finished.message().await.expect("the state").and_then(|one| one.registration), seen.pop());
     assert_eq!(finished.message().await.expect("the end"), None);
@@ -159,10 +159,10 @@ async fn a_cancel_comes_in_time_or_too_late() {
     world.seats.stop().await;
     let stuck = world.submit_for("s1", "k3", &["B"], &[], 200).await.expect("accepted");
     assert_eq!(stuck.outcome(), Outcome::Pending);
-    // What is being undone is not yet cancelled: the seat service has to say that it holds nothing.
-    let turned = world.cancel(&stuck.registration_id).await.expect("the cancel is recorded");
-    assert_eq!(turned.outcome(), Outcome::Pending);
-    assert_eq!(reasons(&turned), [Reason::RegistrationCancelled]);
+    // A registration that compensates is not cancelled yet: the seat service must first answer the compensation.
+    let cancelled = world.cancel(&stuck.registration_id).await.expect("the cancel is recorded");
+    assert_eq!(cancelled.outcome(), Outcome::Pending);
+    assert_eq!(reasons(&cancelled), [Reason::RegistrationCancelled]);
     world.seats.resume().await;
     until("the cancel is complete", async || world.get(&stuck.registration_id).await.outcome() == Outcome::Cancelled)
         .await;
@@ -178,8 +178,8 @@ async fn a_cancel_counts_while_the_enrollment_service_is_away() {
     let stuck = world.submit_for("s1", "k1", &["LAST"], &[], 0).await.expect("accepted").registration_id;
     let has_seat = async || world.availability(&["LAST"]).await.expect("seats").0 == "LAST:0";
     until("it holds the seat", has_seat).await;
-    let turned = world.cancel(&stuck).await.expect("the cancel is recorded");
-    assert_eq!((turned.outcome(), reasons(&turned)), (Outcome::Pending, vec![Reason::RegistrationCancelled]));
+    let cancelled = world.cancel(&stuck).await.expect("the cancel is recorded");
+    assert_eq!((cancelled.outcome(), reasons(&cancelled)), (Outcome::Pending, vec![Reason::RegistrationCancelled]));
     assert!(has_seat().await, "nothing is given back before the service has answered");
     world.enrollments.resume().await;
     until("the cancel is complete", async || world.get(&stuck).await.outcome() == Outcome::Cancelled).await;
@@ -229,7 +229,7 @@ async fn the_shutdown_ends_every_stream() {
         world.shutdown.cancel();
     };
     let (waited, ()) = within("the wait ends", async { tokio::join!(waiting, shutdown) }).await;
-    // It is accepted, and said to be so.
+    // It is accepted, and the answer says so.
     assert_eq!(waited.expect("the state").outcome(), Outcome::Pending);
     let ended = within("the watch ends", async {
         loop {

@@ -42,7 +42,7 @@ async fn a_registration_is_followed_from_another_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_reaches_whoever_drives_the_registration() {
+async fn a_cancel_reaches_the_instance_that_drives_the_registration() {
     let mut world = World::start_shared().await;
     let other = RegistrationServiceClient::new(world.replica().await);
     let cancel = async |id: &str| {
@@ -54,19 +54,19 @@ async fn a_cancel_reaches_whoever_drives_the_registration() {
     check_error(cancel("nobody").await, Code::NotFound, "NOT_FOUND");
 
     world.seats.stop().await;
-    // Long enough that the seats are asked for: what was not asked for is cancelled at once.
+    // Long enough that the call to the seat service is made. Without it the cancel is complete at once.
     let stuck = world.submit_for("s1", "k2", &["B"], &[], 200).await.expect("accepted").registration_id;
-    let turned = cancel(&stuck).await.expect("the cancel is recorded").into_inner().registration;
-    assert_eq!(turned.map(|one| (one.outcome(), one.reasons.len())), Some((Outcome::Pending, 1)));
+    let cancelled = cancel(&stuck).await.expect("the cancel is recorded").into_inner().registration;
+    assert_eq!(cancelled.map(|one| (one.outcome(), one.reasons.len())), Some((Outcome::Pending, 1)));
     world.seats.resume().await;
     until("the cancel is complete", async || world.get(&stuck).await.outcome() == Outcome::Cancelled).await;
     let again = cancel(&stuck).await.expect("a cancel is idempotent").into_inner().registration;
     assert_eq!(again.map(|one| one.outcome()), Some(Outcome::Cancelled));
 }
 
-/// One is at work and can't go on: those behind it know their place. Another replica comes, and takes them out of the line.
+/// A registration at work can't go on: those behind it have their place. Another replica takes them out of the line.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_place_in_line_is_told_until_the_turn_has_come() {
+async fn a_registration_has_its_place_until_its_turn_has_come() {
     let config = RuntimeConfig { in_flight_max: 1, parked_max: 0, ..Default::default() };
     let mut world = World::start_shared_with(config).await;
     world.seats.stop().await;
@@ -98,7 +98,7 @@ async fn the_place_in_line_is_told_until_the_turn_has_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_student_with_too_many_is_told_so_and_others_are_served() {
+async fn a_student_with_too_many_is_rejected_and_others_are_served() {
     let config = RuntimeConfig { subject_open_max: 2, ..Default::default() };
     let mut world = World::start_with(config).await;
     world.seats.stop().await;

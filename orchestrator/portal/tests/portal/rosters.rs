@@ -1,5 +1,5 @@
-//! Rosters that exist are taken over on the operators' side: into full sections, once, and without touching what
-//! students do.
+//! Rosters of another system are taken over for operators: into full sections, once, and without touching the
+//! registrations of students.
 
 use matricula_proto::common::v1::{EnrollmentStatus, Reason, Source};
 use matricula_proto::enrollments::v1 as enrollments;
@@ -96,7 +96,7 @@ async fn a_roster_is_taken_over_into_a_full_section_once() {
     })
     .await;
 
-    // An override of the import is why.
+    // The reason is an override of the import.
     let record = world.record("s2").await;
     let granted: Vec<_> =
         record.overrides.iter().map(|it| (it.granted_by.as_str(), it.source(), it.reason())).collect();
@@ -124,10 +124,10 @@ async fn only_what_an_import_brought_is_ended() {
     assert_eq!(back.outcome(), Outcome::Enrolled);
     assert_eq!(world.enrollments_of("s1").await[0], "A ENROLLED E1");
 
-    // What the student has registered is not the import's, whatever row says so.
+    // An import does not end a registration of the student, whatever row names it.
     let why = world.rejected(row("E2", "s1", "", "B")).await;
     assert_eq!((why.retry_after_ms, why.message.contains("no import has brought section B")), (0, true), "{why:?}");
-    // Nor is what the student has registered again after dropping what an import brought.
+    // The same for a section that the student dropped after an import and registered again.
     world.submit("s1", "drop", &[], &["A"]).await.expect("a drop");
     world.submit("s1", "again", &["A"], &[]).await.expect("an add");
     let refused = world.taken_over(row("E1", "s1", "", "A")).await;
@@ -199,7 +199,7 @@ async fn conflicts_are_refused_and_the_rest_goes_on() {
         "OUTCOME_ENROLLED",
     ];
     assert_eq!(shown(world.take_over(rows.clone(), false).await), expect);
-    // What was refused is tried again when it is sent again: the student has dropped the section.
+    // A refused row that is sent again is tried again: the student has dropped the section.
     world.submit("s1", "drop", &[], &["A"]).await.expect("a drop");
     let expect = ["OUTCOME_ENROLLED", expect[1], expect[2], expect[3], expect[4]];
     assert_eq!(shown(world.take_over(rows, false).await), expect);

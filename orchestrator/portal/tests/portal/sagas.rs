@@ -1,4 +1,4 @@
-//! What operators see of what portals do.
+//! The registrations of portals in the API for operators.
 
 use matricula_kit::database::Args;
 use matricula_proto::ops::v1 as ops;
@@ -121,7 +121,7 @@ async fn lists_are_restricted_and_paged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_is_shown_and_hides_nothing() {
+async fn an_unreadable_saga_is_shown_and_hides_no_other() {
     let world = World::start().await;
     let good = world.submit("s1", "k1", &["A"], &[]).await.expect("an outcome").registration_id;
     let bad = world.submit("s1", "k2", &["B"], &[]).await.expect("an outcome").registration_id;
@@ -141,7 +141,7 @@ async fn what_cannot_be_read_is_shown_and_hides_nothing() {
     let registration = world.get(&bad).await;
     assert_eq!((registration.outcome(), registration.needs_attention), (Outcome::Unspecified, true));
     assert_eq!((registration.adds, registration.idempotency_key.as_str()), (vec!["B".to_owned()], "k2"));
-    // Nothing more will be known of it, so nobody waits.
+    // Its state can't change here, so a wait ends at once.
     let again = world.submit("s1", "k2", &["B"], &[]).await.expect("as far as is known");
     assert_eq!(again.outcome(), Outcome::Unspecified);
     let list = wire::ListRegistrationsRequest { student_id: "s1".into(), ..Default::default() };

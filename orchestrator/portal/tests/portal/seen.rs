@@ -1,4 +1,5 @@
-//! No false hope: who saw seats and is refused is told what has happened since, from what the portal itself has shown.
+//! No false hope: the refusal of a student who saw seats says what has happened since, from the versions that the
+//! portal has shown.
 
 use matricula_kit::time::{TimeZone, UnixMs, shown};
 use matricula_proto::catalog::v1::Availability;
@@ -21,7 +22,7 @@ fn reason(registration: &wire::Registration) -> &Refusal {
     &registration.reasons[0]
 }
 
-/// What a refusal says of what was seen, when all of it is known.
+/// A version that was seen, in a refusal, when its seats are known.
 fn confirmed(seen: &Availability) -> Option<SeenSection> {
     Some(SeenSection {
         version: seen.version,
@@ -32,28 +33,28 @@ fn confirmed(seen: &Availability) -> Option<SeenSection> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_seat_that_went_since_is_told_with_both_moments_and_versions() {
+async fn the_refusal_of_a_full_section_has_both_moments_and_versions() {
     let world = World::start().await;
     let seen = world.seen(&world.orchestrator, "LAST").await;
     assert_eq!(seen.free, 1);
     world.submit("s1", "k1", &["LAST"], &[]).await.expect("an outcome");
     let refused = world.submit_seen(&world.orchestrator, ("s2", "k1"), "LAST", seen.version).await;
-    let told = reason(&refused);
-    assert_eq!((told.reason(), told.seen), (Reason::ClosedSection, confirmed(&seen)));
-    assert_eq!((told.section_version, told.capacity), (seen.version + 1, Some(1)));
-    let (saw, went) = (moment(seen.changed_at), moment(told.closed_at));
+    let refusal = reason(&refused);
+    assert_eq!((refusal.reason(), refusal.seen), (Reason::ClosedSection, confirmed(&seen)));
+    assert_eq!((refusal.section_version, refusal.capacity), (seen.version + 1, Some(1)));
+    let (saw, went) = (moment(seen.changed_at), moment(refusal.closed_at));
     let expected = format!(
         "Section LAST had 1 free seat when you saw it (version {}, of {saw}); the last one went at {went}, and it was \
          at version {} when you were refused.",
-        seen.version, told.section_version
+        seen.version, refusal.section_version
     );
-    assert_eq!(told.message, expected);
-    // Whoever asks again is told the same, and so is the student by mail.
+    assert_eq!(refusal.message, expected);
+    // A query and a repeat get the same, and the student gets it by mail.
     assert_eq!(world.get(&refused.registration_id).await, refused);
     let again = world.submit_seen(&world.orchestrator, ("s2", "k1"), "LAST", seen.version).await;
     assert_eq!(again, refused);
     let mail = NotificationServiceClient::new(world.notifications.channel.clone());
-    until("the student is told", async || {
+    until("the student is notified", async || {
         let request = notifications::ListNotificationsRequest { student_id: "s2".into(), ..Default::default() };
         let list = mail.clone().list_notifications(request).await.expect("a list").into_inner();
         list.notifications.iter().any(|message| message.body.contains(&expected))
@@ -62,38 +63,38 @@ async fn a_seat_that_went_since_is_told_with_both_moments_and_versions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frozen_and_cancelled_sections_are_told_apart_from_full_ones() {
+async fn frozen_and_cancelled_sections_have_refusals_of_their_own() {
     let world = World::start().await;
     let seen = world.seen(&world.orchestrator, "A").await;
     world.set_capacity("A", 0).await;
     let refused = world.submit_seen(&world.orchestrator, ("s1", "k1"), "A", seen.version).await;
-    let told = reason(&refused);
-    assert_eq!((told.reason(), told.seen, told.capacity), (Reason::ClosedSection, confirmed(&seen), Some(0)));
-    assert_eq!(told.closed_at, told.capacity_set_at);
-    let frozen = format!("; its capacity was set to 0 at {}, and", moment(told.capacity_set_at));
-    assert!(told.message.contains(&frozen), "{}", told.message);
+    let refusal = reason(&refused);
+    assert_eq!((refusal.reason(), refusal.seen, refusal.capacity), (Reason::ClosedSection, confirmed(&seen), Some(0)));
+    assert_eq!(refusal.closed_at, refusal.capacity_set_at);
+    let frozen = format!("; its capacity was set to 0 at {}, and", moment(refusal.capacity_set_at));
+    assert!(refusal.message.contains(&frozen), "{}", refusal.message);
 
     let seen = world.seen(&world.orchestrator, "B").await;
     world.cancel_section("B").await;
     let refused = world.submit_seen(&world.orchestrator, ("s1", "k2"), "B", seen.version).await;
-    let told = reason(&refused);
-    assert_eq!((told.reason(), told.seen), (Reason::SectionCancelled, confirmed(&seen)));
-    assert!(told.message.contains("had 10 free seats when you saw it (version 1, of "), "{}", told.message);
+    let refusal = reason(&refused);
+    assert_eq!((refusal.reason(), refusal.seen), (Reason::SectionCancelled, confirmed(&seen)));
+    assert!(refusal.message.contains("had 10 free seats when you saw it (version 1, of "), "{}", refusal.message);
 }
 
-/// The client may say what it likes: only what the portal has shown is repeated as true.
+/// A refusal has the seats of a version only if the portal has shown that version.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_not_shown_is_not_believed() {
+async fn a_version_that_was_not_shown_is_not_confirmed() {
     let world = World::start().await;
     let seen = world.seen(&world.orchestrator, "LAST").await;
     world.submit("s1", "k1", &["LAST"], &[]).await.expect("an outcome");
     for (key, version) in [("future", 1_000), ("before", 0), ("negative", -3)] {
         let refused = world.submit_seen(&world.orchestrator, ("s2", key), "LAST", version).await;
-        let told = reason(&refused);
-        assert_eq!(told.seen, Some(SeenSection { version, ..Default::default() }));
-        assert!(told.message.starts_with("Section LAST is full: its one seat is taken."), "{}", told.message);
+        let refusal = reason(&refused);
+        assert_eq!(refusal.seen, Some(SeenSection { version, ..Default::default() }));
+        assert!(refusal.message.starts_with("Section LAST is full: its one seat is taken."), "{}", refusal.message);
     }
-    // The version in which it was full is known, and nobody was misled by it.
+    // The version in which it was full is known, and misled nobody.
     let full = seen.version + 1;
     until("the portal shows that it is full", async || world.seen(&world.orchestrator, "LAST").await.version == full)
         .await;
@@ -104,23 +105,23 @@ async fn what_was_not_shown_is_not_believed() {
     assert_eq!(reason(&unseen).seen, None);
 }
 
-/// Another replica has heard the same feed. One that was started since says less; and what was confirmed once is told
-/// by every one of them.
+/// Another replica has the versions of the same feed. A replica that was started since has not, so its refusals say
+/// less. A version that was confirmed once is in the answers of all replicas.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_replica_tells_what_it_knows() {
+async fn every_replica_confirms_the_versions_it_has() {
     let world = World::start_shared().await;
-    let heard = world.replica().await;
-    until("the other has heard of the seat", async || world.shows(&heard, "LAST").await).await;
+    let other = world.replica().await;
+    until("the other replica shows the seat", async || world.shows(&other, "LAST").await).await;
     let seen = world.seen(&world.orchestrator, "LAST").await;
     world.submit("s1", "k1", &["LAST"], &[]).await.expect("an outcome");
-    let told = world.submit_seen(&heard, ("s2", "k1"), "LAST", seen.version).await;
-    assert_eq!(reason(&told).seen, confirmed(&seen));
+    let refusal = world.submit_seen(&other, ("s2", "k1"), "LAST", seen.version).await;
+    assert_eq!(reason(&refusal).seen, confirmed(&seen));
 
     let late = world.replica().await;
     until("the late one shows the section", async || world.shows(&late, "LAST").await).await;
     let less = world.submit_seen(&late, ("s3", "k1"), "LAST", seen.version).await;
     assert_eq!(reason(&less).seen, Some(SeenSection { version: seen.version, ..Default::default() }));
-    // By its key, from one that did not know.
+    // By its key, from the replica that has not the version.
     let again = world.submit_seen(&late, ("s2", "k1"), "LAST", seen.version).await;
-    assert_eq!(again.reasons, told.reasons);
+    assert_eq!(again.reasons, refusal.reasons);
 }

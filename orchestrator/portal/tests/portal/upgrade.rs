@@ -1,5 +1,5 @@
-//! An upgrade: registrations that began with version 1 are taken over and end, at every point of their way, and both
-//! versions run beside each other.
+//! An upgrade: registrations that began with version 1 are taken over at every step and end, and both versions run
+//! beside each other.
 
 use matricula_kit::database::Args;
 use matricula_proto::enrollments::v1 as enrollments;
@@ -38,7 +38,7 @@ fn fails(saga: &ops::GetSagaResponse, name: &str) -> bool {
     step.is_some_and(|leg| leg.status() == LegStatus::Trying && leg.attempts > 0)
 }
 
-/// `section STATUS` of what the student is in or was in.
+/// `section STATUS` of each enrollment of the student.
 async fn enrolled(world: &World, student: &str) -> Vec<String> {
     let request = enrollments::ListEnrollmentsRequest { student_id: student.to_owned(), ..Default::default() };
     let mut client = EnrollmentServiceClient::new(world.enrollments.channel.clone());
@@ -49,8 +49,8 @@ async fn enrolled(world: &World, student: &str) -> Vec<String> {
     shown
 }
 
-/// Where an upgrade finds a registration: the service that is away, the step that was done last, and the one that
-/// fails.
+/// The progress of a registration at the upgrade: the service that is away, the step that was done last, and the step
+/// that fails.
 struct Point {
     away: fn(&mut World) -> &mut Service,
     last: &'static str,
@@ -121,7 +121,7 @@ async fn registrations_of_version_1_are_taken_over_and_end() {
             assert_eq!(status(&saga, step), LegStatus::Done, "{student}: {step}");
         }
         assert_eq!(enrolled(&world, &student).await, ["A DROPPED", "B ENROLLED"], "{student}");
-        // The next registration of the student is one of version 2, and finds what version 1 has left.
+        // The next registration of the student has version 2, and continues from the records of version 1.
         let back = world.submit(&student, "back", &["A"], &["B"]).await.expect("an outcome");
         assert_eq!(back.outcome(), Outcome::Enrolled, "{student}: {back:?}");
         assert_eq!(enrolled(&world, &student).await, ["A DROPPED", "A ENROLLED", "B DROPPED"], "{student}");
@@ -167,7 +167,7 @@ async fn an_earlier_release_leaves_version_2_alone_and_says_so() {
     let unreadable = saga(&earlier, &new).await;
     assert_eq!(unreadable.unreadable_because, "registration v2 is not known here");
 
-    // Its orchestrator ends: the earlier release does not take it over, and has somebody look.
+    // Its orchestrator ends. The earlier release does not take it over, and marks it as needing attention.
     world.seats.stop().await;
     let left = submit(&world.orchestrator, "s3", &["B"], &[]).await;
     until("it is stuck", async || fails(&saga(&world.orchestrator, &left).await, "hold_seats")).await;
@@ -182,7 +182,7 @@ async fn an_earlier_release_leaves_version_2_alone_and_says_so() {
         let listed = SagaServiceClient::new(earlier.clone()).list_sagas(request).await.expect("a list");
         listed.into_inner().sagas.iter().any(|one| one.saga_id == left && one.phase() == SagaPhase::Unreadable)
     };
-    until("somebody is to look", needs_attention).await;
+    until("it needs attention", needs_attention).await;
     // The next instance of this release takes it over.
     world.seats.resume().await;
     let upgraded = world.replica().await;
@@ -193,13 +193,13 @@ async fn an_earlier_release_leaves_version_2_alone_and_says_so() {
     assert_eq!(enrolled(&world, "s3").await, ["B ENROLLED"]);
 }
 
-/// The first step of an upgrade in two steps: what this release begins is of version 1, and an orchestrator of the earlier
-/// release takes it over, shows it and ends it.
+/// The first step of an upgrade in two steps: this release begins registrations with version 1. An orchestrator of the
+/// earlier release takes one over, shows it and ends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_begins_with_version_1_is_driven_by_the_earlier_release() {
     let mut world = World::start_shared().await;
     let upgraded = world.replica_beginning_with_version_1().await;
-    // It still drives and shows what another replica has begun with version 2.
+    // It also drives and shows a registration that another replica has begun with version 2.
     let newer = submit(&world.orchestrator, "s1", &["A"], &[]).await;
     world.seats.stop().await;
     let id = submit(&upgraded, "s2", &["B"], &[]).await;

@@ -29,7 +29,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// How long a test waits for what must come.
+/// How long a test waits for a fact.
 const PATIENCE: Duration = Duration::from_secs(30);
 pub const WAIT_MS: i32 = 20_000;
 
@@ -140,8 +140,8 @@ impl World {
         Self::start_on(&url, tempfile::tempdir().expect("a folder"), config, |_| {}).await
     }
 
-    /// The same, with orchestrators that look for services in the wrong places: what answers there is no such service,
-    /// so that its steps need attention at once.
+    /// The same, with orchestrators that call services at the wrong addresses. Another service answers there, so the
+    /// steps need attention at once.
     pub async fn start_misled(mislead: impl FnOnce(&mut Channels)) -> Self {
         let url = matricula_kit::testing::create_postgres().await;
         Self::start_on(&url, tempfile::tempdir().expect("a folder"), RuntimeConfig::default(), mislead).await
@@ -269,14 +269,14 @@ impl World {
         answer.into_inner().sections.remove(0)
     }
 
-    /// Whether this portal has heard of a section.
+    /// Whether this portal shows a section.
     pub async fn shows(&self, portal: &Channel, section: &str) -> bool {
         let request = matricula_proto::catalog::v1::GetAvailabilityRequest { section_ids: own(&[section]) };
         let answer = CatalogServiceClient::new(portal.clone()).get_availability(request).await;
         answer.is_ok_and(|answer| !answer.into_inner().sections.is_empty())
     }
 
-    /// What academics has of a student.
+    /// The record of a student in academics.
     pub async fn record(&self, student: &str) -> academics::GetAcademicRecordResponse {
         let request = academics::GetAcademicRecordRequest { student_id: student.to_owned() };
         let client = academics::academic_service_client::AcademicServiceClient::new(self.channels.academics.clone());
@@ -303,10 +303,10 @@ impl World {
         orchestrate(self.database.clone(), workload, RuntimeConfig::default(), self.shutdown.clone()).await
     }
 
-    /// The same of the release before this one, which knows version 1 of the registration alone. It ends by the token.
+    /// The same for the release before this one, which has only version 1 of the registration. It ends by the token.
     pub async fn earlier_release(&self) -> (Channel, CancellationToken) {
         let shutdown = self.shutdown.child_token();
-        let first = Definitions::new(saga::first_definition().expect("a sound table"));
+        let first = Definitions::new(saga::definition(1).expect("a sound table"));
         // Its own connections: they are closed when it ends.
         let database = Database::open(&self.url).await.expect("the database opens");
         let workload = registrations(&self.channels).with_definitions(first);
@@ -435,7 +435,7 @@ pub async fn until(what: &str, fact: impl AsyncFn() -> bool) {
     within(what, waiting).await;
 }
 
-/// Waits for what must come.
+/// Waits for a fact, with a bound.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("in vain: {what}"))
 }

@@ -44,9 +44,9 @@ fn of_services() -> Vec<Answer> {
     ]
 }
 
-/// What the values of the services write is what the log has had since the first release.
+/// The services write the form that the log has had since the first release.
 #[test]
-fn the_log_has_what_the_values_write() {
+fn an_answer_has_one_stored_form() {
     for answer in of_services() {
         let expected = match &answer {
             Answer::Done(done) => CallAnswer::Done(serde_json::to_string(done).expect("JSON")),
@@ -82,7 +82,7 @@ fn an_old_log_is_readable() {
 }
 
 #[test]
-fn what_is_not_understood_is_unknown() {
+fn an_unreadable_answer_is_unknown() {
     #[track_caller]
     fn check(outcome: Option<Outcome>, message: &str) {
         let expected = CallError::new(Code::Internal, message, None);
@@ -101,7 +101,7 @@ fn what_is_not_understood_is_unknown() {
 }
 
 #[test]
-fn what_can_not_be_decided_yet_says_when_and_for_whom() {
+fn an_undecided_answer_has_a_delay_and_the_saga_that_it_waits_for() {
     let waits_for = Some(SagaId::stored(SAGA.into()));
     let not_yet = NotYet { reason: "BUSY".into(), message: "Wait.".into(), retry_after_ms: 50, waits_for };
     let CallAnswer::Unknown(error) = to_log(Answer::NotYet(not_yet).into()) else { panic!("it is unknown") };

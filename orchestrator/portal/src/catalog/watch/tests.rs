@@ -1,4 +1,4 @@
-//! What a client that watches is told.
+//! The messages of a client that watches.
 
 use std::collections::HashMap;
 
@@ -44,7 +44,7 @@ async fn the_state_comes_first_and_then_the_changes() {
     assert_eq!(next(&mut all).await, "true: A:8@2");
     cache.apply(vec![section("B", 9, 2, 2)], None);
     assert_eq!(next(&mut all).await, "true: B:7@2");
-    // The change of A was none of its.
+    // It does not watch A.
     assert_eq!(next(&mut one).await, "true: B:7@2");
 }
 
@@ -60,7 +60,7 @@ async fn a_slow_client_gets_the_latest_version_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_feed_lost_and_back_is_told() {
+async fn a_client_sees_that_the_feed_is_lost_and_back() {
     let cache = cache();
     let mut all = watch(&cache, &["A"]);
     next(&mut all).await;
@@ -75,7 +75,7 @@ async fn a_feed_lost_and_back_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_section_that_is_gone_is_told_to_quick_and_slow_clients() {
+async fn quick_and_slow_clients_get_the_removal_of_a_section() {
     let cache = cache();
     let (mut quick, mut slow, mut one) = (watch(&cache, &[]), watch(&cache, &[]), watch(&cache, &["B"]));
     for watch in [&mut quick, &mut slow, &mut one] {
@@ -92,28 +92,28 @@ async fn a_section_that_is_gone_is_told_to_quick_and_slow_clients() {
     assert_eq!(next(&mut one).await, "true: B:6@1");
 }
 
-/// What one message can't hold has its moment in the last one: before it, the client does not have everything.
+/// Of changes in several messages only the last moves `as_of`: before it, the client does not have everything.
 #[tokio::test(start_paused = true)]
-async fn a_moment_is_told_when_the_client_has_everything() {
+async fn as_of_moves_when_the_client_has_everything() {
     let many = |version| (0..2_500).map(move |n| section(&format!("S{n}"), 9, 0, version));
     let cache = Arc::new(AvailabilityCache::default());
     let mut watch = watch(&cache, &[]);
-    let mut told = async || {
+    let mut message = async || {
         let message = watch.next().await.expect("a message");
         let as_of = message.freshness.and_then(|freshness| UnixMs::from_wire(&freshness.as_of?)).map(|moment| moment.0);
         (message.sections.len(), as_of, message.snapshot_complete)
     };
-    assert_eq!(told().await, (0, None, false), "it is early");
+    assert_eq!(message().await, (0, None, false), "the feed has not begun");
     cache.replace(many(1).collect(), Some(UnixMs(1)), Instant::now());
-    assert_eq!([told().await, told().await], [(1_000, None, false), (1_000, None, false)]);
-    assert_eq!(told().await, (500, Some(1), true));
+    assert_eq!([message().await, message().await], [(1_000, None, false), (1_000, None, false)]);
+    assert_eq!(message().await, (500, Some(1), true));
     cache.apply(many(2).collect(), Some(UnixMs(2)));
-    assert_eq!([told().await, told().await], [(1_000, Some(1), false), (1_000, Some(1), false)]);
-    assert_eq!(told().await, (500, Some(2), false));
+    assert_eq!([message().await, message().await], [(1_000, Some(1), false), (1_000, Some(1), false)]);
+    assert_eq!(message().await, (500, Some(2), false));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_can_not_be_told_what_is_gone_begins_anew() {
+async fn a_client_behind_the_purged_removals_begins_anew() {
     let cache = cache();
     let mut slow = watch(&cache, &[]);
     next(&mut slow).await;
@@ -125,7 +125,7 @@ async fn a_client_that_can_not_be_told_what_is_gone_begins_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_is_early_is_told_so() {
+async fn a_client_before_the_feed_gets_a_message_that_is_not_live() {
     let cache = Arc::new(AvailabilityCache::default());
     let mut early = watch(&cache, &[]);
     assert_eq!(next(&mut early).await, "false:");

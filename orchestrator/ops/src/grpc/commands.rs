@@ -1,6 +1,6 @@
-//! What an operator decides about a saga: its bounds, its way to the instance that drives the saga, and what the answer
-//! is called.
+//! Commands of operators: their bounds, the way to the instance that drives the saga, and the result in the answer.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use matricula_engine::{Definition, OperatorCommand, Outcome, Resolution, Wait};
@@ -21,20 +21,20 @@ use crate::{explain, waits, wire};
 const BY_BYTES_MAX: usize = 64;
 /// Longest reason: some sentences, kept in the log for good.
 const REASON_BYTES_MAX: usize = 500;
-/// How long a command that has a saga undone waits for that before it is answered as it stands: it takes some
-/// milliseconds while every service answers.
-const UNDONE_WAIT: Duration = Duration::from_secs(2);
-/// How long a call that was retried may wait in the queue of a service that answers, and the time between two looks.
+/// How long a command that starts a compensation waits for its end before it is answered with the state of that moment.
+/// A compensation takes some milliseconds while every service answers.
+const COMPENSATED_WAIT: Duration = Duration::from_secs(2);
+/// How long a call that was retried may wait in the queue of a service that answers, and the time between two checks.
 const CALLED_WAIT: Duration = Duration::from_secs(2);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const CHECK_AGAIN: Duration = Duration::from_millis(50);
 /// When an unanswered command may be sent again: a takeover by another instance is under way.
 const RETRY_UNANSWERED: Duration = Duration::from_secs(1);
 
-/// What has become of a command that was taken: the saga, an [`ops::VerbResult`], and what it waits for.
+/// The result of a command: the saga, an [`ops::VerbResult`], and what the command waits for.
 pub(super) type Carried = (Option<ops::SagaSummary>, i32, String);
 
 impl SagaGrpc {
-    /// Has a command carried out by whoever drives the saga, and reads what has become of the command and of the saga.
+    /// Sends a command to the instance that drives the saga, and reads the saga afterwards.
     pub(super) async fn carry_out(
         &self,
         saga: String,
@@ -55,9 +55,9 @@ impl SagaGrpc {
         self.runtime.command(id, request).await.map_err(|error| not_done(id, &command, error))?;
         let mut stored = self.stored(id).await?;
         let is_open = stored.state().is_some_and(|state| state.outcome() == Outcome::Pending);
-        if is_undoing(&command) && is_open {
-            let undone = async { while watcher.changed().await.outcome() == Outcome::Pending {} };
-            let _ = tokio::time::timeout(UNDONE_WAIT, undone).await;
+        if is_compensating(&command) && is_open {
+            let compensated = async { while watcher.changed().await.outcome() == Outcome::Pending {} };
+            let _ = tokio::time::timeout(COMPENSATED_WAIT, compensated).await;
             stored = self.stored(id).await?;
         }
         let summary = waits::summaries(&self.runtime, std::slice::from_ref(&stored)).await?.pop();
@@ -66,7 +66,7 @@ impl SagaGrpc {
         Ok((summary, result.into(), pending.unwrap_or_default()))
     }
 
-    /// What a command waits for that is in the log; none when it is carried out.
+    /// The calls or the compensation that a recorded command waits for, in words; none when it is carried out.
     async fn pending(&self, stored: &StoredRegistration, command: &RequestedCommand) -> Option<String> {
         let state = stored.state()?;
         if state.phase().is_finished() {
@@ -81,22 +81,22 @@ impl SagaGrpc {
                     let mut calls = match calls().await {
                         Ok(calls) => calls,
                         Err(why) => {
-                            // It may have ended since it was read.
+                            // The saga may have ended since it was read.
                             let now = self.stored(stored.row.id).await;
                             let has_ended = now.is_ok_and(|now| wire::is_finished(&now));
                             return (!has_ended).then_some(why);
                         }
                     };
-                    // A call that was retried and has not left is parked, or in a queue that moves.
+                    // A call that was retried and not sent is parked, or in a queue that moves.
                     calls.retain(|call| step.as_ref().is_none_or(|step| call.step == *step) && !is_called(call.wait));
                     let moves = calls.iter().all(|call| matches!(call.wait, Wait::Queue { .. }));
                     if calls.is_empty() || !moves || Instant::now() >= give_up_at {
                         return (!calls.is_empty()).then(|| explain::pending(definition, &calls, self.runtime.now()));
                     }
-                    tokio::time::sleep(LOOK_AGAIN).await;
+                    tokio::time::sleep(CHECK_AGAIN).await;
                 }
             }
-            command if is_undoing(command) && state.outcome() == Outcome::Pending => Some(match calls().await {
+            command if is_compensating(command) && state.outcome() == Outcome::Pending => Some(match calls().await {
                 Ok(calls) if !calls.is_empty() => {
                     format!("being undone; {}", explain::pending(definition, &calls, self.runtime.now()))
                 }
@@ -121,8 +121,8 @@ impl SagaGrpc {
     }
 }
 
-/// Whether a command has a saga undone: its outcome comes later.
-fn is_undoing(command: &RequestedCommand) -> bool {
+/// Whether a command starts the compensation of a saga, whose outcome comes later.
+fn is_compensating(command: &RequestedCommand) -> bool {
     matches!(
         command,
         RequestedCommand::Cancel
@@ -130,7 +130,7 @@ fn is_undoing(command: &RequestedCommand) -> bool {
     )
 }
 
-/// Whether a call has left: it is in flight, its answer is being recorded, or it has failed again.
+/// Whether a call was sent: it is in flight, its answer is being recorded, or it has failed again.
 fn is_called(wait: Wait) -> bool {
     match wait {
         Wait::Call { .. } | Wait::Record | Wait::Pause { .. } => true,
@@ -138,8 +138,8 @@ fn is_called(wait: Wait) -> bool {
     }
 }
 
-/// How a person found a step to have ended, as its saga is told. The refusal of a pivot reaches the student, in words
-/// of its domain.
+/// The end of a step that a person has found, as an answer to its saga. The refusal of a pivot reaches the student, in
+/// the words of registration.
 pub(super) fn resolution(answer: Option<wire_resolution::Answer>, reason: &str) -> Result<Resolution, FieldError> {
     match answer {
         None => Err(FieldError::new("answer", "is required: done or refused")),
@@ -158,24 +158,27 @@ pub(super) fn resolution(answer: Option<wire_resolution::Answer>, reason: &str) 
 }
 
 pub(super) fn by_of(by: String) -> Result<String, FieldError> {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte);
-    match by.len() {
-        1..=BY_BYTES_MAX if by.bytes().all(is_allowed) => Ok(by),
-        bytes => {
-            let bounds = format!("must be 1-{BY_BYTES_MAX} bytes of [A-Za-z0-9._:@-], got {bytes} bytes");
-            Err(FieldError::new("by", bounds))
-        }
-    }
+    let is_allowed = |char: char| char.is_ascii_alphanumeric() || "._:@-".contains(char);
+    bounded("by", by, 1..=BY_BYTES_MAX, "of [A-Za-z0-9._:@-]", is_allowed)
 }
 
 pub(super) fn reason_of(reason: String) -> Result<String, FieldError> {
-    match reason.len() {
-        1..=REASON_BYTES_MAX if !reason.chars().any(char::is_control) => Ok(reason),
-        bytes => {
-            let bounds = format!("must be 1-{REASON_BYTES_MAX} bytes without control characters, got {bytes} bytes");
-            Err(FieldError::new("reason", bounds))
-        }
+    bounded("reason", reason, 1..=REASON_BYTES_MAX, "without control characters", |char| !char.is_control())
+}
+
+/// Takes a text of an operator, or names the bound that it violates.
+pub(super) fn bounded(
+    field: &str,
+    text: String,
+    bytes: RangeInclusive<usize>,
+    chars: &str,
+    is_allowed: impl Fn(char) -> bool,
+) -> Result<String, FieldError> {
+    if bytes.contains(&text.len()) && text.chars().all(is_allowed) {
+        return Ok(text);
     }
+    let problem = format!("must be {}-{} bytes {chars}, got {} bytes", bytes.start(), bytes.end(), text.len());
+    Err(FieldError::new(field, problem))
 }
 
 fn not_done(id: SagaId, command: &RequestedCommand, error: CommandError) -> Status {
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn operators_say_who_they_are_and_why() {
+    fn a_command_has_an_author_and_a_reason() {
         for by in ["ada", "ada.lovelace@campus.example", "cron:night-1", &"a".repeat(64)] {
             check(by_of(by.to_owned()), None);
         }
