@@ -1,5 +1,5 @@
-//! What `up` proposes to try: commands that work as they stand when they are pasted into another terminal, whatever ports
-//! are in force.
+//! What `up` proposes to try: commands that work as they stand when they are pasted into another terminal, whatever
+//! ports are in force.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -61,8 +61,8 @@ fn urls(config: &Config) -> Places {
     ])
 }
 
-/// The flags that a command needs, by setting: one for each URL that it would not find by itself, neither by the defaults nor by the file
-/// and the environment. The environment of the other terminal may be another one.
+/// The flags that a command needs, by setting: one for each URL that it would not find by itself, neither by the
+/// defaults nor by the file and the environment. The environment of the other terminal may be another one.
 fn flags(places: &Places, default: &Places, found: &Places) -> BTreeMap<&'static str, String> {
     let is_elsewhere =
         |setting: &&str, url: &String| default.get(setting) != Some(url) || found.get(setting) != Some(url);

@@ -22,7 +22,7 @@ use crate::arguments::Role;
 use crate::config::{Config, OrchestratorConfig};
 
 /// How long a role waits at its start for a database that does not answer, and how long between two tries. Then the
-/// process ends with the cause: whoever watches it starts it again, or looks.
+/// process ends with the cause, so that its supervisor restarts it or an operator looks.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
 const DATABASE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -64,8 +64,8 @@ async fn started(
 }
 
 /// Starts the orchestrator and serves it until `shutdown`; none if `shutdown` begins before it has started. Its probes
-/// speak for the other roles of the process, too. The role has failed if it loses its lease, or if what drives the sagas
-/// ends in another way.
+/// speak for the other roles of the process, too. The role has failed if it loses its lease, or if what drives the
+/// sagas ends in another way.
 pub async fn orchestrator(
     config: &Config,
     channels: Channels,

@@ -1,5 +1,5 @@
-//! When the process ends: at a signal, or when a role can't go on. It has ended by one deadline; a second signal exits at
-//! once.
+//! When the process ends: at a signal, or when a role can't go on. It has ended by one deadline; a second signal exits
+//! at once.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -80,7 +80,7 @@ impl Stop {
             stopping.hung_up.store(first == SignalKind::hangup(), Ordering::Relaxed);
             // Before the message: its write can block.
             stopping.begin();
-            // After a hang-up nobody may be there to read it, and a write that fails must not panic here.
+            // After a hang-up its reader may be gone, and a write that fails must not panic here.
             let _ = writeln!(io::stderr(), "stopping: calls in flight may finish; press Ctrl-C again to stop at once");
             if signals.recv().await.is_some() {
                 std::process::exit(EXIT_INTERRUPTED);
@@ -123,7 +123,7 @@ impl Stop {
         });
     }
 
-    /// Whether it ends because its terminal was closed: what a command was to do is not done.
+    /// Whether it ends because its terminal was closed: a command has not done its work.
     pub fn hung_up(&self) -> bool {
         self.hung_up.load(Ordering::Relaxed)
     }
@@ -134,8 +134,8 @@ impl Stop {
     }
 }
 
-/// Ends the process, whatever is blocked in it. A thread that can't write may hold the lock of stderr. So another thread
-/// writes the message, and this one waits for it only for a moment.
+/// Ends the process, whatever is blocked in it. A thread that can't write may hold the lock of stderr. So another
+/// thread writes the message, and this one waits for it only for a moment.
 fn end_overdue(grace: Duration) -> ! {
     let (written, is_written) = threads::channel();
     std::thread::spawn(move || {
@@ -152,8 +152,8 @@ pub fn outlive_file_limits() {
     drop(signal(SignalKind::from_raw(SIGXFSZ)));
 }
 
-/// Whether a hang-up is to end the process. One that was ignored at the start, as `nohup` does, stays ignored. Where the
-/// system does not say so (there is no `/proc`), nothing listens, and what it does by default is left.
+/// Whether a hang-up is to end the process. One that was ignored at the start, as `nohup` does, stays ignored. Where
+/// the system does not say so (there is no `/proc`), no handler is installed, and the default of the signal stays.
 fn heeds_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status");
     status.is_ok_and(|status| is_ignored(&status, SignalKind::hangup()) == Some(false))

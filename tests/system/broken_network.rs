@@ -1,5 +1,5 @@
-//! The network to one service fails in every way that a network can: registrations that don't need the service get
-//! their outcome meanwhile, nothing piles up before the others, and all goes on by itself when it is over.
+//! The network to one service fails in every way that a network can. Registrations that don't need the service get
+//! their outcome meanwhile, nothing piles up before the other services, and all goes on by itself when it is over.
 
 use std::time::{Duration, Instant};
 
@@ -111,9 +111,9 @@ fn is_hard(fault: Fault) -> bool {
     !matches!(fault, Fault::Delay(_) | Fault::Trickle | Fault::Reset | Fault::Corrupt)
 }
 
-/// What operators are told of it. Where nothing is heard, it is the call's own deadline that ends it: those of
-/// connections are longer.
-fn how_told(fault: Fault) -> &'static str {
+/// The error that operators see. If nothing arrives, the deadline of the call itself ends it: those of connections are
+/// longer.
+fn error_of(fault: Fault) -> &'static str {
     match fault {
         Fault::Hang | Fault::SilentToServer | Fault::SilentToClient => "no answer from",
         Fault::Refuse => "onnection refused",
@@ -135,7 +135,7 @@ async fn check(broken: &mut Broken, fault: Fault) {
     if is_hard(fault) {
         let opened = |destinations: &[Destination]| {
             let broken = destinations.iter().find(|destination| destination.name == service);
-            broken.is_some_and(|broken| broken.breaker != "closed" && broken.last_error.contains(how_told(fault)))
+            broken.is_some_and(|broken| broken.breaker != "closed" && broken.last_error.contains(error_of(fault)))
         };
         broken.until(format!("{fault:?}: the breaker of {service} does not open"), opened).await;
     }
@@ -143,7 +143,7 @@ async fn check(broken: &mut Broken, fault: Fault) {
         let mut others = destinations.iter().filter(|destination| destination.name != service);
         others.all(|other| other.breaker == "closed" && other.waiting == 0)
     };
-    broken.until(format!("{fault:?}: something waits before services that are whole"), others).await;
+    broken.until(format!("{fault:?}: something waits before a service that works"), others).await;
     if is_hard(fault) && service == "fees" {
         let pending = look(&broken.portal, submission(&adders[0], "add", &["A"], &[])).await;
         assert_eq!(pending.outcome(), Outcome::Pending, "{fault:?}: it can't be decided without fees: {pending:?}");

@@ -1,4 +1,4 @@
-//! What clients of all kinds meet at the ports: reflection in both versions, packed requests, browsers of other origins.
+//! Clients of all kinds at the ports: reflection in both versions, compressed requests, browsers of other origins.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -41,7 +41,7 @@ fn served(role: &str) -> BTreeSet<String> {
     names
 }
 
-/// Asks one version of reflection: the names that it lists, and the files of a symbol.
+/// Queries one version of reflection: the names that it lists, and the files of a symbol.
 macro_rules! reflection {
     ($name:ident, $version:ident) => {
         mod $name {
@@ -51,7 +51,7 @@ macro_rules! reflection {
             use $version::server_reflection_response::MessageResponse;
 
             /// None for what is not there.
-            async fn ask(system: &System, role: &str, request: MessageRequest) -> Option<MessageResponse> {
+            async fn query(system: &System, role: &str, request: MessageRequest) -> Option<MessageResponse> {
                 let mut client = ServerReflectionClient::new(system.channel(role).await);
                 let request = $version::ServerReflectionRequest { host: String::new(), message_request: Some(request) };
                 let answers = client.server_reflection_info(tokio_stream::once(request)).await.expect("it is served");
@@ -63,7 +63,7 @@ macro_rules! reflection {
             }
 
             pub async fn list(system: &System, role: &str) -> BTreeSet<String> {
-                match ask(system, role, MessageRequest::ListServices(String::new())).await {
+                match query(system, role, MessageRequest::ListServices(String::new())).await {
                     Some(MessageResponse::ListServicesResponse(list)) => {
                         list.service.into_iter().map(|s| s.name).collect()
                     }
@@ -72,11 +72,11 @@ macro_rules! reflection {
             }
 
             pub async fn of_symbol(system: &System, role: &str, symbol: &str) -> Option<FileDescriptorProto> {
-                file(ask(system, role, MessageRequest::FileContainingSymbol(symbol.to_owned())).await)
+                file(query(system, role, MessageRequest::FileContainingSymbol(symbol.to_owned())).await)
             }
 
             pub async fn by_name(system: &System, role: &str, name: &str) -> Option<FileDescriptorProto> {
-                file(ask(system, role, MessageRequest::FileByFilename(name.to_owned())).await)
+                file(query(system, role, MessageRequest::FileByFilename(name.to_owned())).await)
             }
 
             fn file(answer: Option<MessageResponse>) -> Option<FileDescriptorProto> {
@@ -117,7 +117,7 @@ async fn reflection_has_what_the_port_has() {
                 }
             }
         }
-        // Others are not described: what is not served must not be offered.
+        // The other services are not described: a service that the port does not have must not be offered.
         for other in
             rpcs::all().iter().filter_map(|rpc| rpc.path.split('/').nth(1)).filter(|name| !served.contains(*name))
         {
@@ -203,7 +203,7 @@ async fn packed_requests_are_taken_within_limits() {
     system.audit();
 }
 
-/// Most clients offer gzip with every call. Only one that packs what it sends gets packed answers.
+/// Most clients offer gzip with every call. Only a client that packs its requests gets packed answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_packed_for_clients_that_pack() {
     let system = System::up();
@@ -284,7 +284,7 @@ async fn pages_of_allowed_origins_may_call() {
     let exposed: BTreeSet<&str> =
         header(&head, "access-control-expose-headers").unwrap_or_default().split(',').map(str::trim).collect();
     assert_eq!(exposed, BTreeSet::from(["grpc-message", "grpc-status", "grpc-status-details-bin"]), "{head}");
-    // The answer depends on the origin: no cache may give it to another.
+    // The answer depends on the origin: no cache may give it to a page of another.
     assert!(header(&head, "vary").is_some_and(|vary| vary.contains("origin")), "{head}");
     assert_eq!(header(&browser(address, "POST", &from("https://evil.example"), &frame(b"")).await, ALLOW_ORIGIN), None);
     assert!(browser(address, "POST", &call, &frame(b"")).await.starts_with("http/1.1 200"), "the port's own pages");
@@ -296,10 +296,10 @@ async fn without_a_list_no_other_origin_may_call() {
     let headers = [("origin", PORTAL), ("access-control-request-method", "POST")];
     let head = browser(system.address("orchestrator"), "OPTIONS", &headers, b"").await;
     assert_eq!(header(&head, ALLOW_ORIGIN), None, "{head}");
-    // A list that can't be meant is refused at the start.
+    // A list that can't be meant is rejected at the start.
     let system = System::up_with(&["--students", "0"], &[]);
     let refused = system.run(&["--set", "orchestrator.cors_origins=https://portal.example.edu/app", "config"]);
     assert_eq!(refused.status.code(), Some(64));
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(told.contains("orchestrator.cors_origins") && told.contains("more than scheme, host and port"), "{told}");
+    let problem = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(problem.contains("orchestrator.cors_origins") && problem.contains("more than scheme, host and port"), "{problem}");
 }

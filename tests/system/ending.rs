@@ -1,4 +1,4 @@
-//! The end of a real process: everything that can be stuck is, and it ends by one deadline nevertheless.
+//! The end of a real process: everything that can be stuck is, and the process ends by one deadline nevertheless.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ use crate::hostile::wire::{self, GRPC, frame, http_get, until};
 
 /// Short, so that the test is; the default is 25 s.
 const GRACE_MS: u64 = 4_000;
-/// What a busy machine may need more, to be asked and to be seen to have ended.
+/// What a busy machine may need more, to send the signal and to see the end.
 const MARGIN: Duration = Duration::from_secs(2);
 /// Far beyond the test: only a second signal ends the process before.
 const GRACE_LONG_MS: &str = "300000";
@@ -50,7 +50,7 @@ async fn a_stuck_call_a_stuck_stream_and_a_stuck_database_end_by_one_deadline() 
     ];
     let mut system = System::separate(Backend::Sqlite, &settings).await;
     system.import(&bundle(&[("A", 50, "T 09:00-09:50")], 2));
-    // Calls whose requests never come whole, and a ledger that nobody reads.
+    // Calls whose requests never come whole, and a ledger whose reader never reads.
     let seats = wire::connect(&system, "seats").await;
     let portal = wire::connect(&system, "orchestrator").await;
     let (mut half, _hold) = wire::begin(&seats, HOLD, &GRPC).await;
@@ -77,8 +77,8 @@ async fn a_stuck_call_a_stuck_stream_and_a_stuck_database_end_by_one_deadline() 
         println!("{role}: {took:?}");
         assert!(took < Duration::from_millis(GRACE_MS) + MARGIN, "{role}: {took:?}");
     }
-    assert!(writing.await.expect("no panic").is_err(), "the caller is told");
-    assert!(http_get(&http, "/readyz").await.is_none(), "nobody answers any more");
+    assert!(writing.await.expect("no panic").is_err(), "the caller gets an error");
+    assert!(http_get(&http, "/readyz").await.is_none(), "the port is closed");
     // What was accepted is not lost: the same addresses serve again when the databases do.
     seats_proxy.set(Fault::None);
     log_proxy.set(Fault::None);
@@ -113,7 +113,7 @@ async fn a_process_that_is_still_starting_ends_at_once() {
     }
 }
 
-/// A pipe that nobody reads blocks each thread that writes a message.
+/// A pipe without a reader blocks each thread that writes a message.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_whose_stderr_is_stuck_ends_at_its_deadline() {
     let system = System::up();
@@ -153,7 +153,7 @@ async fn a_second_signal_ends_at_once() {
     let _exporting = exporting.await.expect("a head");
     let http = system.http_address("up");
     system.signal("up", "-TERM");
-    // The probes of the process tell that it ends, as long as it does.
+    // The probes of the process report that it ends, as long as it does.
     until(async || {
         http_get(&http, "/readyz").await.filter(|text| text.contains("503") && text.contains("shutting down"))
     })

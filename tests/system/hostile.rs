@@ -1,5 +1,5 @@
-//! Hostile input: every RPC of every service gets every field bad in every way, at random, and bytes that are no message.
-//! It answers what the contract says, and stays up.
+//! Hostile input: every RPC of every service gets every field bad in every way, at random, and bytes that are no
+//! message. Each answers as the contract says, and the server stays up.
 //!
 //! `HOSTILE_ROUNDS=5000 cargo test --test system hostile` sends so many random messages to every RPC (20 otherwise);
 //! `HOSTILE_SEED` repeats a run.
@@ -73,13 +73,13 @@ impl Attack {
     async fn run(mut self, rounds: usize) -> Vec<String> {
         let input = self.rpc.input.clone();
         let good = self.maker.good(&input);
-        let told = self.send(&good, "a good message").await;
-        if told.is_some_and(|(code, _)| code == Code::InvalidArgument) {
-            self.wrong.push(format!("{}: a good message is refused: mend the test's idea of one", self.rpc.path));
+        let answer = self.send(&good, "a good message").await;
+        if answer.is_some_and(|(code, _)| code == Code::InvalidArgument) {
+            self.wrong.push(format!("{}: a good message is rejected: correct the test's idea of one", self.rpc.path));
         }
         for place in self.maker.places(&good) {
             for change in place.changes() {
-                // Ids are made anew: else what was recorded for them would be answered.
+                // Ids are made again: otherwise the recorded answer for them would come.
                 let base = self.maker.good(&input);
                 if !self.maker.places(&base).iter().any(|it| it.name() == place.name()) {
                     continue;
@@ -105,19 +105,20 @@ impl Attack {
             Change::Value(value) => format!("{} = {}", place.name(), cut(&value.to_string())),
             other => format!("{}: {other:?}", place.name()),
         };
-        let told = self.send(message, &what).await;
+        let refused = self.send(message, &what).await;
         let Change::Value(Value::String(text)) = change else { return };
         // Trace contexts that make no sense count as none, as in headers.
-        // Sentences of other services are made fit for a message: a registration must not end untold because of one.
+        // Sentences of other services are made fit for a message: the outcome of a registration must be delivered in
+        // spite of them.
         let free = ["traceparent", "tracestate", "message", "conflicts_with", "next_step"];
         let is_free = free.contains(&place.field().name());
         if is_refused_everywhere(text) && !is_free {
             let expect = [place.name()];
-            let is_named = told.as_ref().is_some_and(|(code, fields)| {
+            let is_named = refused.as_ref().is_some_and(|(code, fields)| {
                 *code == Code::InvalidArgument && fields.iter().all(|field| expect.contains(field))
             });
             if !is_named {
-                self.wrong.push(format!("{}: {what}: not refused by its name: {told:?}", self.rpc.path));
+                self.wrong.push(format!("{}: {what}: not rejected by its name: {refused:?}", self.rpc.path));
             }
         }
     }
@@ -153,7 +154,7 @@ fn assert_none(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "{} wrong answers:\n{shown}", wrong.len());
 }
 
-/// No panic, and nothing for which a human would have to look.
+/// No panic, and no ERROR: it would mean that a human must look.
 #[track_caller]
 fn assert_calm(system: &System, name: &'static str) {
     let log = system.log(name);
@@ -162,8 +163,8 @@ fn assert_calm(system: &System, name: &'static str) {
     assert!(loud.is_empty(), "{name} logged {loud:#?}");
 }
 
-/// Staff may stop the calls of a service, and close registration: the attack says both, and here it is taken back.
-async fn take_back(system: &System) {
+/// Staff may stop the calls of a service, and close registration. The attack does both, and here they are undone.
+async fn undo_attack(system: &System) {
     let staff = system.channel("orchestrator").await;
     let mut sagas = SagaServiceClient::new(staff.clone());
     let listed = sagas.list_destinations(ListDestinationsRequest {}).await.expect("a list");
@@ -176,9 +177,9 @@ async fn take_back(system: &System) {
     DoorServiceClient::new(staff).set_door(open).await.expect("a door that may be opened");
 }
 
-/// A registration of a student whom nobody attacked.
+/// A registration of a student that no attack names.
 async fn assert_registers(system: &System, key: &str) {
-    take_back(system).await;
+    undo_attack(system).await;
     let portal = system.channel("orchestrator").await;
     let registration = submit(&portal, submission("S1", key, &["A"], &[])).await;
     assert_eq!(registration.outcome(), Outcome::Enrolled, "{registration:?}");

@@ -15,15 +15,15 @@ use tower::service_fn;
 
 use crate::secret::{is_scheme, masked_url};
 
-/// How long a connection may take: enough across a continent, and short enough for somebody who waits.
+/// How long a connection may take: enough across a continent, and short enough for a person that waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A peer that does not answer a ping for this long is gone: the connection is made anew.
+/// A peer that does not answer a ping for this long is gone: the connection is made again.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Port of an `http` URL that names none.
 const HTTP_PORT: u16 = 80;
 
-/// Why the URL of a service is refused. What is spoken is HTTP/2 without TLS: nothing of a URL is ignored, so that
-/// nobody takes a connection to be encrypted that is not.
+/// Why the URL of a service is rejected. Services speak HTTP/2 without TLS. No part of a URL is ignored, so that no
+/// operator takes a connection to be encrypted that is not.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceUrlError {
     /// It has no scheme, or is no URL.
@@ -69,9 +69,9 @@ pub enum ConnectError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Checks the URL of a service: `http://host` or `http://host:port`, and nothing else.
+/// Checks the URL of a service: only `http://host` and `http://host:port` are allowed.
 pub fn service_url(url: &str) -> Result<Uri, ServiceUrlError> {
-    // It is shown in errors: it may have a password.
+    // Errors show the URL, and it may have a password.
     let shown = || masked_url(url);
     let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
         let known = url
@@ -117,7 +117,8 @@ pub fn lazily(url: &str) -> Result<Channel, ServiceUrlError> {
     Ok(endpoint(url)?.connect_with_connector_lazy(service_fn(connect)))
 }
 
-/// Connects at once, so that a wrong address is told at once; a connection lost later is made again by the next call.
+/// Connects at once, so that a wrong address is an error at once. If the connection is lost, the next call connects
+/// again.
 pub async fn now(url: &str) -> Result<Channel, ConnectError> {
     Ok(endpoint(url)?.connect_with_connector(service_fn(connect)).await?)
 }

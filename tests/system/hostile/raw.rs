@@ -1,5 +1,5 @@
-//! Bytes that are no call: wrong headers, wrong frames, messages cut short, more than anybody takes. Each is answered by
-//! an error or loses its connection; none of them costs others anything.
+//! Bytes that are no call: wrong headers, wrong frames, messages cut short, messages that are too long. Each is
+//! answered by an error or loses its connection; none of them costs other clients anything.
 
 use matricula_harness::System;
 use rand::{Rng as _, SeedableRng as _};
@@ -11,12 +11,12 @@ use tokio::time::timeout;
 use super::wire::{self, Ending, GRPC, call, frame};
 use super::{assert_calm, assert_registers, prepare, rounds_and_seed};
 
-/// The code of OUT_OF_RANGE, by which a message is refused that is longer than the largest.
+/// The code of OUT_OF_RANGE, by which a message is rejected that is longer than the largest.
 const OUT_OF_RANGE: i32 = 11;
 /// Memory that the process may have taken more, in MiB, while 100 MB are sent to it again and again.
 const MIB_MORE_MAX: u64 = 64;
 
-/// A message that nobody takes.
+/// A message that no server takes.
 const TOO_LONG: &str = "the longest length";
 
 /// Every way to say something wrong around a message.
@@ -34,14 +34,14 @@ fn wrong_bodies() -> Vec<(&'static str, Vec<u8>)> {
         ("a frame longer than it says", with_length(1)),
         ("an empty frame and more", [frame(b""), frame(b"")].concat()),
         ("compressed, it says", with_flag(1)),
-        ("a flag that nobody knows", with_flag(7)),
+        ("an unknown flag", with_flag(7)),
         (TOO_LONG, with_length(u32::MAX)),
         ("a field that never ends", frame(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f])),
         ("a number that never ends", frame(&[0x30, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01])),
         ("no UTF-8", frame(b"\x12\x02\xff\xfe")),
         ("a first part with nothing in it", frame(&[0x0a, 0])),
         ("field number 0", frame(&[0x00, 0x01])),
-        ("a group that nobody closes", frame(&[0x0b; 200])),
+        ("a group without an end", frame(&[0x0b; 200])),
     ]
 }
 
@@ -57,7 +57,7 @@ async fn bytes_that_are_no_call() {
             let ending = call(&client, &rpc.path, &GRPC, body).await;
             // Not every message has a field that is wrong then; what counts is that there is an answer.
             assert!(ending.is_answer(), "{}: {what}: {ending:?}", rpc.path);
-            // By its length alone: nobody waits for the rest of it, or makes room.
+            // By its length alone: the server does not wait for the rest of it, or make room.
             let by_length = matches!(ending, Ending::Answered(200, Some(OUT_OF_RANGE)));
             assert_eq!(by_length, what == TOO_LONG, "{}: {what}: {ending:?}", rpc.path);
         }
@@ -88,7 +88,7 @@ async fn bytes_that_are_no_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_speak_something_else() {
+async fn connections_of_other_protocols() {
     let (rounds, seed) = rounds_and_seed();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let system = System::up_with(&["--students", "0"], &[("limits.opening_ms", "500")]);

@@ -78,7 +78,7 @@ impl Rpc {
         self.role == "orchestrator"
     }
 
-    /// A connection to whoever serves it.
+    /// A connection to the role that serves it.
     pub async fn connect(&self, system: &System) -> Channel {
         system.channel(self.role).await
     }

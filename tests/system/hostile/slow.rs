@@ -69,15 +69,15 @@ async fn ten_thousand_idle_connections() {
     let kib = (after - before) * 1024 / count as u64;
     assert!(kib <= KIB_PER_CONNECTION_MAX, "{kib} KiB a connection");
 
-    // Whoever is connected is served, and quickly; one too many hears so at once.
+    // A client that is connected is served, and quickly; one connection too many is closed at once.
     let asked = Instant::now();
     let registration = matricula_harness::submit(&portal, matricula_harness::submission("S1", "k1", &["A"], &[])).await;
     println!("a registration took {:?}", asked.elapsed());
     assert_eq!(registration.outcome(), matricula_proto::registration::v1::Outcome::Enrolled);
     let one_too_many = tokio::time::timeout(matricula_harness::PATIENCE, idle(&address)).await;
-    assert!(one_too_many.is_ok_and(|greeted| greeted.is_err()), "it is closed without a word");
-    let told = |line: &String| line.contains("connections were refused") && line.contains("WARN");
-    until(async || system.log("orchestrator").iter().any(told).then_some(())).await;
+    assert!(one_too_many.is_ok_and(|greeted| greeted.is_err()), "it is closed");
+    let is_logged = |line: &String| line.contains("connections were refused") && line.contains("WARN");
+    until(async || system.log("orchestrator").iter().any(is_logged).then_some(())).await;
 
     drop(connections);
     until(async || idle(&address).await.ok()).await;
@@ -102,11 +102,11 @@ async fn readers_of_ledgers_that_never_read() {
         let mut answers = Vec::new();
         for _ in 0..20 {
             let (mut sending, answer) = wire::begin(&client, path, &GRPC).await;
-            // One too many is refused by its headers, and may be closed before this.
+            // One stream too many is rejected by its headers, and may be closed before this.
             let _ = sending.send_data(frame(b"").into(), true);
             answers.push(answer);
         }
-        // They hold what they hold; a client that reads is served all the same, at once.
+        // They hold what they hold. A client that reads is served all the same, at once.
         let mut academics = AcademicServiceClient::new(system.channel("academics").await);
         let asked = Instant::now();
         academics.list_sections(academics::ListSectionsRequest::default()).await.expect("others are served");
@@ -151,7 +151,7 @@ async fn watchers_that_never_read() {
     let after = wire::memory_mib(&system, "up");
     println!("500 deaf watchers, 500 changes: {before} MiB before, {after} MiB after");
     assert!(after < before + 64, "{before} MiB before, {after} MiB after");
-    // In the end each of them is let go.
+    // In the end each of them is ended.
     let stalled = async || {
         let text = http_get(&system.http_address("up"), "/metrics").await?;
         let count = text.lines().find_map(|line| line.strip_prefix("matricula_readers_stalled_total "))?;

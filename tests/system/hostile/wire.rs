@@ -1,4 +1,4 @@
-//! HTTP/2 spoken by hand: what no client library would send, and readers that do not read.
+//! HTTP/2 without a client library: requests that no library would send, and readers that do not read.
 
 use std::time::Duration;
 
