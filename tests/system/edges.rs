@@ -301,5 +301,8 @@ async fn without_a_list_no_other_origin_may_call() {
     let refused = system.run(&["--set", "orchestrator.cors_origins=https://portal.example.edu/app", "config"]);
     assert_eq!(refused.status.code(), Some(64));
     let problem = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(problem.contains("orchestrator.cors_origins") && problem.contains("more than scheme, host and port"), "{problem}");
+    assert!(
+        problem.contains("orchestrator.cors_origins") && problem.contains("more than scheme, host and port"),
+        "{problem}"
+    );
 }

@@ -1,7 +1,7 @@
 //! The connections of a port: hyper serves them, and this module takes them and ends them. What they answer:
 //!
 //! - A client connects again and again: the port takes `connections_max`, and closes the next connection at once. The
-//!   listeners of axum and tonic have no limit. tower's limit makes a client wait that should try another replica.
+//!   listeners of axum and tonic have no limit. The limit of tower makes clients wait, and they should try elsewhere.
 //! - No file is left for a connection: axum's `Listener` logs it, waits for a second and tries again.
 //! - A connection sends nothing, or a byte now and then: its first bytes must come within `opening`. hyper waits for
 //! the
