@@ -24,7 +24,7 @@ const METRICS: [&[Metric]; 3] =
 /// Share of the remaining time for exporting the last spans; the rest is for the end itself.
 const FLUSH_SHARE: f64 = 0.8;
 
-/// Serves one role until it is told to stop.
+/// Serves one role until the process is to end.
 pub async fn serve_one(config: Config, role: Role) -> anyhow::Result<ExitCode> {
     let telemetry = telemetry::init(role.name(), &config.telemetry, &matricula_portal::BEGINS_TRACES)?;
     serve::install_metrics(&METRICS);
@@ -37,7 +37,7 @@ pub async fn serve_one(config: Config, role: Role) -> anyhow::Result<ExitCode> {
         }
         service => start::service(&config, service, true, limits, &stop.token(), stop.shutdown().clone()).await?,
     };
-    // None: the process was asked to end before the role had started.
+    // None if the process is to end before the role has started.
     if let Some(serving) = serving {
         stop.fail_with(&serving);
         announce(&serving);

@@ -22,7 +22,7 @@ use crate::arguments::Role;
 use crate::config::{Config, OrchestratorConfig};
 
 /// How long a role waits at its start for a database that does not answer, and how long between two tries. Then the
-/// process ends with the cause: whoever watches it starts it again, or looks.
+/// process ends with the cause, so that its supervisor restarts it or an operator looks.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
 const DATABASE_PAUSE: Duration = Duration::from_millis(500);
 

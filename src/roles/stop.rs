@@ -80,7 +80,7 @@ impl Stop {
             stopping.hung_up.store(first == SignalKind::hangup(), Ordering::Relaxed);
             // Before the message, because its write can block.
             stopping.begin();
-            // After a hang-up nobody may be there to read it, and a write that fails must not panic here.
+            // After a hang-up its reader may be gone, and a write that fails must not panic here.
             let _ = writeln!(io::stderr(), "stopping: calls in flight may finish; press Ctrl-C again to stop at once");
             if signals.recv().await.is_some() {
                 std::process::exit(EXIT_INTERRUPTED);
@@ -123,7 +123,7 @@ impl Stop {
         });
     }
 
-    /// Whether it ends because its terminal was closed: what a command was to do is not done.
+    /// Whether it ends because its terminal was closed: a command has not done its work.
     pub fn hung_up(&self) -> bool {
         self.hung_up.load(Ordering::Relaxed)
     }

@@ -23,13 +23,13 @@ use crate::roles::{METRICS, announce, flush, hints, start};
 /// The services, in the order in which they are started.
 const SERVICES: [Role; 5] = [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications];
 
-/// Clicks of the morning among which one to propose is looked for.
+/// Clicks of the morning that are searched for a proposal.
 const CLICKS_LOOKED_AT_MAX: usize = 200;
 
 /// Share of the grace period in which the orchestrator ends; the rest is for the services.
 const ORCHESTRATOR_SHARE: f64 = 0.5;
 
-/// Serves everything until it is told to stop.
+/// Serves all roles until the process is to end.
 pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
     let telemetry = telemetry::init("up", &config.telemetry, &matricula_portal::BEGINS_TRACES)?;
     serve::install_metrics(&METRICS);
@@ -55,7 +55,7 @@ pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
     Ok(stop.exit_code())
 }
 
-/// Starts all roles and prints where they are; none if the process is asked to end before. `services` has the services
+/// Starts all roles and prints where they are; none if the process is to end before. `services` has the services
 /// that have been started until then.
 async fn started(
     config: &Config,

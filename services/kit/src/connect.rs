@@ -69,7 +69,7 @@ pub enum ConnectError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Checks the URL of a service: `http://host` or `http://host:port`, and nothing else.
+/// Checks the URL of a service: only `http://host` and `http://host:port` are allowed.
 pub fn service_url(url: &str) -> Result<Uri, ServiceUrlError> {
     // The URL in errors is masked, because it may contain a password.
     let shown = || masked_url(url);

@@ -5,22 +5,22 @@
 //!            |<--------------------------- grace ------------------------------->|
 //! ```
 //!
-//! Each part gets a share of what is left when its turn comes. So a part that hangs can't take the time of those after
-//! it, and all of them together never need more than the grace period.
+//! Each part gets a share of the time that is left when its turn comes. So a part that hangs can't take the time of
+//! those after it, and all of them together never need more than the grace period.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-/// How long an orderly end may take, where nothing else is set: Kubernetes kills a process after 30 s.
+/// How long an orderly end may take by default: Kubernetes kills a process after 30 s.
 pub const GRACE: Duration = Duration::from_secs(25);
 
 /// The shutdown of a process, or one stage of it.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     token: CancellationToken,
-    /// Of this stage, from the moment when the process was asked to end.
+    /// Of this stage, from the moment when the shutdown began.
     grace: Duration,
     /// One moment for all stages.
     begun_at: Arc<OnceLock<Instant>>,

@@ -3,7 +3,7 @@
 //! ```text
 //! must_run   ends or panics --> ERROR, counted --> readiness and health fall, the process ends with exit code 1
 //! restarted  ends or panics --> ERROR, counted --> readiness and health fall --> pause --> started again
-//! detached   panics         --> ERROR, counted (a short task, such as one connection)
+//! detached   panics         --> ERROR, counted (a short task, such as one stream)
 //! ```
 //!
 //! A task that holds what a panic may have left half changed (a writer, a lease, an executor) must run: the process
@@ -14,13 +14,13 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use backoff::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures::FutureExt as _;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry;
@@ -36,7 +36,7 @@ const STEADY_AFTER: Duration = Duration::from_secs(60);
 pub struct Tasks {
     role: &'static str,
     shared: Arc<Shared>,
-    handles: Mutex<Vec<JoinHandle<()>>>,
+    running: Mutex<JoinSet<()>>,
 }
 
 /// What the tasks of a role report.
@@ -67,8 +67,8 @@ pub struct TaskFailure {
     pub problem: String,
 }
 
-/// How a task that nobody stopped can end.
-pub trait TaskEnd {
+/// How a task can end by itself.
+pub trait TaskEnd: 'static {
     /// The error, if it ended with one.
     fn error(self) -> Option<String>;
 }
@@ -79,7 +79,7 @@ impl TaskEnd for () {
     }
 }
 
-impl<E: Into<Box<dyn Error + Send + Sync>>> TaskEnd for Result<(), E> {
+impl<E: Into<Box<dyn Error + Send + Sync>> + 'static> TaskEnd for Result<(), E> {
     fn error(self) -> Option<String> {
         self.err().map(|error| telemetry::chain(error.into().as_ref()))
     }
@@ -90,13 +90,12 @@ impl Tasks {
     pub fn new(role: &'static str) -> Self {
         let health = watch::channel(TaskHealth::default()).0;
         let shared = Shared { ending: CancellationToken::new(), shutdown: OnceLock::new(), health };
-        Self { role, shared: Arc::new(shared), handles: Mutex::default() }
+        Self { role, shared: Arc::new(shared), running: Mutex::default() }
     }
 
     /// Starts a task that must run until the shutdown: if it ends before, the process ends.
     pub fn must_run<T: TaskEnd>(&self, task: &'static str, running: impl Future<Output = T> + Send + 'static) {
-        let handle = self.watched(task, running);
-        self.keep(handle);
+        self.running().spawn(self.watch(task, running));
     }
 
     /// The same; the caller joins it, before the others.
@@ -105,15 +104,23 @@ impl Tasks {
         task: &'static str,
         running: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<()> {
+        tokio::spawn(self.watch(task, running))
+    }
+
+    /// Reports the end of a task.
+    fn watch<T: TaskEnd, F>(&self, task: &'static str, running: F) -> impl Future<Output = ()> + Send + use<T, F>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
         let (role, shared) = (self.role, self.shared.clone());
         count(role, task, 0);
-        tokio::spawn(async move {
+        async move {
             let ended = AssertUnwindSafe(running).catch_unwind().await;
             let Some(problem) = shared.problem(ended) else { return };
             count(role, task, 1);
             tracing::error!(role, task, problem, "a task that must run has ended; the process ends");
             shared.health.send_modify(|health| health.failed = Some(TaskFailure { task, problem }));
-        })
+        }
     }
 
     /// Starts a task that is started again, with a growing pause, whenever it ends before the shutdown.
@@ -123,7 +130,7 @@ impl Tasks {
     {
         let (role, shared) = (self.role, self.shared.clone());
         count(role, task, 0);
-        self.keep(tokio::spawn(async move {
+        self.running().spawn(async move {
             let mut pauses = pauses();
             loop {
                 let started = Instant::now();
@@ -143,7 +150,7 @@ impl Tasks {
                 }
                 shared.health.send_modify(|health| drop(health.restarting.remove(task)));
             }
-        }));
+        });
     }
 
     /// What is wrong with them.
@@ -159,25 +166,22 @@ impl Tasks {
     /// Waits until all have ended; those that have not by then are stopped where they are. Returns how many that were.
     pub async fn join(self, until: Instant) -> usize {
         self.shared.ending.cancel();
-        let handles = std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut stopped = 0;
-        for mut handle in handles {
-            if tokio::time::timeout_at(until.into(), &mut handle).await.is_err() {
-                handle.abort();
-                stopped += 1;
-            }
-        }
-        stopped
+        let mut running = std::mem::take(&mut *self.running());
+        let all = async { while running.join_next().await.is_some() {} };
+        // Those that are left are stopped when their set is dropped.
+        let _ = tokio::time::timeout_at(until.into(), all).await;
+        running.len()
     }
 
-    fn keep(&self, handle: JoinHandle<()>) {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+    fn running(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Tasks {
     fn drop(&mut self) {
         self.shared.ending.cancel();
+        self.running().detach_all();
     }
 }
 
@@ -208,7 +212,8 @@ impl Shared {
     }
 }
 
-/// Starts a short task that nobody waits for, such as one connection: a panic ends it alone, and is logged and counted.
+/// Starts a short task that no other task waits for, such as a stream: a panic ends it alone, and is logged and
+/// counted.
 pub fn detached(task: &'static str, running: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(async move {
         if let Err(payload) = AssertUnwindSafe(running).catch_unwind().await {
@@ -219,7 +224,7 @@ pub fn detached(task: &'static str, running: impl Future<Output = ()> + Send + '
     })
 }
 
-/// Starts a task whose end is its owner's business: whoever joins it gets what it returns, or its panic.
+/// Starts a task that its owner joins: the owner gets what it returns, or its panic.
 pub fn joined<T: Send + 'static>(running: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     tokio::spawn(running)
 }

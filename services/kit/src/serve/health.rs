@@ -21,15 +21,15 @@ use crate::telemetry;
 
 /// Time between two looks: a probe sees a state that is at most this old.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A database that takes longer than a long transaction before the look is not there.
+/// A database that takes longer than a long transaction before the look is not available.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// gRPC's name for the server as a whole.
+/// The name of gRPC for the server as a whole.
 const WHOLE_SERVER: &str = "";
 
 /// How a role is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoleHealth {
-    /// Why it can't do its work at present; none: it is ready.
+    /// Why it can't do its work at present; none if it is ready.
     pub not_ready: Option<String>,
     /// The task that ended though it must run: the role can't go on, and its process must end.
     pub failed: Option<TaskFailure>,
@@ -93,7 +93,7 @@ impl Health {
         }
     }
 
-    /// Not ready from now on, whatever is found later.
+    /// Reports that the role is not ready, from now on.
     pub(super) async fn shutting_down(&self) {
         let failed = self.state.borrow().failed.clone();
         let reporter = self.reporter.lock().await;
@@ -107,7 +107,7 @@ impl Health {
 
     async fn publish(&self, state: RoleHealth) {
         let reporter = self.reporter.lock().await;
-        // Looked at under the lock: what was found before the shutdown must not come after it.
+        // Checked under the lock: a state from before the shutdown must not be reported after it.
         if !self.shutdown.is_cancelled() {
             self.report(&reporter, state).await;
         }
@@ -132,7 +132,8 @@ impl Health {
     }
 }
 
-/// The statuses on the wire; a watch of them can be ended.
+/// The statuses on the wire; a watch of them can be ended. tonic-health ends a watch only when the status of the service
+/// is removed, and then the checks in flight get `NOT_FOUND`.
 struct Statuses {
     statuses: HealthService,
     no_watches: CancellationToken,

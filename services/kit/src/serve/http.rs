@@ -1,4 +1,5 @@
-//! `/metrics` in Prometheus' form, `/healthz` (the process need not be started again), `/readyz` (it can do its work).
+//! The HTTP port: `/metrics` in the format of Prometheus, `/healthz` (the process need not be restarted), `/readyz` (it
+//! can do its work).
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -7,33 +8,27 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use futures::StreamExt as _;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tower::ServiceBuilder;
 
-use super::accept;
+use super::connections::{self, Connections, Port, Service};
 use super::health::RoleHealth;
 use super::limits::Limits;
 use crate::metrics::{METRICS as METRICS_OF_KIT, Metric};
-use crate::tasks::{self, TaskHealth};
+use crate::tasks::TaskHealth;
 
 /// The recorder of this process; a process has one.
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// Connections of probes and scrapers: a cluster has a few of each.
 const CONNECTIONS_MAX: usize = 256;
-/// Longest head of a request: a probe's has some hundred bytes.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// How often what histograms have gathered is added up. Otherwise it would only be when somebody scrapes them.
+/// How often the samples of histograms are added up. Otherwise only a scrape does so.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Buckets of latencies, in seconds: from a commit in memory to a call that waits for a retry.
@@ -44,8 +39,8 @@ const SIZES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0];
 /// Form of `/metrics`: Prometheus' text format, with its version.
 const METRICS_FORM: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Begins to record metrics, and describes those of the kit and these. To be called once, before anything is served;
-/// later calls change nothing.
+/// Begins to record metrics, and describes those of the kit and these. The first call counts. It comes before anything
+/// is served.
 pub fn install_metrics(of_crates: &[&[Metric]]) {
     METRICS.get_or_init(|| {
         let builder = PrometheusBuilder::new()
@@ -62,7 +57,7 @@ pub fn install_metrics(of_crates: &[&[Metric]]) {
     });
 }
 
-/// Adds up what the histograms gather, until `shutdown`: a process that nobody scrapes must not grow by them.
+/// Adds up the samples of histograms until `shutdown`: a process that is never scraped must not grow by them.
 pub(super) async fn keep_metrics_small(shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(tokio::time::sleep(UPKEEP_EVERY)).await.is_some() {
         if let Some(metrics) = METRICS.get() {
@@ -91,7 +86,7 @@ impl Probed {
     }
 }
 
-/// Serves until `shutdown`, within limits: a slow client can hold a place for some seconds, and never all the places.
+/// Serves until `shutdown`. A slow client can hold a place for some seconds, and never all the places.
 pub(super) async fn serve(
     role: &'static str,
     listener: TcpListener,
@@ -104,32 +99,19 @@ pub(super) async fn serve(
         .route("/healthz", get(liveness))
         .route("/readyz", get(readiness))
         .with_state(Arc::new(probed));
-    let service = TowerToHyperService::new(router);
-    let mut server = Builder::new(TokioExecutor::new()).http1_only();
-    // The time to send a head is also the time that a connection may be idle between two.
-    server.http1().timer(TokioTimer::new()).header_read_timeout(limits.opening).max_buf_size(HEAD_BYTES_MAX);
+    let service = ServiceBuilder::new().map_response(|answer: Response| answer.map(Body::new)).service(router);
+    let http = connections::http(limits.opening).http1_only();
+    let connections = Connections::new(role, http, Service::new(service));
     let limits = Limits { connections_max: limits.connections_max.min(CONNECTIONS_MAX), ..limits };
-    let mut connections = accept::connections(listener, role, "http", limits);
-    let open = GracefulShutdown::new();
-    while let Some(Some(Ok(connection))) = shutdown.run_until_cancelled(connections.next()).await {
-        let serving = server.serve_connection(TokioIo::new(connection), service.clone()).into_owned();
-        let serving = open.watch(serving);
-        tasks::detached("http_connection", async move {
-            if let Err(error) = serving.await {
-                tracing::debug!(error, "an HTTP connection ended");
-            }
-        });
-    }
-    drop(connections);
-    open.shutdown().await;
+    Port { role, protocol: "http", limits }.serve(listener, connections, shutdown).await;
 }
 
 async fn metrics_text() -> impl IntoResponse {
     ([(CONTENT_TYPE, METRICS_FORM)], METRICS.get().map(PrometheusHandle::render).unwrap_or_default())
 }
 
-/// Whether the process can go on: not when a task has ended that must run. It ends by itself then; if that hangs, the
-/// one who probes ends it.
+/// Whether the process can go on: not when a task has ended that must run. Then the process ends by itself. If that
+/// hangs, Kubernetes ends it because of this answer.
 async fn liveness(State(probed): State<Arc<Vec<Probed>>>) -> (StatusCode, String) {
     answer("ok", &probed, Probed::failed)
 }

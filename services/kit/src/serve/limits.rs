@@ -1,28 +1,29 @@
-//! What outsiders can take of this process at most: connections, memory for what they send, and its patience.
+//! What clients can take of this process at most: connections, memory for what they send, and time.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Files and sockets that the process needs beside the connections of outsiders: databases, other services, probes.
+/// Files and sockets that the process needs beside the connections of clients: databases, other services, probes.
 const OPEN_FILES_RESERVED: u64 = 512;
 /// Fewest connections a port takes, however few files the process may open.
 const CONNECTIONS_MIN: usize = 16;
 /// Fewest bytes that may be arriving: the largest message that a service takes.
 const ARRIVING_BYTES_MIN: usize = 16 << 20;
 
-/// Settings of what outsiders can take.
+/// Settings of what clients can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
-    /// Connections that each gRPC port takes; the next is closed at once. A portal holds a few, a browser one while it
-    /// watches; an idle one costs about 20 KiB.
+    /// Connections that each gRPC port takes; the next is closed at once. A portal holds a few, and a browser holds one
+    /// while it watches. An idle connection costs about 20 KiB.
     pub connections_max: usize,
-    /// Bytes of requests that have begun to arrive on a port and are not whole yet; beyond it they are refused.
+    /// Bytes of requests that have begun to arrive on a port and are not whole yet; beyond it they are rejected.
     pub arriving_bytes_max: usize,
-    /// Who has begun a request and sends nothing more of it, or takes nothing of a stream, is let go after this time.
+    /// How long a client may send nothing more of a request that it has begun, or take nothing of what it is sent. Then
+    /// its call or its connection is ended.
     pub stall_ms: u64,
-    /// Who connects has this time to say that it speaks HTTP.
+    /// How long a new connection may take to show that it speaks HTTP.
     pub opening_ms: u64,
 }
 
@@ -78,7 +79,7 @@ impl LimitsConfig {
     }
 }
 
-/// What outsiders can take of one port.
+/// What clients can take of one port.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections; the next is closed at once.
@@ -87,7 +88,7 @@ pub struct Limits {
     pub arriving_bytes_max: usize,
     /// How long a request may bring nothing, or a reader take nothing.
     pub stall: Duration,
-    /// How long a new connection may say nothing.
+    /// How long a new connection may send nothing.
     pub opening: Duration,
 }
 
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_told() {
+    fn every_problem_is_reported() {
         let config = LimitsConfig { connections_max: 0, arriving_bytes_max: 1, stall_ms: 0, opening_ms: u64::MAX };
         let settings: Vec<&str> = config.problems().into_iter().map(|(setting, _)| setting).collect();
         assert_eq!(settings, ["connections_max", "arriving_bytes_max", "stall_ms", "opening_ms"]);

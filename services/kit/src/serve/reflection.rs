@@ -1,4 +1,7 @@
-//! gRPC reflection, in both versions that clients speak: the services that the port has, and what their files import.
+//! gRPC reflection, in both versions that clients speak: the services that the port has, and the files that they
+//! import. `with_service_name` of tonic-reflection lists only these services, but it describes every service of the
+//! files. A client must not be offered a service that the port does not have. So the descriptors of the others are
+//! removed here.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,25 +1,37 @@
-//! What a role does for slow clients, and how long: a request must go on arriving, all that are arriving fit a budget,
-//! and a stream whose reader takes nothing is ended, so that what it holds (a snapshot of the database) is given back.
+//! The limits for slow clients, around all services of a port.
 //!
 //! ```text
-//! request body  --> RequestBodyGuard: counts bytes, times the next one --> handler
-//! client <-- ResponseBodyGuard: one frame ahead, times its reader <-- pump task <-- stream of the handler
+//! request body --> RequestBodyGuard: counts bytes, times the next frame --> handler
+//! client <-- one frame ahead <-- pump task: times the reader <-- stream of the handler
 //! ```
+//!
+//! The attacks, and why no library answers them:
+//!
+//! - A client begins a request and sends nothing more of it. `RequestBodyTimeoutLayer` of tower-http registers a timer
+//!   for every frame of every call. `RequestBodyGuard` registers one only when it has to wait.
+//! - Many clients begin requests, each within the limit of one message: all that are arriving fit `arriving_bytes_max`.
+//!   `RequestBodyLimitLayer` counts the bytes of each request alone.
+//! - A reader takes nothing of its stream: the stream is ended after `stall`, and gives back what it holds, such as a
+//!   snapshot of the database. `ResponseBodyTimeoutLayer` times the handler; hyper waits for a reader without a bound.
+//! - Clients export ledgers again and again: a port exports two at a time. `ConcurrencyLimitLayer` of tower gives its
+//!   permit back with the head of an answer, and a ledger is read after it.
 
 use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{self, Context, Poll};
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, Either, Ready};
-use http_body::{Body as _, Frame};
+use futures::future::{BoxFuture, Either, ready};
+use futures::{FutureExt as _, StreamExt as _, stream};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Sleep;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::codegen::{Bytes, http};
 use tonic::{Code, Status};
@@ -81,10 +93,14 @@ impl SlowClientLayer {
     fn with_stream(self, response: http::Response<Body>, export: Option<OwnedSemaphorePermit>) -> http::Response<Body> {
         response.map(|body| {
             let (frames, waiting) = mpsc::channel(1);
-            let end = Arc::new(AtomicU8::new(BROKEN));
-            let pumping = pump(body, frames, self.stall, end.clone());
-            tasks::detached("stream", pumping.map(|()| drop(export)));
-            Body::new(ResponseBodyGuard { waiting, end })
+            let (end, ended) = oneshot::channel();
+            tasks::detached("stream", async move {
+                // The reader may be gone.
+                let _ = end.send(pump(body, frames, self.stall).await);
+                drop(export);
+            });
+            let last = stream::once(last_frame(ended)).filter_map(ready);
+            Body::new(StreamBody::new(ReceiverStream::new(waiting).chain(last)))
         })
     }
 }
@@ -101,14 +117,11 @@ impl<S> Service<http::Request<Body>> for SlowClientService<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
-    S::Error: 'static,
+    S::Error: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<
-        S::Future,
-        Either<BoxFuture<'static, Result<S::Response, S::Error>>, Ready<Result<S::Response, S::Error>>>,
-    >;
+    type Future = Either<S::Future, BoxFuture<'static, Result<S::Response, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -123,12 +136,12 @@ where
         let Ok(export) = export.transpose() else {
             let message = format!("{EXPORTS_MAX} ledgers are being exported");
             let refused = status::retry(Code::ResourceExhausted, "TOO_MANY_EXPORTS", message, RETRY_BUSY);
-            return Either::Right(Either::Right(futures::future::ready(Ok(refused.into_http()))));
+            return Either::Right(ready(Ok(refused.into_http())).boxed());
         };
         let layer = self.layer.clone();
         let answering = self.inner.call(self.layer.with_request(request));
         let answering = answering.map(|answer| answer.map(|response| layer.with_stream(response, export)));
-        Either::Right(Either::Left(answering.boxed()))
+        Either::Right(answering.boxed())
     }
 }
 
@@ -166,7 +179,7 @@ impl http_body::Body for RequestBodyGuard {
             Poll::Pending => {
                 let stall = self.stall;
                 let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
-                ready!(waiting.as_mut().poll(cx));
+                task::ready!(waiting.as_mut().poll(cx));
                 let message = format!("nothing more of the request came for {} ms", stall.as_millis());
                 return Poll::Ready(Some(Err(status::error(Code::DeadlineExceeded, "REQUEST_STALLED", message))));
             }
@@ -197,66 +210,43 @@ impl Drop for RequestBodyGuard {
     }
 }
 
-/// Takes frames from the handler's stream to its reader, until either ends or the reader stalls.
-async fn pump(mut body: Body, frames: mpsc::Sender<Result<Frame<Bytes>, Status>>, stall: Duration, end: Arc<AtomicU8>) {
+/// Takes frames from the handler's stream to its reader, until either ends. An error if the reader stalls.
+async fn pump(
+    mut body: Body,
+    frames: mpsc::Sender<Result<Frame<Bytes>, Status>>,
+    stall: Duration,
+) -> Result<(), Status> {
     loop {
-        let next = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
         let frame = tokio::select! {
-            frame = next => frame,
-            () = frames.closed() => return,
+            frame = body.frame() => frame,
+            () = frames.closed() => return Ok(()),
         };
-        let Some(frame) = frame else {
-            end.store(WHOLE, Ordering::Relaxed);
-            return;
-        };
+        let Some(frame) = frame else { return Ok(()) };
         match tokio::time::timeout(stall, frames.send(frame)).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
+            Ok(Err(_)) => return Ok(()),
             Err(_) => {
                 metrics::counter!("matricula_readers_stalled_total").increment(1);
-                end.store(STALLED, Ordering::Relaxed);
-                return;
-            }
-        }
-    }
-}
-
-/// How a stream ended: the handler panicked, its reader took nothing, or all of it was sent.
-const BROKEN: u8 = 0;
-const STALLED: u8 = 1;
-const WHOLE: u8 = 2;
-
-/// The body of a streamed answer.
-struct ResponseBodyGuard {
-    waiting: mpsc::Receiver<Result<Frame<Bytes>, Status>>,
-    /// Set before the pump ends.
-    end: Arc<AtomicU8>,
-}
-
-impl http_body::Body for ResponseBodyGuard {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Some(frame) = ready!(self.waiting.poll_recv(cx)) {
-            return Poll::Ready(Some(frame));
-        }
-        let status = match self.end.swap(WHOLE, Ordering::Relaxed) {
-            WHOLE => return Poll::Ready(None),
-            STALLED => {
                 let message = "the stream was ended because its reader took nothing for too long; begin again";
-                status::error(Code::DeadlineExceeded, "READER_STALLED", message)
+                return Err(status::error(Code::DeadlineExceeded, "READER_STALLED", message));
             }
-            // Without a status a reader would take what it has for all there is.
-            _ => status::error(
-                Code::Internal,
-                "STREAM_BROKEN",
-                "the stream broke off; the log of the service has the cause",
-            ),
-        };
-        let mut trailers = http::HeaderMap::new();
-        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+        }
     }
+}
+
+/// The trailers of a stream that did not end by itself. Without them a reader would take what it has for all there is.
+async fn last_frame(ended: oneshot::Receiver<Result<(), Status>>) -> Option<Result<Frame<Bytes>, Status>> {
+    let status = match ended.await {
+        Ok(Ok(())) => return None,
+        Ok(Err(status)) => status,
+        // The handler has panicked.
+        Err(_) => {
+            let message = "the stream broke off; the log of the service has the cause";
+            status::error(Code::Internal, "STREAM_BROKEN", message)
+        }
+    };
+    let mut trailers = http::HeaderMap::new();
+    Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers)))
 }
 
 #[cfg(test)]
@@ -268,7 +258,7 @@ mod tests {
 
     const STALL: Duration = Duration::from_secs(30);
 
-    /// A stream without end, and a sign whether it lives.
+    /// A stream without end that shows whether it lives.
     struct Endless {
         _alive: Arc<()>,
     }
@@ -282,8 +272,8 @@ mod tests {
         }
     }
 
-    /// Asks for a stream; it holds `alive` as long as it lives.
-    async fn ask(layer: &SlowClientLayer, path: &str, alive: &Arc<()>) -> Response<Body> {
+    /// Requests a stream; it holds `alive` as long as it lives.
+    async fn request(layer: &SlowClientLayer, path: &str, alive: &Arc<()>) -> Response<Body> {
         let alive = alive.clone();
         let inner = service_fn(move |_: Request<Body>| {
             let body = Body::new(Endless { _alive: alive.clone() });
@@ -303,29 +293,29 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_nothing_gives_back_what_it_holds() {
         let (layer, alive) = (layer(), Arc::new(()));
-        let mut body = ask(&layer, LEDGER, &alive).await.into_body();
+        let mut body = request(&layer, LEDGER, &alive).await.into_body();
         // A slow reader is no stalled one.
         for _ in 0..5 {
             tokio::time::sleep(STALL / 2).await;
-            let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+            let frame = body.frame().await;
             assert!(frame.expect("more").expect("a frame").is_data());
         }
         assert!(Arc::strong_count(&alive) > 1, "the stream lives");
         tokio::time::sleep(STALL * 2).await;
         assert_eq!(Arc::strong_count(&alive), 1, "the stream is given up");
-        // When it reads again, it hears why there is no more.
-        let mut told = None;
-        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            told = frame.expect("a frame").into_trailers().ok();
+        // When it reads again, it gets the reason why there is no more.
+        let mut trailers = None;
+        while let Some(frame) = body.frame().await {
+            trailers = frame.expect("a frame").into_trailers().ok();
         }
-        let status = Status::from_header_map(&told.expect("trailers")).expect("a status");
+        let status = Status::from_header_map(&trailers.expect("trailers")).expect("a status");
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_leaves_ends_the_stream() {
         let (layer, alive) = (layer(), Arc::new(()));
-        drop(ask(&layer, LEDGER, &alive).await);
+        drop(request(&layer, LEDGER, &alive).await);
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(Arc::strong_count(&alive), 1);
     }
@@ -351,7 +341,7 @@ mod tests {
         let answer = layer().layer(inner).call(request).await.expect("an answer");
         let mut body = answer.into_body();
         let mut frames = Vec::new();
-        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        while let Some(frame) = body.frame().await {
             frames.push(frame.expect("a frame"));
         }
         let trailers = frames.pop().expect("trailers").into_trailers().expect("trailers");
@@ -363,16 +353,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn two_ledgers_are_exported_at_once() {
         let (layer, alive) = (layer(), Arc::new(()));
-        let kept = [ask(&layer, LEDGER, &alive).await, ask(&layer, LEDGER, &alive).await];
-        let third = ask(&layer, LEDGER, &alive).await;
+        let kept = [request(&layer, LEDGER, &alive).await, request(&layer, LEDGER, &alive).await];
+        let third = request(&layer, LEDGER, &alive).await;
         let status = Status::from_header_map(third.headers()).expect("a status");
         assert_eq!(status.code(), Code::ResourceExhausted);
         // Other streams are no ledgers.
-        let watch = ask(&layer, "/matricula.seats.v1.SeatService/WatchSeats", &alive).await;
+        let watch = request(&layer, "/matricula.seats.v1.SeatService/WatchSeats", &alive).await;
         assert!(Status::from_header_map(watch.headers()).is_none());
         drop(kept);
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let fourth = ask(&layer, LEDGER, &alive).await;
+        let fourth = request(&layer, LEDGER, &alive).await;
         assert!(Status::from_header_map(fourth.headers()).is_none());
     }
 }

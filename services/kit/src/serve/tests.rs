@@ -1,4 +1,4 @@
-//! Clients that take too much: each loses what it holds, and others are served.
+//! Clients that take too much: each loses what it holds, and the others are served.
 
 mod ending;
 mod health;
@@ -41,7 +41,7 @@ impl Served {
         Self { serving, shutdown, _database: database }
     }
 
-    /// Ends it: whoever still holds something must not hold it up.
+    /// Ends it: clients that still hold something must not hold it up.
     async fn end(self) {
         self.shutdown.cancel();
         tokio::time::timeout(PATIENCE, self.serving.ended()).await.expect("it ends");
@@ -77,10 +77,10 @@ fn limits() -> Limits {
 }
 
 async fn connect(address: SocketAddr) -> TcpStream {
-    TcpStream::connect(address).await.expect("somebody listens")
+    TcpStream::connect(address).await.expect("the port listens")
 }
 
-/// The other side closes the connection, whatever it says before.
+/// The server closes the connection, whatever it sends before.
 #[track_caller]
 fn assert_closed(mut stream: TcpStream) -> impl Future<Output = ()> {
     let place = std::panic::Location::caller();
@@ -109,7 +109,7 @@ async fn assert_healthy(address: SocketAddr) {
     tokio::time::timeout(PATIENCE, healthy).await.expect("others are served");
 }
 
-/// HTTP/2, spoken by hand.
+/// HTTP/2 without a client library.
 async fn h2(address: SocketAddr) -> SendRequest<Bytes> {
     let (client, connection) = h2::client::handshake(connect(address).await).await.expect("HTTP/2");
     tokio::spawn(connection);
@@ -150,7 +150,7 @@ async fn one_connection_too_many_is_closed_at_once() {
     let served = Served::new(Limits { connections_max: 2, ..Limits::default() }).await;
     let (first, second) = (h2(served.serving.grpc).await, h2(served.serving.grpc).await);
     assert_closed(connect(served.serving.grpc).await).await;
-    // Who is connected stays so.
+    // The clients that are connected stay so.
     let (mut body, answer) = begin(&first, 0, 0).await;
     body.send_data(Bytes::new(), true).expect("the end");
     assert_eq!(ended_with(answer).await.0, "0");
@@ -166,11 +166,11 @@ async fn one_connection_too_many_is_closed_at_once() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_is_let_go() {
+async fn a_connection_that_sends_nothing_is_closed() {
     let served = Served::new(limits()).await;
     for address in [served.serving.grpc, served.http()] {
         assert_closed(connect(address).await).await;
-        // A byte now and then is no beginning.
+        // A byte now and then is no opening.
         let (mut read, mut write) = connect(address).await.into_split();
         let dripping = tokio::spawn(async move {
             for byte in b"GET / HTTP/1.1\r\nhost: a-host-with-a-very-long-name".iter().cycle() {
@@ -193,15 +193,15 @@ async fn who_says_nothing_is_let_go() {
 }
 
 #[tokio::test]
-async fn who_takes_nothing_is_let_go() {
+async fn a_connection_that_takes_nothing_is_closed() {
     let served = Served::new(Limits { connections_max: 1, ..limits() }).await;
     let mut greedy = connect(served.http()).await;
     // Requests without end and no answer read: in the end the server can write no more.
-    let asking = async {
+    let sending = async {
         let many = "GET /no-such-page HTTP/1.1\r\nhost: test\r\n\r\n".repeat(1_000);
         while greedy.write_all(many.as_bytes()).await.is_ok() {}
     };
-    tokio::time::timeout(PATIENCE, asking).await.expect("the connection is still open");
+    tokio::time::timeout(PATIENCE, sending).await.expect("the connection is still open");
     assert_healthy(served.http()).await;
     served.end().await;
 }
@@ -216,7 +216,7 @@ async fn a_request_that_stalls_is_ended() {
 }
 
 #[tokio::test]
-async fn too_much_at_once_is_refused() {
+async fn too_much_at_once_is_rejected() {
     let served = Served::new(Limits { arriving_bytes_max: 50_000, ..Limits::default() }).await;
     let client = h2(served.serving.grpc).await;
     let (first_body, first) = begin(&client, 40_000, 30_000).await;
@@ -239,7 +239,7 @@ async fn too_much_at_once_is_refused() {
 }
 
 #[tokio::test]
-async fn a_message_of_100_mb_is_refused_by_its_length() {
+async fn a_message_of_100_mb_is_rejected_by_its_length() {
     let served = Served::new(Limits::default()).await;
     let client = h2(served.serving.grpc).await;
     // Only the first bytes are sent: the answer can't depend on the others.

@@ -53,7 +53,7 @@ async fn all_that_is_stuck_ends_by_one_deadline() {
     let took = begun.elapsed();
     println!("it took {took:?}");
     assert!(took < GRACE + MARGIN, "{took:?}");
-    // What was cut off is told so, and does not hang either.
+    // The clients of what was cut off get an error, and do not hang either.
     let call = tokio::time::timeout(PATIENCE, call).await.expect("an end");
     assert!(call.is_err(), "{call:?}");
     let left = async {

@@ -70,9 +70,9 @@ async fn a_dead_task_is_seen_by_every_probe() {
     kill.send(()).expect("it runs");
     watched.becomes(ServingStatus::NotServing).await;
     assert_eq!(watched.check().await, ServingStatus::NotServing);
-    let told = "nothing: the task writer has ended: it panicked: no ledger\n".to_owned();
-    assert_eq!(probe(&serving, "/readyz").await, (false, told.clone()));
-    assert_eq!(probe(&serving, "/healthz").await, (false, told));
+    let why = "nothing: the task writer has ended: it panicked: no ledger\n".to_owned();
+    assert_eq!(probe(&serving, "/readyz").await, (false, why.clone()));
+    assert_eq!(probe(&serving, "/healthz").await, (false, why));
     let failure = tokio::time::timeout(PATIENCE, serving.failed()).await.expect("it is reported");
     assert_eq!((failure.task, failure.problem.as_str()), ("writer", "it panicked: no ledger"));
     shutdown.cancel();
@@ -92,7 +92,7 @@ async fn probes_are_answered_until_they_are_ended() {
     assert!(answer.ends_with("nothing: the role is shutting down\n"), "{answer}");
     let ending = ended.expect("it has probes").end(shutdown.begun().await);
     tokio::time::timeout(PATIENCE, ending).await.expect("they end");
-    get(http, "/readyz").await.expect_err("nobody answers any more");
+    get(http, "/readyz").await.expect_err("the port is closed");
 }
 
 /// What publishes the health of a role may be stuck; the failure of a task is seen nevertheless.
@@ -189,9 +189,9 @@ async fn the_probes_of_a_process_see_all_its_roles() {
     kill.send(()).expect("it runs");
     let [other] = others;
     tokio::time::timeout(PATIENCE, other.failed()).await.expect("it is reported");
-    let told = "nothing: the task writer has ended: it returned before the shutdown\n".to_owned();
-    assert_eq!(probe(&serving, "/readyz").await, (false, told.clone()));
-    assert_eq!(probe(&serving, "/healthz").await, (false, told));
+    let why = "nothing: the task writer has ended: it returned before the shutdown\n".to_owned();
+    assert_eq!(probe(&serving, "/readyz").await, (false, why.clone()));
+    assert_eq!(probe(&serving, "/healthz").await, (false, why));
     // Its own port of gRPC speaks for itself.
     assert_eq!(watched.check().await, ServingStatus::Serving);
     shutdown.cancel();
