@@ -214,7 +214,8 @@ pub async fn serve_beside(
 
     let no_new_calls = CancellationToken::new();
     let (in_memory, accepted) = memory::connect();
-    let pipes = Connections::new(name, connections::http(limits.stall).http2_only(), Service::new(routes.clone()));
+    let service = Service::new(ClientDeadline(routes.clone()));
+    let pipes = Connections::new(name, connections::http(limits.stall).http2_only(), service);
     let over_memory = role.tasks.watched("grpc_in_memory", memory::serve(accepted, pipes, no_new_calls.clone()));
     let connections = over_tcp(name, routes, role.grpc_web.take(), &limits);
     let port = Port { role: name, protocol: "grpc", limits };
@@ -230,8 +231,7 @@ pub async fn serve_beside(
         let serving = http::serve(name, listener, probed, limits, no_more.clone());
         Probes { no_more, server: role.tasks.watched("http", serving) }
     });
-    let (health, tasks) = (health.clone(), role.tasks.health());
-    let state = health.state();
+    let (state, tasks) = (health.state(), role.tasks.health());
     let ending =
         Ending { health, no_new_calls, servers: [over_tcp, over_memory], tasks: role.tasks, database: role.database };
     let task = tasks::detached("shutdown", ending.end(name, shutdown.clone()));

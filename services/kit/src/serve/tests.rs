@@ -185,10 +185,26 @@ async fn a_connection_that_sends_nothing_is_closed() {
         dripping.abort();
     }
     // Half a head, and then nothing.
-    let mut half = connect(served.http()).await;
-    half.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nx-long: ").await.expect("written");
-    assert_closed(half).await;
+    for address in [served.serving.grpc, served.http()] {
+        let mut half = connect(address).await;
+        half.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nx-long: ").await.expect("written");
+        assert_closed(half).await;
+    }
     assert_healthy(served.http()).await;
+    served.end().await;
+}
+
+/// Long before its time is over: the server does not hold what has come of it.
+#[tokio::test]
+async fn a_huge_head_is_not_waited_for() {
+    let served = Served::new(Limits { opening: PATIENCE * 2, stall: PATIENCE * 2, ..Limits::default() }).await;
+    for address in [served.serving.grpc, served.http()] {
+        let mut huge = connect(address).await;
+        let head = format!("GET /metrics HTTP/1.1\r\nhost: test\r\nx-long: {}", "a".repeat(64 * 1024));
+        // The server may close the connection in the middle of it.
+        let _ = huge.write_all(head.as_bytes()).await;
+        assert_closed(huge).await;
+    }
     served.end().await;
 }
 
