@@ -19,7 +19,7 @@ use futures::future::try_join_all;
 use futures::stream::{self, BoxStream, Stream};
 use matricula_engine::{Outcome, SagaState};
 use matricula_kit::id::StudentId;
-use matricula_kit::rpc::{FieldError, checked_id, free_text, page_size, page_token, required_id, wait_time};
+use matricula_kit::rpc::{self, FieldError, checked_id, free_text, page_size, required_id, wait_time};
 use matricula_kit::status;
 use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::{TraceContext, spans};
@@ -222,21 +222,15 @@ impl RegistrationService for RegistrationGrpc {
         let request = request.into_inner();
         let student = required_id("student_id", request.student_id, StudentId::try_new)?;
         let size = page_size(request.page_size)?;
-        let before = page_token(request.page_token)?;
-        // One more than asked for tells whether there is a next page.
+        let before = rpc::page_after(&request.page_token, rpc::id_part)?;
         let subject = Some(student.into());
         let filter = SagaFilter { subject, archived: true, before, limit: size + 1, ..Default::default() };
-        let mut rows = self.runtime.store().list_somewhat_old(filter).await?;
-        let has_more = rows.len() > usize::try_from(size).unwrap_or(usize::MAX);
-        if has_more {
-            rows.pop();
-        }
-        let next = rows.last().filter(|_| has_more).map(|row| row.id.to_string());
+        let rows = self.runtime.store().list_somewhat_old(filter).await?;
+        let (rows, next_page_token) = rpc::page(rows, size, |row| rpc::page_token(&[&row.id]));
         let definitions = self.runtime.workload().definitions();
         let rows = rows.into_iter().map(|row| StoredRegistration::read(definitions, row));
         let line = self.line.borrow().clone();
         let registrations = rows.map(|stored| placed(&stored, &line)).collect();
-        let next_page_token = next.unwrap_or_default();
         Ok(Response::new(wire::ListRegistrationsResponse { registrations, next_page_token }))
     }
 

@@ -13,15 +13,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
-use tonic::service::{Routes, RoutesBuilder};
+use tonic::service::Routes;
 use tonic::transport::{Channel, Error, Server};
 use tower::util::MapRequestLayer;
 
-use crate::database::Database;
-use crate::imports::{self, Imports};
-use crate::participant;
+pub use crate::role::Role;
 use crate::shutdown::{Deadline, Shutdown};
-use crate::tasks::{self, TaskFailure, TaskHealth, Tasks};
+use crate::tasks::{self, TaskFailure, TaskHealth};
 use crate::telemetry::TraceLayer;
 
 mod accept;
@@ -68,27 +66,6 @@ const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// the connection is closed, so that nobody can make the server work for calls that are given up at once.
 const RESETS_WAITING_MAX: usize = 20;
 const RESETS_BY_FAULT_MAX: usize = 256;
-
-/// A role of the system, ready to be served: what every service's `start` returns.
-pub struct Role {
-    /// Name in metrics, logs and the command line.
-    pub name: &'static str,
-    /// Its gRPC services.
-    pub routes: RoutesBuilder,
-    /// Full names of its gRPC services, for health.
-    pub service_names: Vec<&'static str>,
-    /// Its database: health and `/readyz` tell whether it answers; closed at the end.
-    pub database: Database,
-    /// Its tasks: health and `/readyz` tell whether they run. They end by themselves after the shutdown, such as the
-    /// writer when the last handle to it is gone.
-    pub tasks: Tasks,
-    /// Which pages of browsers may call it (gRPC-Web); none: browsers can't.
-    pub grpc_web: Option<Cors>,
-    /// Whether it takes part in sagas: then it serves what all participants do alike.
-    pub is_participant: bool,
-    /// What takes imports; none: the role takes none.
-    pub imports: Option<Imports>,
-}
 
 /// Where a role listens. Port 0 takes a free one.
 #[derive(Debug, Clone, Copy)]
@@ -206,27 +183,13 @@ pub async fn serve(role: Role, listen: Listen, shutdown: impl Into<Shutdown>) ->
 
 /// The same; its probes speak for other roles of the process, too.
 pub async fn serve_beside(
-    mut role: Role,
+    role: Role,
     others: &[Serving],
     listen: Listen,
     shutdown: impl Into<Shutdown>,
 ) -> Result<Serving, ServeError> {
     let (name, shutdown) = (role.name, shutdown.into());
     role.tasks.end_with(shutdown.token());
-    if role.is_participant {
-        let server = participant::server(role.database.clone());
-        role.routes.add_service(
-            server.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip),
-        );
-        role.service_names.push(participant::SERVICE_NAME);
-    }
-    if let Some(imports) = role.imports.take() {
-        let server = imports::server(imports, role.database.clone());
-        role.routes.add_service(
-            server.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip),
-        );
-        role.service_names.push(imports::SERVICE_NAME);
-    }
     let (grpc_listener, grpc) = bind(name, listen.grpc).await?;
     let http = match listen.http {
         Some(address) => Some(bind(name, address).await?),

@@ -29,6 +29,7 @@ use std::time::Duration;
 use futures::Stream;
 use futures::stream;
 use matricula_kit::database::{Database, DbError, Heard, Notifications, Tx};
+use matricula_kit::pages::{Cursor, Page};
 use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry;
 use matricula_kit::time::{self, UnixMs};
@@ -36,8 +37,8 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{RowState, Section, World};
-use crate::store::{self, PAGE_ROWS};
+use crate::domain::{Section, World};
+use crate::store;
 
 /// Batches of changes that a watcher may be behind before it has to begin anew: some seconds of full load.
 const CHANGES_BEHIND_MAX: usize = 4_096;
@@ -206,7 +207,7 @@ impl Channel {
 /// How far a watch is.
 enum Watching {
     Begun { changes: Receiver, database: Database },
-    State { changes: Receiver, snapshot: Box<Tx>, after: String, complete_until: UnixMs },
+    State { changes: Receiver, snapshot: Box<Tx>, after: Cursor, complete_until: UnixMs },
     Live { changes: Receiver, complete_until: UnixMs },
     Ended,
 }
@@ -219,7 +220,7 @@ impl Watching {
             Self::Begun { changes, database } => {
                 let complete_until = time::now();
                 let snapshot = Box::new(database.snapshot().await.map_err(FeedError::State)?);
-                Self::read(changes, snapshot, "", complete_until).await.map(Some)
+                Self::read(changes, snapshot, &Cursor::default(), complete_until).await.map(Some)
             }
             Self::State { changes, snapshot, after, complete_until } => {
                 Self::read(changes, snapshot, &after, complete_until).await.map(Some)
@@ -243,29 +244,22 @@ impl Watching {
     async fn read(
         changes: Receiver,
         mut snapshot: Box<Tx>,
-        after: &str,
+        after: &Cursor,
         complete_until: UnixMs,
     ) -> Result<(Update, Self), FeedError> {
-        let sections = store::page_of_sections(&mut snapshot, after).await.map_err(FeedError::State)?;
-        let after = sections.last().map(|section| section.id.as_str().to_owned());
-        let is_full = i64::try_from(sections.len()).is_ok_and(|count| count == PAGE_ROWS);
-        Ok(match after.filter(|_| is_full) {
-            Some(after) => {
-                let update = Update { sections, snapshot_complete: false, complete_until };
-                (update, Self::State { changes, snapshot, after, complete_until })
-            }
-            None => {
-                let update = Update { sections, snapshot_complete: true, complete_until };
-                (update, Self::Live { changes, complete_until })
-            }
+        let Page { rows: sections, next } =
+            store::SECTIONS.page(&mut snapshot, after).await.map_err(FeedError::State)?;
+        let update = Update { sections, snapshot_complete: next.is_none(), complete_until };
+        Ok(match next {
+            Some(after) => (update, Self::State { changes, snapshot, after, complete_until }),
+            None => (update, Self::Live { changes, complete_until }),
         })
     }
 }
 
 /// Has the transaction tell all replicas of the sections that it changes.
 pub fn announce(tx: &mut Tx, world: &World) -> Result<(), DbError> {
-    let changed: Vec<&Section> =
-        world.sections().filter(|(_, row_state)| *row_state != RowState::Kept).map(|(section, _)| section).collect();
+    let changed: Vec<&Section> = world.sections().to_write().collect();
     let payloads = changed.chunks(SECTIONS_IN_NOTIFICATION).map(serde_json::to_string).collect::<Result<_, _>>();
     tx.notify(CHANNEL, payloads.map_err(DbError::corrupt)?);
     Ok(())

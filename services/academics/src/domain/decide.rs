@@ -11,13 +11,14 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use matricula_kit::answer::{Answer, Done, DroppedCourse, NotYet, Reason, Refusal, ReservedCourse};
 use matricula_kit::id::{OverrideId, SagaId, StudentId};
+use matricula_kit::participant::RowState;
 use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
 
 use super::catalog::{Catalog, Section};
 use super::context::{ChangeSet, Context, RuleContext, named_record, standing};
 use super::rules;
-use super::student::{Override, RecordStatus, RecordedCourse, RowState, Student};
+use super::student::{Override, RecordStatus, RecordedCourse, Student};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use matricula_kit::answer::Reason;
 use matricula_kit::id::{CourseId, InvalidId, OverrideId, SagaId, SectionId, StudentId, TermId, check_imported_id};
+use matricula_kit::participant::RowState;
 use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
 
@@ -121,17 +122,6 @@ pub struct RecordedCourse {
     pub row_state: RowState,
 }
 
-/// What has to be written of a recorded course.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowState {
-    /// Nothing: it is as it was loaded.
-    Kept,
-    /// It was not there.
-    New,
-    /// It was loaded, and its status or its mark has changed.
-    Changed,
-}
-
 /// A student with everything that the rules ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Student {
@@ -185,13 +175,11 @@ impl RecordedCourse {
         }
     }
 
-    /// Changes where it stands, and remembers that the store does not know.
+    /// Changes where it stands, and marks the row to be written.
     pub fn change(&mut self, status: RecordStatus, dropped_by: Option<SagaId>) {
         self.status = status;
         self.dropped_by = dropped_by;
-        if self.row_state == RowState::Kept {
-            self.row_state = RowState::Changed;
-        }
+        self.row_state.change();
     }
 }
 

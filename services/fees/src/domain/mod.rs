@@ -20,7 +20,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use matricula_kit::answer::{Answer, Done, DroppedCourse, Money, Reason, Refusal};
+use matricula_kit::answer::{Answer, Done, DroppedCourse, Reason, Refusal};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
 use matricula_kit::time::UnixMs;
 
@@ -312,7 +312,6 @@ impl World {
     }
 
     fn done(&self, minor_units: i64) -> Answer {
-        let amount = Money { currency: self.prices.currency.to_string(), minor_units };
-        Answer::Done(Done { amount: Some(amount), ..Done::default() })
+        Answer::Done(Done { amount: Some(self.prices.currency.amount(minor_units)), ..Done::default() })
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, TermId};
+use matricula_kit::money::Currency;
 
-use crate::domain::price::{BalanceLimit, Currency, Price};
+use crate::domain::price::{BalanceLimit, Price};
 use crate::domain::rates::{Prices, RefundLadder, TermRates};
 
 const CURRENCY: &str = "SELECT code FROM currency WHERE id = 1";

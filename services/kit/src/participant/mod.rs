@@ -14,6 +14,7 @@
 //! the writer itself never ends before its last handle.
 
 mod barrier;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -28,14 +29,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{Instrument, Span};
 
+pub(crate) use self::barrier::server;
 use self::barrier::{Barrier, Verdict};
 pub use self::barrier::{Reading, STALE_AFTER_MS};
-pub(crate) use self::barrier::{SERVICE_NAME, server};
+pub use self::rows::{LoadedRows, RowState};
 use crate::answer::{Answer, Done, NotYet, Refusal};
 use crate::database::{CommitError, Database, DbError, Tx};
 use crate::id::{SagaId, StepName};
 use crate::tasks::Tasks;
-use crate::telemetry::spans::{self, Direction};
+use crate::telemetry::spans;
+pub use crate::telemetry::spans::Direction;
 use crate::telemetry::{self, TraceContext};
 use crate::time::{self, UnixMs};
 
@@ -58,31 +61,13 @@ pub struct Key {
     pub step: StepName,
 }
 
-/// Which way an operation goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leg {
-    /// It does the step.
-    Action,
-    /// It undoes the step.
-    Undo,
-}
-
-impl From<Leg> for Direction {
-    fn from(leg: Leg) -> Self {
-        match leg {
-            Leg::Action => Self::Forward,
-            Leg::Undo => Self::Compensation,
-        }
-    }
-}
-
 /// One operation, as it waits to be written.
 #[derive(Debug, Clone)]
 pub struct Operation<C> {
     /// The saga's step; `None` for a staff operation, which has no barrier.
     pub key: Option<Key>,
     /// Which way it goes.
-    pub leg: Leg,
+    pub direction: Direction,
     /// The trace that it belongs to.
     pub trace: TraceContext,
     /// When its caller last knew that it drives the saga; `None` when that is not told.
@@ -94,13 +79,13 @@ pub struct Operation<C> {
 impl<C> Operation<C> {
     /// A staff operation: no saga, no barrier.
     pub fn staff(command: C) -> Self {
-        Self { key: None, leg: Leg::Action, trace: TraceContext::default(), owner_alive_at: None, command }
+        Self { key: None, direction: Direction::Forward, trace: TraceContext::default(), owner_alive_at: None, command }
     }
 
     /// Records in a span that it is about this operation alone. A staff operation is of no saga.
     pub(crate) fn describe_in(&self, span: &Span) {
         if let Some(Key { saga, step }) = &self.key {
-            spans::is_about(span, saga, step, self.leg.into());
+            spans::is_about(span, saga, step, self.direction);
         }
     }
 }
@@ -531,7 +516,8 @@ async fn prepare<P: Participant>(
 /// The actions whose answer leaves nothing that the primary key could meet: they may have been decided before.
 fn unrecorded<'a, C>(operations: &'a [Operation<C>], answers: &'a [Answer]) -> impl Iterator<Item = &'a Key> {
     let answered = operations.iter().zip(answers);
-    let unrecorded = answered.filter(|(operation, answer)| operation.leg == Leg::Action && !answer.is_final());
+    let unrecorded =
+        answered.filter(|(operation, answer)| operation.direction == Direction::Forward && !answer.is_final());
     unrecorded.filter_map(|(operation, _)| operation.key.as_ref())
 }
 
@@ -548,11 +534,11 @@ fn decide<P: Participant>(
     if !barrier.knows(key) && barrier::is_stale(operation.owner_alive_at, now) {
         return barrier::stale();
     }
-    match barrier.verdict(key, operation.leg) {
+    match barrier.verdict(key, operation.direction) {
         Verdict::Answered(answer) => answer,
         Verdict::Pass => {
             let answer = participant.decide(world, operation, now);
-            barrier.record(key, operation.leg, &answer);
+            barrier.record(key, operation.direction, &answer);
             answer
         }
     }

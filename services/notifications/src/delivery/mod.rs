@@ -8,7 +8,9 @@
 //! At least once: a process that dies between a delivery and its report lets the message be delivered again when its
 //! claim lapses. The registration's id goes with every message, so that the other side can tell.
 
+mod config;
 mod file;
+mod handover;
 mod mail_server;
 mod sink;
 mod smtp;
@@ -26,14 +28,16 @@ use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::chain;
 use tokio::sync::Mutex;
 
+pub use config::{ConfigError, NotificationConfig, SinkConfig};
 pub use file::FileSink;
+pub use handover::{CLAIM_ON_INSERT_MS, Waker, Woken};
 pub use sink::{LogSink, Sink, SinkError};
 pub use smtp::SmtpSink;
 
 use crate::domain::Message;
 use crate::domain::retry::{Delays, Failure, Next};
-use crate::handover::{CLAIM_ON_INSERT_MS, HANDED_OVER_FOR, HANDED_OVER_MAX, Woken};
 use crate::store::{self, Claimed, Report};
+use handover::{HANDED_OVER_FOR, HANDED_OVER_MAX};
 
 /// Messages that are claimed at once: enough for few commits when the sink is quick.
 const BATCH_MAX: i64 = 256;

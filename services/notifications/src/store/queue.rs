@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use matricula_kit::database::{Args, Database, DbError, Row, Rows};
 use matricula_kit::id::SagaId;
 
+use super::imports::contact;
 use super::message;
-use super::read::contact;
 use crate::domain::retry::{Next, Undeliverable};
 use crate::domain::{Contact, Message};
 
@@ -102,8 +102,8 @@ fn add_contacts(claimed: &mut [Claimed], contacts: &[Row]) -> Result<(), DbError
         let contact = contact(row)?;
         of.insert(contact.student.clone(), contact);
     }
-    for one in claimed {
-        one.contact = of.get(&one.message.student).cloned();
+    for claimed in claimed {
+        claimed.contact = of.get(&claimed.message.student).cloned();
     }
     Ok(())
 }

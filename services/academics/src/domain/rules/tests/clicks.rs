@@ -15,7 +15,9 @@ use crate::domain::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term
 use crate::domain::decide::{Action, Command, World};
 use crate::domain::fixture::{change, course, saga, section, student, term};
 use crate::domain::requirement::Requirement;
-use crate::domain::student::{RecordStatus, RecordedCourse, RowState, Student};
+use matricula_kit::participant::RowState;
+
+use crate::domain::student::{RecordStatus, RecordedCourse, Student};
 
 const TERMS: usize = 4;
 const COURSES: [&str; 4] = ["A", "B", "C", "D"];
