@@ -225,7 +225,7 @@ reasons! {
 }
 
 impl Answer {
-    /// Done, with nothing to tell.
+    /// Done, with nothing for later steps.
     pub fn done() -> Self {
         Self::Done(Done::default())
     }

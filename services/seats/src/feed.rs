@@ -13,12 +13,12 @@
 //! |---|---|
 //! | a state | just before it was read |
 //! | SQLite: a publication, a heartbeat | now, or the begin of the commit that is under way |
-//! | PostgreSQL: an answer of the server on the connection that listens | when the server was asked |
+//! | PostgreSQL: an answer of the server on the connection that listens | when the query was sent |
 //!
 //! While PostgreSQL does not answer, watchers get no heartbeat, and call what they have old.
 //!
-//! A watcher subscribes first and reads the whole state then, so it misses nothing; it may hear of a version that it has
-//! seen, and keeps the highest. Changes of a section that were committed together come as one, with the last version.
+//! A watcher subscribes first and reads the whole state then, so it misses nothing; it may receive a version that
+//! it has, and keeps the highest. Changes of a section that were committed together come as one, with the last version.
 //! When the feed can't promise that nothing was missed, it ends and the watcher begins anew: it never guesses. The state
 //! of the new watch replaces the old one: a section that it does not have is gone.
 
@@ -42,11 +42,12 @@ use crate::store;
 
 /// Batches of changes that a watcher may be behind before it has to begin anew: some seconds of full load.
 const CHANGES_BEHIND_MAX: usize = 4_096;
-/// How often the feed of a SQLite file tells up to when it is complete. The portal calls it lost after some of these.
+/// How often the feed of a SQLite file sends the moment up to which it is complete. The portal calls the feed lost when
+/// some of these are missing.
 const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How long to wait before listening again after the database was gone.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// The channel on which replicas tell each other of changes.
+/// The channel on which replicas send each other their changes.
 const CHANNEL: &str = "matricula_seats";
 /// Sections in one notification: each is at most 500 bytes, and a payload less than 8,000.
 const SECTIONS_IN_NOTIFICATION: usize = 16;
@@ -80,7 +81,7 @@ struct Changes {
     complete_until: UnixMs,
 }
 
-/// What a watcher hears.
+/// A message to a watcher.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Update {
     /// Sections as committed; none is a heartbeat.
@@ -143,7 +144,7 @@ impl Feed {
         }
     }
 
-    /// SQLite: tells all watchers up to when they have everything.
+    /// SQLite: sends all watchers the moment up to which they have everything.
     pub fn beat(&self) {
         if let State::Open(channel) = &*self.state() {
             channel.send(Arc::default(), channel.committing.unwrap_or_else(time::now));
@@ -163,7 +164,7 @@ impl Feed {
         })))
     }
 
-    /// Lets it be watched. Whoever watches from now on misses nothing.
+    /// Opens the feed. A watcher that begins from now on misses nothing.
     pub fn open(&self) {
         let mut state = self.state();
         if !matches!(*state, State::Ended) {
@@ -257,7 +258,7 @@ impl Watching {
     }
 }
 
-/// Has the transaction tell all replicas of the sections that it changes.
+/// Has the transaction send the sections that it changes to all replicas.
 pub fn announce(tx: &mut Tx, world: &World) -> Result<(), DbError> {
     let changed: Vec<&Section> = world.sections().to_write().collect();
     let payloads = changed.chunks(SECTIONS_IN_NOTIFICATION).map(serde_json::to_string).collect::<Result<_, _>>();
@@ -308,10 +309,10 @@ impl Drop for ClosedOnDrop<'_> {
     }
 }
 
-/// What the other replicas commit, as it is heard.
+/// The notifications of what the other replicas commit.
 struct Listening {
     notifications: Notifications,
-    /// Everything that was committed before this moment has been heard, or is in any state that is read from now on.
+    /// Everything that was committed before this moment has been received, or is in any state that is read from now on.
     complete_until: UnixMs,
 }
 
@@ -323,7 +324,7 @@ impl Listening {
         Ok(notifications.map(|notifications| Self { notifications, complete_until }))
     }
 
-    /// Publishes what is heard, until something may have been missed; returns why.
+    /// Publishes what is received, until something may have been missed. Returns why.
     async fn republish(mut self, feed: &Feed) -> String {
         loop {
             let changes = match self.notifications.next().await {
@@ -343,7 +344,7 @@ impl Listening {
     }
 }
 
-/// Follows what is heard, for ever; without a listener it begins by listening.
+/// Follows the notifications, for ever. Without a connection that listens it opens one first.
 async fn follow_notifications(feed: &Feed, database: &Database, mut listening: Option<Listening>) {
     loop {
         if let Some(listening) = listening.take() {

@@ -29,7 +29,7 @@ const RETRY_AFTER_MS: i64 = 100;
 const GRANTED_BY: &str = "import";
 const JUSTIFICATION: &str = "A roster that was imported has the student in this section.";
 
-/// What an operation asks for.
+/// The command of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     /// The registration.
@@ -45,7 +45,7 @@ pub struct Command {
 pub enum Action {
     /// Decide its change set, and reserve it.
     Reserve(ChangeSet),
-    /// Reserve the change set of an import of rosters, which asks no rules of registration.
+    /// Reserve the change set of an import of rosters, without the rules of registration.
     TakeOver(ChangeSet),
     /// Take back what it reserved.
     Remove,

@@ -27,9 +27,9 @@ pub type EnrollmentKey = (SagaId, SectionId);
 /// A student's enrollment in a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enrollment {
-    /// What it is known by.
+    /// Its key.
     pub key: EnrollmentKey,
-    /// Who.
+    /// The student.
     pub student: StudentId,
     /// The section's course.
     pub course: CourseId,
@@ -101,14 +101,14 @@ impl FromStr for EnrollmentStatus {
     }
 }
 
-/// What an operation asks for.
+/// The command of an operation.
 #[derive(Debug, Clone)]
 pub enum Command {
     /// The pivot of version 2: enrollments for the adds, an end of the drops, all or none.
     Enroll {
         /// The registration.
         registration: SagaId,
-        /// Whose.
+        /// Its student.
         student: StudentId,
         /// What it adds; no section twice.
         adds: Vec<Add>,
@@ -121,7 +121,7 @@ pub enum Command {
     Create {
         /// The registration.
         registration: SagaId,
-        /// Whose.
+        /// Its student.
         student: StudentId,
         /// What it adds; no section twice.
         adds: Vec<Add>,
@@ -134,14 +134,14 @@ pub enum Command {
     Cancel {
         /// The registration.
         registration: SagaId,
-        /// Whose.
+        /// Its student.
         student: StudentId,
     },
     /// The pivot of version 1.
     Commit {
         /// The registration.
         registration: SagaId,
-        /// Whose.
+        /// Its student.
         student: StudentId,
     },
     /// The question whether the pivot was done. Nothing takes back a pivot that was done. The barrier refuses a pivot that
@@ -149,7 +149,7 @@ pub enum Command {
     Withdraw {
         /// The registration.
         registration: SagaId,
-        /// Whose.
+        /// Its student.
         student: StudentId,
     },
 }

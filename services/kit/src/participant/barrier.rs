@@ -6,7 +6,7 @@
 //! | undo | record a tombstone, done | undo if it was done, record; or refused, and nothing recorded | done | done |
 //!
 //! A batch is first tried as if its actions were new, as almost all are: then nothing is read for them, and the primary
-//! key refuses the whole batch when one of them was heard of before. Then it is tried again with what is recorded.
+//! key refuses the whole batch when one of them was recorded before. Then it is tried again with what is recorded.
 //!
 //! Rows are deleted when the orchestrator says that their saga has ended long ago, never by age. Promises: no call of a
 //! saga is decided anew when its rows are gone. Every call says when its orchestrator last knew that it drives the
@@ -87,7 +87,7 @@ const UPDATE: &str = "UPDATE barrier SET undone = 1 FROM {rows} \
                       WHERE barrier.saga_id = r.saga_id AND barrier.step = r.step";
 
 impl Barrier {
-    /// Asks for the rows of the operations that have a key.
+    /// Queries the rows of the operations that have a key.
     pub(super) fn queue<C>(tx: &mut Tx, operations: &[Operation<C>], reading: Reading) -> PendingQuery {
         let now = time::now();
         let is_read = |operation: &&Operation<C>| {
@@ -99,7 +99,7 @@ impl Barrier {
         tx.queue(LOAD, key_rows(read.filter_map(|operation| operation.key.as_ref())).into())
     }
 
-    /// Of the rows that were asked for.
+    /// Made of the queried rows.
     pub(super) fn of(rows: Vec<Row>) -> Result<Self, DbError> {
         let mut barrier = Self::default();
         for row in rows {
@@ -143,7 +143,7 @@ impl Barrier {
             }
             Direction::Forward => {}
             Direction::Compensation if matches!(answer, Answer::Done(_)) => self.mark_undone(key),
-            // What can't be undone stays done, and is asked about again.
+            // What can't be undone stays done, and its undo is decided again.
             Direction::Compensation => {}
         }
     }

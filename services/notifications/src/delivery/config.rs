@@ -87,7 +87,7 @@ impl fmt::Debug for SinkConfig {
             Self::Log => f.write_str("Log"),
             Self::File { path } => f.debug_struct("File").field("path", path).finish(),
             Self::Smtp { url, from } => {
-                // A URL that can't be read is not shown at all: nobody knows where its password is.
+                // A URL that can't be read is not shown at all: its password may be anywhere in it.
                 let host = url::Url::parse(url).ok().and_then(|url| {
                     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
                     Some(format!("{}{port}", url.host_str()?))

@@ -15,7 +15,7 @@ use matricula_kit::time::UnixMs;
 pub struct RegistrationResult {
     /// The registration.
     pub registration: SagaId,
-    /// Whose it is.
+    /// Its student.
     pub student: StudentId,
     /// How it ended.
     pub outcome: Outcome,
@@ -45,9 +45,9 @@ pub enum Outcome {
 /// A message as it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The registration that it tells of, which is also the message's id.
+    /// The registration that it is about, which is also the message's id.
     pub registration: SagaId,
-    /// Whom it is for.
+    /// The student who gets it.
     pub student: StudentId,
     /// How the registration ended.
     pub outcome: Outcome,

@@ -1,7 +1,7 @@
 //! What is to be delivered: claimed by one replica at a time, and reported back.
 //!
-//! A claim is a moment in the future before which nobody else takes the message, by the database's clock. Whoever dies
-//! with a claim loses it at that moment, and the message is delivered by the next. A new message is claimed by the process
+//! A claim is a moment in the future before which no other process takes the message, by the database's clock. A process
+//! that dies loses its claims at that moment, and the next process delivers the messages. A new message is claimed by the process
 //! that records it, with the same statement: that is what almost all are delivered by, and it spares them a second write.
 
 use std::collections::HashMap;

@@ -18,7 +18,7 @@ use matricula_kit::source::Source;
 use matricula_kit::time::{TimeZone, UnixMs, shown};
 use serde::{Deserialize, Serialize};
 
-/// What an operation asks for.
+/// The command of an operation.
 #[derive(Debug, Clone)]
 pub enum Command {
     /// A seat in each section, all or none.
@@ -55,7 +55,7 @@ pub enum Command {
     },
 }
 
-/// A seat that is asked for.
+/// A seat that a registration wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// The section.

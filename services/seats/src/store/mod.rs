@@ -98,7 +98,7 @@ pub async fn load(
     }
     // Locked before all sections, by every import.
     let import_version = if has_import { Some(kit_imports::lock(tx).await?) } else { None };
-    // Read without a lock, to learn which sections to lock. A step that has held its seats takes no more, so nothing
+    // Read without a lock, to find which sections to lock. A step that has held its seats takes no more, so nothing
     // can be missed; what another replica releases meanwhile is seen below.
     for held in held_by_steps(tx, &steps).await? {
         sections.insert(held.1.clone());
@@ -111,7 +111,7 @@ pub async fn load(
     Ok(World::new(locked, held, import_version, zone))
 }
 
-/// Posts what has changed, each table set-wise.
+/// Sends what has changed, each table set-wise.
 pub fn write(tx: &mut Tx, world: &World) {
     for _ in 0..world.imports_applied() {
         kit_imports::next(tx);
