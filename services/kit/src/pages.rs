@@ -43,11 +43,14 @@ pub struct Page<T> {
     pub next: Option<Cursor>,
 }
 
+/// Reads a row as an entry of an export.
+type ReadEntry<E> = Box<dyn Fn(&Row) -> Result<E, DbError> + Send + Sync>;
+
 /// A table as a part of an export of entries `E`.
 pub struct Part<E> {
     sql: &'static str,
     key: &'static [KeyColumn],
-    entry: Box<dyn Fn(&Row) -> Result<E, DbError> + Send + Sync>,
+    entry: ReadEntry<E>,
 }
 
 impl<T: 'static> PagedTable<T> {
