@@ -8,7 +8,7 @@ use matricula_kit::participant::RowState;
 use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
 
-use super::grade::Grade;
+use matricula_grammar::Grade;
 
 /// What staff import of a student.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,17 +68,17 @@ pub struct Hold {
 pub struct Override {
     /// Its id, in the order of granting.
     pub id: OverrideId,
-    /// Who is let past.
+    /// The student who is let past.
     pub student: StudentId,
     /// For which section; `None`: for every one.
     pub section: Option<SectionId>,
     /// Past which reason.
     pub reason: Reason,
-    /// Who granted it.
+    /// The name of the staff member.
     pub granted_by: String,
-    /// And why.
+    /// Why it was granted.
     pub justification: String,
-    /// And when.
+    /// When it was granted.
     pub granted_at: UnixMs,
     /// The last moment at which a registration may use it; `None`: no end.
     pub valid_until: Option<UnixMs>,

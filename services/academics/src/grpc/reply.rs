@@ -7,8 +7,8 @@ use matricula_proto::academics::v1 as wire;
 use matricula_proto::common::v1::EnrollmentStatus;
 
 use crate::domain::catalog::{Course, Section, SectionEntry, Term, TermKind};
-use crate::domain::requirement::Requirement;
 use crate::domain::student::{Override, Profile, RecordStatus, RecordedCourse, Student};
+use matricula_grammar::Requirement;
 
 pub(super) fn academic_record(student: Student) -> wire::GetAcademicRecordResponse {
     wire::GetAcademicRecordResponse {

@@ -10,9 +10,9 @@ use matricula_proto::academics::v1 as wire;
 
 use crate::domain::catalog::{Course, SectionEntry, Term, TermKind};
 use crate::domain::component::Component;
-use crate::domain::meetings::Meetings;
-use crate::domain::requirement::Requirement;
 use crate::domain::student::{Completed, Hold, HoldId, Profile};
+use matricula_grammar::Meetings;
+use matricula_grammar::Requirement;
 
 /// Longest text for people: a title or a sentence or two, not a document.
 const TEXT_CHARS_MAX: usize = 500;
@@ -163,7 +163,7 @@ fn completed(completed: wire::CompletedCourse) -> Result<Completed, FieldError> 
     let course = required_id("course_id", completed.course_id, CourseId::try_new)?;
     let grade = completed.grade.parse();
     let grade =
-        grade.map_err(|problem: crate::domain::grade::InvalidGrade| FieldError::new("grade", problem.to_string()))?;
+        grade.map_err(|problem: matricula_grammar::InvalidGrade| FieldError::new("grade", problem.to_string()))?;
     Ok(Completed { course, grade, term: optional_id("term_id", completed.term_id, TermId::try_new)? })
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::domain::grade::Grade;
+use matricula_grammar::Grade;
 
 const STUDENTS: usize = 20_000;
 /// Courses that a student has completed before the import, and those that it adds.

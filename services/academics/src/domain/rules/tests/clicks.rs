@@ -14,7 +14,7 @@ use super::{BEFORE, NOW};
 use crate::domain::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term, TermKind};
 use crate::domain::decide::{Action, Command, World};
 use crate::domain::fixture::{change, course, saga, section, student, term};
-use crate::domain::requirement::Requirement;
+use matricula_grammar::Requirement;
 use matricula_kit::participant::RowState;
 
 use crate::domain::student::{RecordStatus, RecordedCourse, Student};

@@ -12,7 +12,7 @@
 use std::fmt;
 
 use super::Requirement;
-use crate::domain::grade::{InvalidGrade, Letter};
+use crate::grade::{InvalidGrade, Letter};
 
 /// Longest requirement in bytes: some hundred courses.
 const REQUIREMENT_BYTES_MAX: usize = 2_000;
@@ -95,18 +95,28 @@ enum Token<'a> {
 /// A name as a requirement writes it: in quotes where it needs them.
 pub(super) struct Quoted<'a>(pub(super) &'a str);
 
+/// What several words in a row are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Words {
+    /// A mistake: a name with spaces is quoted.
+    Apart,
+    /// One name, with a space between the words.
+    Joined,
+}
+
 struct Parser<'a> {
     text: &'a str,
+    words: Words,
     /// Tokens with their place in bytes.
     tokens: Vec<(usize, Token<'a>)>,
     next: usize,
 }
 
-pub(super) fn parse(text: &str) -> Result<Option<Requirement>, InvalidRequirement> {
+pub(super) fn parse(text: &str, words: Words) -> Result<Option<Requirement>, InvalidRequirement> {
     if text.len() > REQUIREMENT_BYTES_MAX {
         return Err(InvalidRequirement::TooLong(text.len()));
     }
-    let mut parser = Parser { text, tokens: tokens(text)?, next: 0 };
+    let mut parser = Parser { text, words, tokens: tokens(text)?, next: 0 };
     if parser.tokens.is_empty() {
         return Ok(None);
     }
@@ -199,9 +209,16 @@ impl<'a> Parser<'a> {
                 Ok(inner)
             }
             Some(Token::Word(name) | Token::Quoted(name)) => {
+                let mut name = name.to_owned();
+                while let (Some(Token::Word(_)), Words::Joined) = (self.peek(), self.words)
+                    && let Some((_, Token::Word(word))) = self.tokens.get(self.next + 1)
+                {
+                    self.next += 1;
+                    name = format!("{name} {word}");
+                }
                 self.next += 1;
                 let minimum = if self.take(Token::Colon) { Some(self.grade()?) } else { None };
-                Ok(Requirement::Course { name: name.to_owned(), minimum })
+                Ok(Requirement::Course { name, minimum })
             }
             _ => Err(self.unexpected("a course or `(`")),
         }

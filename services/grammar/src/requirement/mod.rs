@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::grade::Letter;
+use crate::grade::Letter;
 
 mod parse;
 #[cfg(test)]
@@ -27,9 +27,14 @@ pub enum Requirement {
 }
 
 impl Requirement {
-    /// Takes a requirement from its text, such as `C101 and ("MATH 102":B or C103)`; an empty one asks for nothing.
+    /// Takes a requirement from its text, such as `C101 and ("MATH 102":B or C103)`; an empty text requires nothing.
     pub fn parse(text: &str) -> Result<Option<Self>, InvalidRequirement> {
-        parse::parse(text)
+        parse::parse(text, parse::Words::Apart)
+    }
+
+    /// The same; several words in a row are one name, as people write it.
+    pub fn parse_joined(text: &str) -> Result<Option<Self>, InvalidRequirement> {
+        parse::parse(text, parse::Words::Joined)
     }
 
     /// Whether it is met by one who has what `has` says.

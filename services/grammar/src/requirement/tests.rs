@@ -47,6 +47,21 @@ fn names_are_quoted_where_they_must_be() {
 }
 
 #[test]
+fn words_in_a_row_are_joined_where_that_is_wanted() {
+    for (text, expect) in [
+        ("MATH 101", r#""MATH 101""#),
+        ("(ÄRT 7 a:B or C1) and MATH\t101", r#"("ÄRT 7 a":B or C1) and "MATH 101""#),
+        (r#""MATH 101" and C1"#, r#""MATH 101" and C1"#),
+        ("MATH  101:B or ART 7", r#""MATH 101":B or "ART 7""#),
+        // A quote begins a name only where a name begins.
+        (r#"C1 or"C2" C3"#, r#""C1 or"C2" C3""#),
+    ] {
+        let joined = Requirement::parse_joined(text).expect("a requirement").expect("not empty");
+        assert_eq!(joined.to_string(), expect);
+    }
+}
+
+#[test]
 fn quotes_that_are_missing_are_shown() {
     let expected = "expected `and`, `or` or the end";
     check(
