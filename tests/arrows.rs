@@ -14,7 +14,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("matricula-kit", &["matricula-proto"]),
     ("matricula-seats", &["matricula-kit", "matricula-proto"]),
     ("matricula-enrollments", &["matricula-kit", "matricula-proto"]),
-    ("matricula-academics", &["matricula-kit", "matricula-proto"]),
+    ("matricula-grammar", &[]),
+    ("matricula-academics", &["matricula-grammar", "matricula-kit", "matricula-proto"]),
     ("matricula-fees", &["matricula-kit", "matricula-proto"]),
     ("matricula-notifications", &["matricula-kit", "matricula-proto"]),
     ("matricula-engine", &[]),
@@ -32,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["matricula-engine", "matricula-kit", "matricula-proto", "matricula-registration", "matricula-runtime"],
     ),
     ("matricula-simulation", &["matricula-core", "matricula-engine"]),
-    ("matricula-campus", &[]),
+    ("matricula-campus", &["matricula-grammar"]),
     (
         "matricula",
         &[
@@ -42,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "matricula-engine",
             "matricula-enrollments",
             "matricula-fees",
+            "matricula-grammar",
             "matricula-kit",
             "matricula-notifications",
             "matricula-ops",

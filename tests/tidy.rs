@@ -179,6 +179,44 @@ fn every_metric_that_is_recorded_is_described() {
     }
 }
 
+/// The parts of a service: each has all of them, with the same jobs.
+const SERVICE_PARTS: [&str; 5] = ["domain/mod.rs", "grpc/mod.rs", "lib.rs", "participant.rs", "store/mod.rs"];
+/// What one service does beside the five: the feed of seats, and the delivery of messages.
+const SERVICE_EXTRAS: [&str; 2] = ["seats: feed.rs", "notifications: delivery/mod.rs"];
+
+/// What differs from the one list in the `src` of a service, whose files these are.
+fn misplaced(service: &str, files: &[&str]) -> Vec<String> {
+    let missing = SERVICE_PARTS.iter().filter(|part| !files.contains(part)).map(|part| format!("{service}: no {part}"));
+    let is_part = |file: &str| match file.split_once('/') {
+        Some((folder, _)) => {
+            let module = format!("{folder}/mod.rs");
+            SERVICE_PARTS.contains(&module.as_str())
+                || SERVICE_EXTRAS.contains(&format!("{service}: {module}").as_str())
+                || folder == "participant"
+        }
+        None => SERVICE_PARTS.contains(&file) || SERVICE_EXTRAS.contains(&format!("{service}: {file}").as_str()),
+    };
+    let others =
+        files.iter().filter(|file| !is_part(file)).map(|file| format!("{service}: {file} is no part of a service"));
+    let unpaired = files.contains(&"grpc/imports.rs") != files.contains(&"store/imports.rs");
+    let imports = unpaired.then(|| format!("{service}: imports are in grpc/imports.rs and store/imports.rs"));
+    missing.chain(others).chain(imports).collect()
+}
+
+#[test]
+fn every_service_has_the_same_parts() {
+    let sources = sources(Path::new(env!("CARGO_MANIFEST_DIR")));
+    for service in ["academics", "enrollments", "fees", "notifications", "seats"] {
+        let folder = format!("services/{service}/src/");
+        let files: Vec<&str> = sources.iter().filter_map(|(path, _)| path.strip_prefix(&folder)).collect();
+        let found = misplaced(service, &files);
+        assert!(found.is_empty(), "\n{}", found.join("\n"));
+    }
+    let other =
+        misplaced("fees", &["domain/mod.rs", "domain/price.rs", "grpc/mod.rs", "lib.rs", "feed.rs", "store/mod.rs"]);
+    assert_eq!(other, ["fees: no participant.rs", "fees: feed.rs is no part of a service"]);
+}
+
 #[track_caller]
 fn check(path: &str, source: &str, expected: &[&str]) {
     assert_eq!(violations(path, source), expected);

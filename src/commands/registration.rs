@@ -412,7 +412,7 @@ mod tests {
         for (currency, minor_units, text) in [("JPY", 45_000, "JPY 45,000"), ("USD", -135_000, "USD -1,350.00")] {
             let money = Money { currency: currency.to_owned(), minor_units };
             assert_eq!(amount(&money), text);
-            assert_eq!(matricula_kit::answer::Money::from(money).to_string(), text);
+            assert_eq!(matricula_kit::money::Money::from(money).to_string(), text);
         }
     }
 }

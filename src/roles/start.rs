@@ -101,16 +101,8 @@ pub async fn orchestrator(
     let service_names = [matricula_portal::SERVICE_NAMES.as_slice(), &matricula_ops::SERVICE_NAMES].concat();
     // Another instance adopts its sagas; this process must not go on.
     tasks.must_run("runtime", async move { Ok::<_, anyhow::Error>(task.await??) });
-    let role = serve::Role {
-        name: "orchestrator",
-        routes,
-        service_names,
-        database,
-        tasks,
-        grpc_web: Some(config.cors()?),
-        is_participant: false,
-        imports: None,
-    };
+    let role =
+        serve::Role { name: "orchestrator", routes, service_names, database, tasks, grpc_web: Some(config.cors()?) };
     let (grpc, http) = config.listen(Role::Orchestrator).await?;
     Ok(Some(serve::serve_beside(role, others, Listen { grpc, http: Some(http), limits }, shutdown).await?))
 }

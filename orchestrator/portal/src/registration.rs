@@ -18,9 +18,7 @@ use futures::future::try_join_all;
 use futures::stream::{self, BoxStream, Stream};
 use matricula_engine::{Outcome, SagaState};
 use matricula_kit::id::StudentId;
-use matricula_kit::rpc::{
-    FieldError, checked_id, distinct, each, free_text, page_size, page_token, required_id, wait_time,
-};
+use matricula_kit::rpc::{self, FieldError, checked_id, each_distinct, free_text, page_size, required_id, wait_time};
 use matricula_kit::status;
 use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::{TraceContext, spans};
@@ -223,19 +221,13 @@ impl RegistrationService for RegistrationGrpc {
         let request = request.into_inner();
         let student = required_id("student_id", request.student_id, StudentId::try_new)?;
         let size = page_size(request.page_size)?;
-        let before = page_token(request.page_token)?;
-        // A row more than the page has shows whether there is a next page.
+        let before = rpc::page_after(&request.page_token, rpc::id_part)?;
         let subject = Some(student.into());
         let filter = SagaFilter { subject, archived: true, before, limit: size + 1, ..Default::default() };
-        let mut rows = self.runtime.store().list_somewhat_old(filter).await?;
-        let has_more = rows.len() > usize::try_from(size).unwrap_or(usize::MAX);
-        if has_more {
-            rows.pop();
-        }
-        let next = rows.last().filter(|_| has_more).map(|row| row.id.to_string());
+        let rows = self.runtime.store().list_somewhat_old(filter).await?;
+        let (rows, next_page_token) = rpc::page(rows, size, |row| rpc::page_token(&[&row.id]));
         let line = self.line.borrow().clone();
         let registrations = rows.into_iter().map(|row| placed(&self.runtime.workload().read(row), &line)).collect();
-        let next_page_token = next.unwrap_or_default();
         Ok(Response::new(wire::ListRegistrationsResponse { registrations, next_page_token }))
     }
 
@@ -328,19 +320,14 @@ fn item(wire: wire::SubmitRegistrationRequest, now: UnixMs) -> Result<Item, Fiel
 
 /// All registrations of a cart from the wire, or the first that is out of bounds.
 fn cart(wire: wire::SubmitCartRequest, now: UnixMs) -> Result<Vec<Item>, FieldError> {
-    let count = wire.items.len();
-    if count == 0 || count > CART_ITEMS_MAX {
-        return Err(FieldError::new("items", format!("must be 1 to {CART_ITEMS_MAX}, got {count}")));
-    }
     let student = student(wire.student_id)?;
-    let items = each("items", wire.items, CART_ITEMS_MAX, |cart_item| {
+    let item = |cart_item| {
         let wire::CartItem { idempotency_key, adds, drops, seen_versions } = cart_item;
         let key = key(idempotency_key)?;
         let request = RegistrationRequest::try_new(student.clone(), adds, drops, seen_versions, now)?;
         Ok(Item { key, request })
-    })?;
-    distinct("items", "idempotency_key", items.iter().map(|item| &item.key))?;
-    Ok(items)
+    };
+    each_distinct("items", wire.items, 1..=CART_ITEMS_MAX, item, "idempotency_key", |item| &item.key)
 }
 
 /// The id of a registration. An id within the bounds of the wire may be no UUID: then no registration has it.

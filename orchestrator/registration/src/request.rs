@@ -90,7 +90,7 @@ impl RegistrationRequest {
         if let Some(both) = drops.iter().find(|drop| adds.contains(drop)) {
             return Err(FieldError::new("drops", format!("{both} is also among the adds")));
         }
-        let seen = each("seen_versions", seen, SECTIONS_MAX, |wire::SeenVersion { section_id, version }| {
+        let seen = each("seen_versions", seen, 0..=SECTIONS_MAX, |wire::SeenVersion { section_id, version }| {
             let section = required_id("section_id", section_id, SectionId::try_new)?;
             Ok(SeenVersion { section, version, seats: None })
         })?;

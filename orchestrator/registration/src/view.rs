@@ -10,8 +10,9 @@
 //! never change, and the registration on the wire is the same before and after the archive.
 
 use matricula_engine::{Cause, Definitions, Direction, Event, Intervention, Outcome, Recorded, SagaState};
-use matricula_kit::answer::{Money, Reason, Refusal, Seen, SeenSeats};
+use matricula_kit::answer::{Reason, Refusal, Seen, SeenSeats};
 use matricula_kit::id::SectionId;
+use matricula_kit::money::Money;
 use matricula_kit::time::{TimeZone, UnixMs, shown};
 use matricula_proto::common::v1 as common;
 use matricula_proto::registration::v1 as wire;

@@ -10,9 +10,9 @@ use matricula_academics::domain::catalog::{Catalog, Course, SectionEntry, Term, 
 use matricula_academics::domain::component::Component;
 use matricula_academics::domain::context::ChangeSet;
 use matricula_academics::domain::decide::{Action, Command, World};
-use matricula_academics::domain::meetings::Meetings;
-use matricula_academics::domain::requirement::Requirement;
 use matricula_academics::domain::student::{Profile, Student};
+use matricula_grammar::Meetings;
+use matricula_grammar::Requirement;
 use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
 use matricula_kit::time::UnixMs;
 

@@ -7,7 +7,8 @@ use matricula_proto::common::v1 as wire;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{CourseId, OverrideId, SagaId, SectionId, TermId};
-use crate::rpc::{FieldError, required_id};
+use crate::money::Money;
+use crate::rpc::{FieldError, optional_id, required_id};
 use crate::time::UnixMs;
 
 /// `google.rpc.Code.ABORTED`: the caller should send the operation again.
@@ -67,15 +68,6 @@ pub struct DroppedCourse {
     pub course: CourseId,
     /// The registration that had added it, and whose seat and fee are given back.
     pub registration: SagaId,
-}
-
-/// Money in the currency's minor unit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Money {
-    /// ISO 4217.
-    pub currency: String,
-    /// 12345 is 123.45 in a currency with two decimals.
-    pub minor_units: i64,
 }
 
 /// One reason of a refusal.
@@ -233,7 +225,7 @@ reasons! {
 }
 
 impl Answer {
-    /// Done, with nothing to tell.
+    /// Done, with nothing for later steps.
     pub fn done() -> Self {
         Self::Done(Done::default())
     }
@@ -328,17 +320,14 @@ impl TryFrom<wire::ReservedCourse> for ReservedCourse {
     type Error = FieldError;
 
     fn try_from(course: wire::ReservedCourse) -> Result<Self, FieldError> {
-        let closed_section_override = match course.closed_section_override_id {
-            id if id.is_empty() => None,
-            id => Some(required_id("closed_section_override_id", id, OverrideId::try_new)?),
-        };
+        let id = course.closed_section_override_id;
         Ok(Self {
             section: required_id("section_id", course.section_id, SectionId::try_new)?,
             course: required_id("course_id", course.course_id, CourseId::try_new)?,
             component: course.component,
             credits_hundredths: course.credits_hundredths,
             term: required_id("term_id", course.term_id, TermId::try_new)?,
-            closed_section_override,
+            closed_section_override: optional_id("closed_section_override_id", id, OverrideId::try_new)?,
         })
     }
 }
@@ -362,18 +351,6 @@ impl TryFrom<wire::DroppedCourse> for DroppedCourse {
             course: required_id("course_id", course.course_id, CourseId::try_new)?,
             registration: required_id("registration_id", course.registration_id, SagaId::try_new)?,
         })
-    }
-}
-
-impl From<Money> for wire::Money {
-    fn from(money: Money) -> Self {
-        Self { currency: money.currency, minor_units: money.minor_units }
-    }
-}
-
-impl From<wire::Money> for Money {
-    fn from(money: wire::Money) -> Self {
-        Self { currency: money.currency, minor_units: money.minor_units }
     }
 }
 
@@ -421,13 +398,9 @@ impl TryFrom<wire::Refusal> for Refusal {
     fn try_from(refusal: wire::Refusal) -> Result<Self, FieldError> {
         let reason = Reason::from_wire(refusal.reason)
             .ok_or_else(|| FieldError::new("reason", format!("unknown reason {}", refusal.reason)))?;
-        let section = match refusal.section_id {
-            id if id.is_empty() => None,
-            id => Some(required_id("section_id", id, SectionId::try_new)?),
-        };
         Ok(Self {
             reason,
-            section,
+            section: optional_id("section_id", refusal.section_id, SectionId::try_new)?,
             conflicts_with: refusal.conflicts_with,
             message: refusal.message,
             next_step: refusal.next_step,

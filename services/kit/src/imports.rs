@@ -10,6 +10,8 @@
 //!
 //! A service brings an [`Imported`]: its rows, their checks, and how they are written.
 
+use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,14 +19,14 @@ use matricula_proto::imports::v1 as wire;
 
 use crate::database::{Args, Database, DbError, Row, Tx};
 use crate::participant::WriteError;
-use crate::rpc::FieldError;
+use crate::rpc::{FieldError, first_twice};
 
 mod grpc;
 mod staged;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use grpc::{SERVICE_NAME, server};
+pub(crate) use grpc::server;
 
 const VERSION: &str = "SELECT version FROM import_version";
 const VERSION_FOR_UPDATE: &str = "SELECT version FROM import_version {for_update}";
@@ -79,6 +81,17 @@ pub enum ImportError {
 /// The problem of a row that is another service's, or that has nothing in it.
 pub fn foreign_row() -> FieldError {
     FieldError::new("row", "is not a row of this service")
+}
+
+/// Refuses an import in which two rows have the same id in a field.
+pub fn check_named_once<'a, I: Hash + Eq + fmt::Display + 'a>(
+    field: &str,
+    ids: impl Iterator<Item = &'a I>,
+) -> Result<(), FieldError> {
+    match first_twice(ids) {
+        Some((_, id)) => Err(FieldError::new(field, format!("{id} is named twice in the import: name it once"))),
+        None => Ok(()),
+    }
 }
 
 /// The version in force, for a snapshot.

@@ -5,13 +5,15 @@
 //! | [`connect`] | channels to other processes |
 //! | [`database`] | SQLite and PostgreSQL behind one set of statements |
 //! | [`participant`] | the write path: batch, barrier, domain, one commit |
+//! | [`pages`] | tables page by page, and the export of a ledger |
+//! | [`role`] | what a service's `start` returns, and how it is made |
 //! | [`answer`] | the words in which participants answer the orchestrator |
 //! | [`imports`] | how what a campus says comes in: staged, then applied at once |
 //! | [`id`], [`time`] | ids and moments as types |
-//! | [`money`] | amounts as people read them, and the one table of currencies |
+//! | [`money`] | amounts and currencies, in domains, on the wire and for people |
 //! | [`source`] | whether staff or a bundle has set a value |
 //! | [`secret`] | hides passwords in what is shown |
-//! | [`rpc`], [`status`] | batches on the wire, and errors as `tonic::Status` |
+//! | [`rpc`], [`status`] | requests on the wire, and errors as `tonic::Status` |
 //! | [`serve`] | gRPC and HTTP servers with health, reflection, metrics and graceful shutdown |
 //! | [`shutdown`] | one deadline for the whole end of a process |
 //! | [`tasks`] | long-lived tasks, watched: a dead one is never silent |
@@ -26,7 +28,9 @@ pub mod id;
 pub mod imports;
 pub mod metrics;
 pub mod money;
+pub mod pages;
 pub mod participant;
+pub mod role;
 pub mod rpc;
 pub mod secret;
 pub mod serve;

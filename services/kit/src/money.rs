@@ -1,12 +1,13 @@
-//! Money as people read it: one table of currencies, and one form for every message, table and log line.
+//! Money: amounts in one currency, as domains, the wire and people have them.
 //!
-//! The table is that of ISO 4217: it says how many digits the minor unit of a currency has.
+//! The table of currencies is that of ISO 4217: it says how many digits the minor unit of a currency has.
 
 use std::fmt;
 
-use iso_currency::Currency;
+use matricula_proto::common::v1 as wire;
+use serde::{Deserialize, Serialize};
 
-use crate::answer::Money;
+use crate::rpc::FieldError;
 
 /// Digits of the minor unit where ISO 4217 does not know the currency: an earlier version has stored such codes.
 const MINOR_DIGITS_DEFAULT: u32 = 2;
@@ -16,10 +17,83 @@ const MINOR_DIGITS_DEFAULT: u32 = 2;
 #[error("must be a currency of ISO 4217 with a minor unit, such as USD or JPY, got {0:?}")]
 pub struct UnknownCurrency(String);
 
+/// The code of a currency.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Currency(String);
+
+/// An amount in the currency's minor unit. Answers store it, so its fields are never renamed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Money {
+    /// ISO 4217.
+    pub currency: Currency,
+    /// 12345 is 123.45 in a currency with two decimals.
+    pub minor_units: i64,
+}
+
+impl Currency {
+    /// Takes a code that ISO 4217 has.
+    pub fn try_new(code: String) -> Result<Self, UnknownCurrency> {
+        minor_digits(&code)?;
+        Ok(Self(code))
+    }
+
+    /// Takes a code as it was stored: earlier versions took every three capital letters.
+    pub fn stored(code: String) -> Self {
+        Self(code)
+    }
+
+    /// An amount in this currency.
+    pub fn amount(&self, minor_units: i64) -> Money {
+        Money { currency: self.clone(), minor_units }
+    }
+}
+
+impl Default for Currency {
+    /// What zeros are counted in before any rate was imported.
+    fn default() -> Self {
+        Self("USD".to_owned())
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Money {
+    /// Takes an amount from a caller, whose currency may be any that was ever stored.
+    pub fn checked(money: wire::Money) -> Result<Self, FieldError> {
+        if money.currency.len() == 3 && money.currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            return Ok(money.into());
+        }
+        Err(FieldError::new("currency", "must be an ISO 4217 code of three capital letters"))
+    }
+
+    /// The same amount the other way.
+    pub fn negated(&self) -> Self {
+        self.currency.amount(self.minor_units.saturating_neg())
+    }
+}
+
+impl From<Money> for wire::Money {
+    fn from(money: Money) -> Self {
+        Self { currency: money.currency.0, minor_units: money.minor_units }
+    }
+}
+
+impl From<wire::Money> for Money {
+    fn from(money: wire::Money) -> Self {
+        Self { currency: Currency(money.currency), minor_units: money.minor_units }
+    }
+}
+
 /// How many digits the minor unit of a currency has: 2 for `USD`, 0 for `JPY`. An error for codes that ISO 4217 does
 /// not have, and for those without a minor unit, such as gold.
 pub fn minor_digits(currency: &str) -> Result<u32, UnknownCurrency> {
-    let digits = Currency::from_code(currency).and_then(Currency::exponent);
+    let known = iso_currency::Currency::from_code(currency);
+    let digits = known.and_then(iso_currency::Currency::exponent);
     digits.map(u32::from).ok_or_else(|| UnknownCurrency(currency.to_owned()))
 }
 
@@ -50,7 +124,7 @@ pub fn grouped(number: u64) -> String {
 
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&shown(&self.currency, self.minor_units))
+        f.write_str(&shown(&self.currency.0, self.minor_units))
     }
 }
 
@@ -61,7 +135,7 @@ mod tests {
     #[track_caller]
     fn check(currency: &str, minor_units: i64, expect: &str) {
         assert_eq!(shown(currency, minor_units), expect);
-        assert_eq!(Money { currency: currency.to_owned(), minor_units }.to_string(), expect);
+        assert_eq!(Currency::stored(currency.to_owned()).amount(minor_units).to_string(), expect);
     }
 
     #[test]
@@ -98,6 +172,7 @@ mod tests {
         }
         for unknown in ["", "usd", "US", "QQQ", "XXX", "XAU", "ÄÖ"] {
             let problem = minor_digits(unknown).expect_err(unknown).to_string();
+            assert!(Currency::try_new(unknown.to_owned()).is_err());
             assert!(problem.contains("ISO 4217") && problem.ends_with(&format!("{unknown:?}")), "{problem}");
         }
     }

@@ -12,13 +12,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
-use tonic::service::{Routes, RoutesBuilder};
+use tonic::service::Routes;
 use tonic::transport::Channel;
 use tower::ServiceBuilder;
 
 use crate::database::Database;
-use crate::imports::{self, Imports};
-use crate::participant;
+pub use crate::role::Role;
 use crate::shutdown::{Deadline, Shutdown};
 use crate::tasks::{self, TaskFailure, TaskHealth, Tasks};
 use crate::telemetry::TraceLayer;
@@ -56,26 +55,6 @@ const PROBES_SHARE: f64 = 0.3;
 /// How often, and how far apart, an address that is in use is tried again: three seconds in all.
 const BIND_ATTEMPTS_MAX: usize = 30;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
-/// A role of the system, ready to be served: what every service's `start` returns.
-pub struct Role {
-    /// Name in metrics, logs and the command line.
-    pub name: &'static str,
-    /// Its gRPC services.
-    pub routes: RoutesBuilder,
-    /// Full names of its gRPC services, for health.
-    pub service_names: Vec<&'static str>,
-    /// Its database: health and `/readyz` tell whether it answers; closed at the end.
-    pub database: Database,
-    /// Its tasks: health and `/readyz` tell whether they run. They end by themselves after the shutdown, such as the
-    /// writer when the last handle to it is gone.
-    pub tasks: Tasks,
-    /// Which pages of browsers may call it (gRPC-Web); none: browsers can't.
-    pub grpc_web: Option<Cors>,
-    /// Whether it takes part in sagas: then it serves what all participants do alike.
-    pub is_participant: bool,
-    /// What takes imports; none: the role takes none.
-    pub imports: Option<Imports>,
-}
 
 /// Where a role listens. Port 0 takes a free one.
 #[derive(Debug, Clone, Copy)]
@@ -205,7 +184,6 @@ pub async fn serve_beside(
         Some(address) => Some(bind(name, address).await?),
         None => None,
     };
-    add_participant(&mut role);
     let health = Arc::new(Health::new(name, role.service_names.clone(), shutdown.token()).await);
     let routes = routes(&mut role, &health).await?;
     let (following, database, tasks_health) = (health.clone(), role.database.clone(), role.tasks.health());
@@ -236,24 +214,6 @@ pub async fn serve_beside(
         Ending { health, no_new_calls, servers: [over_tcp, over_memory], tasks: role.tasks, database: role.database };
     let task = tasks::detached("shutdown", ending.end(name, shutdown.clone()));
     Ok(Serving { name, grpc, http, in_memory, health: state, tasks, shutdown, task, probes })
-}
-
-/// What all participants serve alike, and what takes imports.
-fn add_participant(role: &mut Role) {
-    if role.is_participant {
-        let server = participant::server(role.database.clone());
-        role.routes.add_service(
-            server.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip),
-        );
-        role.service_names.push(participant::SERVICE_NAME);
-    }
-    if let Some(imports) = role.imports.take() {
-        let server = imports::server(imports, role.database.clone());
-        role.routes.add_service(
-            server.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip),
-        );
-        role.service_names.push(imports::SERVICE_NAME);
-    }
 }
 
 /// All gRPC services of a role: its own, health and reflection. Each call is traced.

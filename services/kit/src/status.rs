@@ -73,7 +73,7 @@ impl From<DbError> for Status {
     }
 }
 
-/// To somebody who is no saga, and so is asked to come back: nothing was done.
+/// For a caller that is no saga: nothing was done, and the status says when to come back.
 impl From<NotYet> for Status {
     fn from(problem: NotYet) -> Self {
         let after = Duration::from_millis(problem.retry_after_ms.max(0).unsigned_abs());

@@ -8,38 +8,34 @@
 //!
 //! | part | one job |
 //! |---|---|
-//! | `grpc` | wire to domain, no rules |
-//! | `imports` | addresses, as imports bring them |
+//! | `grpc` | wire to domain, no rules; addresses, as imports bring them |
 //! | `domain` | pure: what a message says, when its delivery is tried again |
 //! | `store` | the only SQL |
-//! | `handover` | new messages, from the writer to the dispatcher |
+//! | `participant` | the write path, which hands new messages over to the delivery |
 //! | `delivery` | takes recorded messages to the configured sink |
 //!
 //! Promises: a registration has exactly one message; recording never waits for a delivery; a message is delivered at
 //! least once, and a second time only when the process died, or the answer of the other side got lost, in between.
 
-use std::sync::Arc;
-
-use matricula_kit::database::{Database, DbError, IdColumns, Migrator, Schema};
-use matricula_kit::metrics::Metric;
-use matricula_kit::participant::{Writer, WriterLimits};
-use matricula_kit::serve::Role;
-use matricula_kit::tasks::Tasks;
-use matricula_proto::notifications::v1::notification_service_server::{NotificationServiceServer, SERVICE_NAME};
-use tonic::codec::CompressionEncoding;
-
-mod config;
 mod delivery;
 mod domain;
 mod grpc;
-mod handover;
-mod imports;
+mod participant;
 mod store;
 
-pub use config::{ConfigError, NotificationConfig, SinkConfig};
-use delivery::{Dispatcher, Sink};
-use domain::retry::Delays;
-use handover::Waker;
+use std::sync::Arc;
+
+use matricula_kit::database::{Database, DbError, IdColumns, Migrator, Schema};
+use matricula_kit::grpc_server;
+use matricula_kit::metrics::Metric;
+use matricula_kit::role::{ParticipantRole, Role};
+use matricula_proto::notifications::v1::notification_service_server::NotificationServiceServer;
+
+pub use crate::delivery::{ConfigError, NotificationConfig, SinkConfig};
+use crate::delivery::{Dispatcher, Waker};
+use crate::domain::retry::Delays;
+use crate::grpc::{ContactImports, NotificationGrpc};
+use crate::participant::Notifications;
 
 /// The metrics of the delivery.
 pub const METRICS: [Metric; 2] = [
@@ -49,9 +45,6 @@ pub const METRICS: [Metric; 2] = [
 
 /// Name of the role.
 pub const NAME: &str = "notifications";
-/// Largest message in either direction: a thousand operations with all their reasons fit.
-const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 const IDS: &[IdColumns] = &[IdColumns { table: "messages", columns: &["registration_id"] }];
 /// The schema of this service.
@@ -68,37 +61,15 @@ pub enum StartError {
     Config(#[from] ConfigError),
 }
 
-/// Brings the schema up to date, starts delivering what is recorded, and makes the role ready to be served. Delivery
-/// ends with the role: what is under way is finished, the rest waits for the next start.
+/// Starts to deliver what is recorded, and makes the role ready to be served. Delivery ends with the role: what is under
+/// way is finished, the rest waits for the next start.
 pub async fn start(database: Database, config: &NotificationConfig) -> Result<Role, StartError> {
     let sink = config.sink.try_sink()?;
-    database.migrate(&SCHEMA).await?;
-    database.set_fillfactor(&["messages"]).await?;
-    Ok(role(database, sink, Delays::default()))
-}
-
-fn role(database: Database, sink: Arc<dyn Sink>, delays: Delays) -> Role {
+    let role = ParticipantRole::open(NAME, database, &SCHEMA, &["messages"]).await?;
     let (waker, woken) = Waker::new();
-    let tasks = Tasks::new(NAME);
-    Dispatcher::start(database.clone(), sink, delays, woken, &tasks);
-    let imports = Arc::new(imports::ContactImports::new(database.clone(), waker.clone()));
-    let participant = Arc::new(store::Notifications::new(waker));
-    let writer = Writer::start(participant, database.clone(), WriterLimits::default(), &tasks);
-    let server = NotificationServiceServer::new(grpc::NotificationGrpc::new(writer, database.clone()))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .send_compressed(CompressionEncoding::Gzip);
-    let mut routes = tonic::service::RoutesBuilder::default();
-    routes.add_service(server);
-    Role {
-        name: NAME,
-        routes,
-        service_names: vec![SERVICE_NAME],
-        database,
-        tasks,
-        grpc_web: None,
-        is_participant: true,
-        imports: Some(imports),
-    }
+    Dispatcher::start(role.database(), sink, Delays::default(), woken, role.tasks());
+    let imports = ContactImports::new(role.database(), waker.clone());
+    let writer = role.writer(Notifications::new(waker));
+    let server = NotificationServiceServer::new(NotificationGrpc::new(writer, role.database()));
+    Ok(role.with_imports(Arc::new(imports)).serving(grpc_server!(server)))
 }

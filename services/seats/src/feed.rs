@@ -13,12 +13,12 @@
 //! |---|---|
 //! | a state | just before it was read |
 //! | SQLite: a publication, a heartbeat | now, or the begin of the commit that is under way |
-//! | PostgreSQL: an answer of the server on the connection that listens | when the server was asked |
+//! | PostgreSQL: an answer of the server on the connection that listens | when the query was sent |
 //!
 //! While PostgreSQL does not answer, watchers get no heartbeat, and call what they have old.
 //!
-//! A watcher subscribes first and reads the whole state then, so it misses nothing; it may hear of a version that it has
-//! seen, and keeps the highest. Changes of a section that were committed together come as one, with the last version.
+//! A watcher subscribes first and reads the whole state then, so it misses nothing; it may receive a version that
+//! it has, and keeps the highest. Changes of a section that were committed together come as one, with the last version.
 //! When the feed can't promise that nothing was missed, it ends and the watcher begins anew: it never guesses. The state
 //! of the new watch replaces the old one: a section that it does not have is gone.
 
@@ -29,6 +29,7 @@ use std::time::Duration;
 use futures::Stream;
 use futures::stream;
 use matricula_kit::database::{Database, DbError, Notifications, Received, Tx};
+use matricula_kit::pages::{Cursor, Page};
 use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry;
 use matricula_kit::time::{self, UnixMs};
@@ -36,16 +37,17 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{RowState, Section, World};
-use crate::store::{self, PAGE_ROWS};
+use crate::domain::{Section, World};
+use crate::store;
 
 /// Batches of changes that a watcher may be behind before it has to begin anew: some seconds of full load.
 const CHANGES_BEHIND_MAX: usize = 4_096;
-/// How often the feed of a SQLite file tells up to when it is complete. The portal calls it lost after some of these.
+/// How often the feed of a SQLite file sends the moment up to which it is complete. The portal calls the feed lost when
+/// some of these are missing.
 const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How long to wait before listening again after the database was gone.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// The channel on which replicas tell each other of changes.
+/// The channel on which replicas send each other their changes.
 const CHANNEL: &str = "matricula_seats";
 /// Sections in one notification: each is at most 500 bytes, and a payload less than 8,000.
 const SECTIONS_IN_NOTIFICATION: usize = 16;
@@ -79,7 +81,7 @@ struct Changes {
     complete_until: UnixMs,
 }
 
-/// What a watcher hears.
+/// A message to a watcher.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Update {
     /// Sections as committed; none is a heartbeat.
@@ -142,7 +144,7 @@ impl Feed {
         }
     }
 
-    /// SQLite: tells all watchers up to when they have everything.
+    /// SQLite: sends all watchers the moment up to which they have everything.
     pub fn beat(&self) {
         if let State::Open(channel) = &*self.state() {
             channel.send(Arc::default(), channel.committing.unwrap_or_else(time::now));
@@ -162,7 +164,7 @@ impl Feed {
         })))
     }
 
-    /// Lets it be watched. Whoever watches from now on misses nothing.
+    /// Opens the feed. A watcher that begins from now on misses nothing.
     pub fn open(&self) {
         let mut state = self.state();
         if !matches!(*state, State::Ended) {
@@ -206,7 +208,7 @@ impl Channel {
 /// How far a watch is.
 enum Watching {
     Begun { changes: Receiver, database: Database },
-    State { changes: Receiver, snapshot: Box<Tx>, after: String, complete_until: UnixMs },
+    State { changes: Receiver, snapshot: Box<Tx>, after: Cursor, complete_until: UnixMs },
     Live { changes: Receiver, complete_until: UnixMs },
     Ended,
 }
@@ -219,7 +221,7 @@ impl Watching {
             Self::Begun { changes, database } => {
                 let complete_until = time::now();
                 let snapshot = Box::new(database.snapshot().await.map_err(FeedError::State)?);
-                Self::read(changes, snapshot, "", complete_until).await.map(Some)
+                Self::read(changes, snapshot, &Cursor::default(), complete_until).await.map(Some)
             }
             Self::State { changes, snapshot, after, complete_until } => {
                 Self::read(changes, snapshot, &after, complete_until).await.map(Some)
@@ -243,29 +245,22 @@ impl Watching {
     async fn read(
         changes: Receiver,
         mut snapshot: Box<Tx>,
-        after: &str,
+        after: &Cursor,
         complete_until: UnixMs,
     ) -> Result<(Update, Self), FeedError> {
-        let sections = store::page_of_sections(&mut snapshot, after).await.map_err(FeedError::State)?;
-        let after = sections.last().map(|section| section.id.as_str().to_owned());
-        let is_full = i64::try_from(sections.len()).is_ok_and(|count| count == PAGE_ROWS);
-        Ok(match after.filter(|_| is_full) {
-            Some(after) => {
-                let update = Update { sections, snapshot_complete: false, complete_until };
-                (update, Self::State { changes, snapshot, after, complete_until })
-            }
-            None => {
-                let update = Update { sections, snapshot_complete: true, complete_until };
-                (update, Self::Live { changes, complete_until })
-            }
+        let Page { rows: sections, next } =
+            store::SECTIONS.page(&mut snapshot, after).await.map_err(FeedError::State)?;
+        let update = Update { sections, snapshot_complete: next.is_none(), complete_until };
+        Ok(match next {
+            Some(after) => (update, Self::State { changes, snapshot, after, complete_until }),
+            None => (update, Self::Live { changes, complete_until }),
         })
     }
 }
 
-/// Has the transaction tell all replicas of the sections that it changes.
+/// Has the transaction send the sections that it changes to all replicas.
 pub fn announce(tx: &mut Tx, world: &World) -> Result<(), DbError> {
-    let changed: Vec<&Section> =
-        world.sections().filter(|(_, row_state)| *row_state != RowState::Kept).map(|(section, _)| section).collect();
+    let changed: Vec<&Section> = world.sections().to_write().collect();
     let payloads = changed.chunks(SECTIONS_IN_NOTIFICATION).map(serde_json::to_string).collect::<Result<_, _>>();
     tx.notify(CHANNEL, payloads.map_err(DbError::corrupt)?);
     Ok(())
@@ -314,10 +309,10 @@ impl Drop for ClosedOnDrop<'_> {
     }
 }
 
-/// What the other replicas commit, as it is heard.
+/// The notifications of what the other replicas commit.
 struct Listening {
     notifications: Notifications,
-    /// Everything that was committed before this moment has been heard, or is in any state that is read from now on.
+    /// Everything that was committed before this moment has been received, or is in any state that is read from now on.
     complete_until: UnixMs,
 }
 
@@ -329,7 +324,7 @@ impl Listening {
         Ok(notifications.map(|notifications| Self { notifications, complete_until }))
     }
 
-    /// Publishes what is heard, until something may have been missed; returns why.
+    /// Publishes what is received, until something may have been missed. Returns why.
     async fn republish(mut self, feed: &Feed) -> String {
         loop {
             let changes = match self.notifications.next().await {
@@ -349,7 +344,7 @@ impl Listening {
     }
 }
 
-/// Follows what is heard, for ever; without a listener it begins by listening.
+/// Follows the notifications, for ever. Without a connection that listens it opens one first.
 async fn follow_notifications(feed: &Feed, database: &Database, mut listening: Option<Listening>) {
     loop {
         if let Some(listening) = listening.take() {

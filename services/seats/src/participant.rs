@@ -1,4 +1,5 @@
-//! Seats in the write path: what the store loads, the domain decides and the store writes, and the feed hears of it.
+//! Seats in the write path: what the store loads, the domain decides and the store writes, and what the feed
+//! publishes of it.
 
 use std::sync::Arc;
 
@@ -18,10 +19,10 @@ mod tests;
 /// The seat service as a participant.
 pub struct Seats {
     feed: Arc<Feed>,
-    /// Whether other processes write to the same database: then every process hears of changes from the database, its
-    /// own too, so that all hear them in the order of commits.
+    /// Whether other processes write to the same database. Then every process receives the changes from the database, its
+    /// own too, so that all receive them in the order of commits.
     shared: bool,
-    /// Where students are told moments.
+    /// The time zone of the moments in answers.
     zone: TimeZone,
 }
 
@@ -37,7 +38,7 @@ impl Participant for Seats {
     type Command = Command;
     type World = World;
 
-    const NAME: &'static str = "seats";
+    const NAME: &'static str = crate::NAME;
 
     async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>], reading: Reading) -> Result<World, DbError> {
         let commands = operations.iter().map(|operation| &operation.command);

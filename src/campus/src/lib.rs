@@ -15,10 +15,8 @@
 mod file;
 mod generate;
 mod ids;
-mod meetings;
 mod model;
 mod notes;
-mod prerequisites;
 mod problem;
 mod read;
 mod registrations;
@@ -36,7 +34,6 @@ mod tests;
 pub use file::File;
 pub use generate::{SECTIONS_MAX, STUDENTS_MAX, Spec, SpecError, generate};
 pub use ids::{CourseId, HoldId, IdempotencyKey, Invalid, RosterId, SectionId, StudentId, TermId};
-pub use meetings::{Day, Meeting, parse_meetings};
 pub use model::{
     Bundle, CompletedCourse, Course, Currency, Hold, Money, Rates, RefundStep, Registration, RosterEntry, Section,
     Student, Term, TermKind,

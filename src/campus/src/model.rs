@@ -144,7 +144,7 @@ pub struct Section {
     pub capacity: Option<i32>,
     /// `configuration/subpart`; empty when the course has one part.
     pub component: String,
-    /// `MTR 08:00-08:50`, several separated by `;`; empty: no set time. See [`crate::parse_meetings`].
+    /// `MTR 08:00-08:50`, several separated by `;`; empty: no set time. See `matricula_grammar`.
     pub meetings: String,
     /// Every student needs a permission of staff.
     pub permission_required: bool,

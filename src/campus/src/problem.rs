@@ -11,7 +11,7 @@ const PROBLEMS_SHOWN_MAX: usize = 50;
 /// Characters of a bad value that are shown, enough to find it.
 const VALUE_CHARS_MAX: usize = 60;
 
-/// One problem: `classes.csv:17: metadata.meetings: "MX 08:00": unknown day X; use M T W R F S U`.
+/// One thing to mend: `classes.csv:17: metadata.maxNumberStudents: "many": not a number of seats`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Name of the file; the directory itself if the problem is not in a file.

@@ -69,7 +69,7 @@ fn filter(request: ops::ListSagasRequest) -> Result<(SagaFilter, Wanted), FieldE
     let ops::ListSagasRequest { page_size: size, page_token, phases, student_id, needs_attention, unfinished } =
         request;
     let limit = page_size(size)?;
-    let before = rpc::page_token(page_token)?;
+    let before = rpc::page_after(&page_token, rpc::id_part)?;
     let subject = match student_id {
         id if id.is_empty() => None,
         id => Some(required_id("student_id", id, StudentId::try_new)?.into()),

@@ -20,12 +20,8 @@ pub(super) struct Row {
 
 /// The rows of a call, none twice.
 pub(super) fn rows(wire: Vec<ops::RosterRow>, charge: bool, now: UnixMs) -> Result<Vec<Row>, FieldError> {
-    let count = wire.len();
-    if count == 0 || count > ROWS_MAX {
-        return Err(FieldError::new("rows", format!("must be 1 to {ROWS_MAX}, got {count}")));
-    }
-    let rows = each("rows", wire, ROWS_MAX, |wire| row(wire, charge, now))?;
-    let mut named = HashSet::with_capacity(count);
+    let rows = each("rows", wire, 1..=ROWS_MAX, |wire| row(wire, charge, now))?;
+    let mut named = HashSet::with_capacity(rows.len());
     match rows.iter().position(|row| !named.insert((&row.request.student, &row.id))) {
         Some(index) => {
             Err(FieldError::new(format!("rows[{index}].row_id"), format!("{} is named twice", rows[index].id)))

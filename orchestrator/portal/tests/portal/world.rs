@@ -363,8 +363,6 @@ async fn orchestrate(
         database,
         tasks,
         grpc_web: Some(Cors::default()),
-        is_participant: false,
-        imports: None,
     };
     let listen = Listen { grpc: SocketAddr::from(([127, 0, 0, 1], 0)), http: None, limits: Limits::default() };
     channel(serve(role, listen, shutdown).await.expect("it is served").grpc)

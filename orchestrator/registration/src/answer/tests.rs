@@ -1,7 +1,8 @@
 //! The stored form of an answer is the one that the log has always had.
 
-use matricula_kit::answer::{Answer, Done, DroppedCourse, Money, NotYet, Reason, Refusal, ReservedCourse};
+use matricula_kit::answer::{Answer, Done, DroppedCourse, NotYet, Reason, Refusal, ReservedCourse};
 use matricula_kit::id::{CourseId, OverrideId, SagaId, SectionId, TermId};
+use matricula_kit::money::Currency;
 use matricula_kit::time::UnixMs;
 
 use super::*;
@@ -38,7 +39,7 @@ fn of_services() -> Vec<Answer> {
         Answer::Done(Done {
             added: vec![added(None), added(Some(OverrideId::stored("o1".into())))],
             dropped: vec![dropped],
-            amount: Some(Money { currency: "EUR".into(), minor_units: -5 }),
+            amount: Some(Currency::stored("EUR".into()).amount(-5)),
         }),
         Answer::Refused(refused.chain([full]).collect()),
     ]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use matricula_kit::id::{CourseId, SectionId, TermId};
 
 use super::component::Component;
-use super::meetings::Meetings;
-use super::requirement::Requirement;
+use matricula_grammar::Meetings;
+use matricula_grammar::Requirement;
 
 mod merge;
 mod term;

@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 
 use super::catalog::Section;
-use super::meetings::Span;
+use matricula_grammar::Span;
 
 /// How many days of a term are compared where time zones differ: all that a year has, so that every shift of the clock
 /// is among them.

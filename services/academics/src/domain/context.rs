@@ -8,8 +8,8 @@ use matricula_kit::id::SectionId;
 use matricula_kit::time::UnixMs;
 
 use super::catalog::{Catalog, Section, Term};
-use super::grade::Letter;
 use super::student::{Override, RecordStatus, RecordedCourse, Student};
+use matricula_grammar::Letter;
 
 /// What a registration asks for: all of it or nothing. No section is named twice.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use matricula_kit::answer::{Answer, Done, DroppedCourse, NotYet, Reason, Refusal, ReservedCourse};
 use matricula_kit::id::{OverrideId, SagaId, StudentId};
+use matricula_kit::participant::RowState;
 use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
 
 use super::catalog::{Catalog, Section};
 use super::context::{ChangeSet, Context, RuleContext, named_record, standing};
 use super::rules;
-use super::student::{Override, RecordStatus, RecordedCourse, RowState, Student};
+use super::student::{Override, RecordStatus, RecordedCourse, Student};
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,7 @@ const RETRY_AFTER_MS: i64 = 100;
 const GRANTED_BY: &str = "import";
 const JUSTIFICATION: &str = "A roster that was imported has the student in this section.";
 
-/// What an operation asks for.
+/// The command of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     /// The registration.
@@ -44,7 +45,7 @@ pub struct Command {
 pub enum Action {
     /// Decide its change set, and reserve it.
     Reserve(ChangeSet),
-    /// Reserve the change set of an import of rosters, which asks no rules of registration.
+    /// Reserve the change set of an import of rosters, without the rules of registration.
     TakeOver(ChangeSet),
     /// Take back what it reserved.
     Remove,

@@ -28,15 +28,16 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use matricula_kit::answer::Reason;
 use matricula_kit::id::{CourseId, OverrideId, SagaId, SectionId, StudentId, TermId};
+use matricula_kit::participant::RowState;
 use matricula_kit::source::Source;
 use matricula_kit::time::{self, UnixMs};
 
 use super::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term, TermKind};
 use super::component::Component;
 use super::context::{ChangeSet, Context};
-use super::meetings::Meetings;
-use super::requirement::Requirement;
-use super::student::{Completed, Hold, HoldId, Override, Profile, RecordStatus, RecordedCourse, RowState, Student};
+use super::student::{Completed, Hold, HoldId, Override, Profile, RecordStatus, RecordedCourse, Student};
+use matricula_grammar::Meetings;
+use matricula_grammar::Requirement;
 
 /// When change sets are submitted: 2026-08-17 08:00 UTC.
 pub(crate) const NOW: UnixMs = UnixMs(1_786_953_600_000);

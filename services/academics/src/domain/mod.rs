@@ -12,8 +12,5 @@ pub mod context;
 pub mod decide;
 #[cfg(test)]
 pub(crate) mod fixture;
-pub mod grade;
-pub mod meetings;
-pub mod requirement;
 pub mod rules;
 pub mod student;

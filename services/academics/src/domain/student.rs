@@ -4,10 +4,11 @@ use std::fmt;
 
 use matricula_kit::answer::Reason;
 use matricula_kit::id::{CourseId, InvalidId, OverrideId, SagaId, SectionId, StudentId, TermId, check_imported_id};
+use matricula_kit::participant::RowState;
 use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
 
-use super::grade::Grade;
+use matricula_grammar::Grade;
 
 /// What staff import of a student.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,17 +68,17 @@ pub struct Hold {
 pub struct Override {
     /// Its id, in the order of granting.
     pub id: OverrideId,
-    /// Who is let past.
+    /// The student who is let past.
     pub student: StudentId,
     /// For which section; `None`: for every one.
     pub section: Option<SectionId>,
     /// Past which reason.
     pub reason: Reason,
-    /// Who granted it.
+    /// The name of the staff member.
     pub granted_by: String,
-    /// And why.
+    /// Why it was granted.
     pub justification: String,
-    /// And when.
+    /// When it was granted.
     pub granted_at: UnixMs,
     /// The last moment at which a registration may use it; `None`: no end.
     pub valid_until: Option<UnixMs>,
@@ -119,17 +120,6 @@ pub struct RecordedCourse {
     pub dropped_by: Option<SagaId>,
     /// What has to be written of it.
     pub row_state: RowState,
-}
-
-/// What has to be written of a recorded course.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowState {
-    /// Nothing: it is as it was loaded.
-    Kept,
-    /// It was not there.
-    New,
-    /// It was loaded, and its status or its mark has changed.
-    Changed,
 }
 
 /// A student with everything that the rules ask.
@@ -185,13 +175,11 @@ impl RecordedCourse {
         }
     }
 
-    /// Changes where it stands, and remembers that the store does not know.
+    /// Changes where it stands, and marks the row to be written.
     pub fn change(&mut self, status: RecordStatus, dropped_by: Option<SagaId>) {
         self.status = status;
         self.dropped_by = dropped_by;
-        if self.row_state == RowState::Kept {
-            self.row_state = RowState::Changed;
-        }
+        self.row_state.change();
     }
 }
 

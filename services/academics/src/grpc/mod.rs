@@ -3,27 +3,30 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use futures::stream::BoxStream;
 use matricula_kit::answer::Reason;
-use matricula_kit::id::{CourseId, OverrideId, SagaId, SectionId, StudentId};
-use matricula_kit::participant::{Leg, Operation, Writer};
-use matricula_kit::rpc::{self, FieldError, distinct_ids, page_size, required_id};
+use matricula_kit::id::{CourseId, OverrideId, SectionId, StudentId};
+use matricula_kit::pages;
+use matricula_kit::participant::{Direction, Operation, Writer};
+use matricula_kit::rpc::{self, FieldError};
 use matricula_kit::source::Source;
 use matricula_kit::time;
 use matricula_proto::academics::v1 as wire;
 use matricula_proto::academics::v1::academic_service_server::AcademicService;
 use matricula_proto::common::v1 as common;
 use tonic::{Request, Response, Status};
+use wire::export_ledger_response::Entry;
 
 use crate::domain::catalog::Section;
 use crate::domain::context::ChangeSet;
 use crate::domain::decide::{Action, Command};
 use crate::domain::student::Override;
-use crate::store::{Academics, StaffError};
+use crate::participant::Academics;
+use crate::store::{self, AcademicStore, StaffError};
 
-mod import;
-mod imported;
+mod imports;
 mod reply;
+mod request;
 #[cfg(test)]
 mod tests;
 
@@ -34,18 +37,14 @@ const SECTION_IDS_MAX: usize = 1_000;
 
 /// The service.
 pub struct AcademicGrpc {
-    academics: Arc<Academics>,
+    store: Arc<AcademicStore>,
     writer: Writer<Academics>,
 }
 
 impl AcademicGrpc {
     /// Serves reads from the store, and sends what registrations change through its writer.
-    pub fn new(academics: Arc<Academics>, writer: Writer<Academics>) -> Self {
-        Self { academics, writer }
-    }
-
-    async fn write(&self, operations: Vec<Operation<Command>>) -> Result<Vec<common::OperationResult>, Status> {
-        Ok(rpc::results(self.writer.write(operations).await?))
+    pub fn new(store: Arc<AcademicStore>, writer: Writer<Academics>) -> Self {
+        Self { store, writer }
     }
 }
 
@@ -59,9 +58,9 @@ impl AcademicService for AcademicGrpc {
     ) -> Result<Response<wire::CheckEligibilityResponse>, Status> {
         let request = request.into_inner();
         let as_of = time::now();
-        let student = required_id("student_id", request.student_id, StudentId::try_new)?;
+        let student = rpc::required_id("student_id", request.student_id, StudentId::try_new)?;
         let change = change_set(request.adds, request.drops, as_of)?;
-        let reasons = self.academics.advise(&student, &change).await?;
+        let reasons = self.store.advise(&student, &change).await?;
         let reasons = reasons.into_iter().map(Into::into).collect();
         Ok(Response::new(wire::CheckEligibilityResponse { reasons, as_of: Some(as_of.to_wire()) }))
     }
@@ -70,36 +69,32 @@ impl AcademicService for AcademicGrpc {
         &self,
         request: Request<wire::ReserveCoursesRequest>,
     ) -> Result<Response<wire::ReserveCoursesResponse>, Status> {
-        let operations = rpc::operations(request.into_inner().operations, reserve)?;
-        Ok(Response::new(wire::ReserveCoursesResponse { results: self.write(operations).await? }))
+        let results = rpc::write(&self.writer, request.into_inner().operations, reserve).await?;
+        Ok(Response::new(wire::ReserveCoursesResponse { results }))
     }
 
     async fn remove_courses(
         &self,
         request: Request<wire::RemoveCoursesRequest>,
     ) -> Result<Response<wire::RemoveCoursesResponse>, Status> {
-        let operations = rpc::operations(request.into_inner().operations, |operation| {
-            command(operation.operation, operation.student_id, Leg::Undo, Action::Remove)
-        })?;
-        Ok(Response::new(wire::RemoveCoursesResponse { results: self.write(operations).await? }))
+        let results = rpc::write(&self.writer, request.into_inner().operations, remove).await?;
+        Ok(Response::new(wire::RemoveCoursesResponse { results }))
     }
 
     async fn settle_courses(
         &self,
         request: Request<wire::SettleCoursesRequest>,
     ) -> Result<Response<wire::SettleCoursesResponse>, Status> {
-        let operations = rpc::operations(request.into_inner().operations, |operation| {
-            command(operation.operation, operation.student_id, Leg::Action, Action::Settle)
-        })?;
-        Ok(Response::new(wire::SettleCoursesResponse { results: self.write(operations).await? }))
+        let results = rpc::write(&self.writer, request.into_inner().operations, settle).await?;
+        Ok(Response::new(wire::SettleCoursesResponse { results }))
     }
 
     async fn get_academic_record(
         &self,
         request: Request<wire::GetAcademicRecordRequest>,
     ) -> Result<Response<wire::GetAcademicRecordResponse>, Status> {
-        let student = required_id("student_id", request.into_inner().student_id, StudentId::try_new)?;
-        let record = self.academics.record(&student).await?;
+        let student = rpc::required_id("student_id", request.into_inner().student_id, StudentId::try_new)?;
+        let record = self.store.record(&student).await?;
         let record = record.ok_or_else(|| matricula_kit::status::not_found("student", student.as_str()))?;
         Ok(Response::new(reply::academic_record(record)))
     }
@@ -109,17 +104,17 @@ impl AcademicService for AcademicGrpc {
         request: Request<wire::SetHoldRequest>,
     ) -> Result<Response<wire::SetHoldResponse>, Status> {
         let request = request.into_inner();
-        let student = required_id("student_id", request.student_id, StudentId::try_new)?;
+        let student = rpc::required_id("student_id", request.student_id, StudentId::try_new)?;
         let hold = request.hold.ok_or_else(|| FieldError::new("hold", "is required"))?;
-        let by = import::optional_text("changed_by", request.changed_by)?;
-        let justification = import::optional_text("justification", request.justification)?;
+        let by = request::optional_text("changed_by", request.changed_by)?;
+        let justification = request::optional_text("justification", request.justification)?;
         let hold_id = hold.hold_id.clone();
         if request.lifted {
-            let id = import::hold_id(hold.hold_id).map_err(|problem| problem.within("hold"))?;
-            self.academics.lift_hold(&student, &id).await?;
+            let id = request::hold_id(hold.hold_id).map_err(|problem| problem.within("hold"))?;
+            self.store.lift_hold(&student, &id).await?;
         } else {
-            let hold = import::hold(hold, Source::Staff).map_err(|problem| problem.within("hold"))?;
-            self.academics.set_hold(&student, &hold).await?;
+            let hold = request::hold(hold, Source::Staff).map_err(|problem| problem.within("hold"))?;
+            self.store.set_hold(&student, &hold).await?;
         }
         let (student, lifted) = (student.as_str(), request.lifted);
         tracing::info!(student, hold = hold_id, lifted, by, justification, "staff changed a hold");
@@ -131,7 +126,7 @@ impl AcademicService for AcademicGrpc {
         request: Request<wire::GrantOverrideRequest>,
     ) -> Result<Response<wire::GrantOverrideResponse>, Status> {
         let granted = granted(request.into_inner())?;
-        self.academics.grant(&granted).await?;
+        self.store.grant(&granted).await?;
         Ok(Response::new(wire::GrantOverrideResponse { r#override: Some(reply::granted(granted)) }))
     }
 
@@ -140,39 +135,36 @@ impl AcademicService for AcademicGrpc {
         request: Request<wire::ListSectionsRequest>,
     ) -> Result<Response<wire::ListSectionsResponse>, Status> {
         let filter = SectionFilter::try_new(request.into_inner())?;
-        let catalog = self.academics.catalog().await?;
+        let catalog = self.store.catalog().await?;
         let sections: Vec<&Section> = match &filter.only {
             Some(only) => only.iter().filter_map(|id| catalog.section(id)).filter(|it| filter.has(it)).collect(),
             None => {
                 let from_here = catalog.sections_after(filter.after.as_ref()).filter(|it| filter.has(it));
-                from_here.take(filter.page_size + 1).collect()
+                // 1,000 at most.
+                from_here.take(filter.page_size as usize + 1).collect()
             }
         };
-        let page = &sections[..sections.len().min(filter.page_size)];
-        let last = page.last().filter(|_| sections.len() > page.len());
-        Ok(Response::new(wire::ListSectionsResponse {
-            next_page_token: last.map(|section| section.id.to_string()).unwrap_or_default(),
-            sections: page.iter().map(|section| reply::section(section)).collect(),
-        }))
+        let token = |last: &&Section| rpc::page_token(&[&last.id]);
+        let (page, next_page_token) = rpc::page(sections, filter.page_size, token);
+        let sections = page.into_iter().map(reply::section).collect();
+        Ok(Response::new(wire::ListSectionsResponse { sections, next_page_token }))
     }
 
     async fn export_ledger(
         &self,
         _request: Request<wire::ExportLedgerRequest>,
     ) -> Result<Response<Self::ExportLedgerStream>, Status> {
-        let ledger = self.academics.ledger().await?;
-        let pages = stream::try_unfold(ledger, |mut ledger| async move {
-            let page = ledger.next_page().await.map_err(Status::from)?;
-            Ok::<_, Status>(page.map(|page| (page, ledger)))
-        });
-        let entries = pages.map_ok(|page| stream::iter(page).map(|entry| Ok(reply::ledger_entry(entry))));
-        Ok(Response::new(entries.try_flatten().boxed()))
+        let snapshot = self.store.snapshot().await?;
+        let entry = |entry| wire::ExportLedgerResponse { entry: Some(entry) };
+        let courses = store::COURSES.part(move |course| entry(Entry::Course(reply::recorded_course(course))));
+        let overrides = store::OVERRIDES.part(move |it| entry(Entry::Override(reply::granted(it))));
+        Ok(Response::new(pages::export(snapshot, [courses, overrides])))
     }
 }
 
 /// What a list of sections is restricted to.
 struct SectionFilter {
-    page_size: usize,
+    page_size: i64,
     after: Option<SectionId>,
     only: Option<BTreeSet<SectionId>>,
     course: Option<CourseId>,
@@ -180,14 +172,13 @@ struct SectionFilter {
 
 impl SectionFilter {
     fn try_new(request: wire::ListSectionsRequest) -> Result<Self, FieldError> {
-        let optional = |text: String| (!text.is_empty()).then_some(text);
-        let after = optional(request.page_token).map(|text| required_id("page_token", text, SectionId::try_new));
-        let course = optional(request.course_id).map(|text| required_id("course_id", text, CourseId::try_new));
-        let only = distinct_ids("section_ids", request.section_ids, SECTION_IDS_MAX, SectionId::try_new)?;
-        // 1,000 at most.
-        let page_size = page_size(request.page_size)? as usize;
-        let only = (!only.is_empty()).then(|| only.into_iter().collect());
-        Ok(Self { page_size, after: after.transpose()?, only, course: course.transpose()? })
+        let only = rpc::distinct_ids("section_ids", request.section_ids, SECTION_IDS_MAX, SectionId::try_new)?;
+        Ok(Self {
+            page_size: rpc::page_size(request.page_size)?,
+            after: rpc::page_after(&request.page_token, |[section]| SectionId::try_new(section).ok())?,
+            only: (!only.is_empty()).then(|| only.into_iter().collect()),
+            course: rpc::optional_id("course_id", request.course_id, CourseId::try_new)?,
+        })
     }
 
     fn has(&self, section: &Section) -> bool {
@@ -206,29 +197,37 @@ impl From<StaffError> for Status {
 }
 
 fn reserve(operation: wire::ReserveCoursesOperation) -> Result<Operation<Command>, FieldError> {
-    let submitted_at = import::moment("submitted_at", operation.submitted_at)?;
-    let submitted_at = submitted_at.ok_or_else(|| FieldError::new("submitted_at", "is required"))?;
-    let change = change_set(operation.adds, operation.drops, submitted_at)?;
-    let action = if operation.of_roster { Action::TakeOver(change) } else { Action::Reserve(change) };
-    command(operation.operation, operation.student_id, Leg::Action, action)
+    let wire::ReserveCoursesOperation { operation, student_id, adds, drops, submitted_at, of_roster } = operation;
+    of_student(operation, Direction::Forward, student_id, || {
+        let change = change_set(adds, drops, rpc::required_moment("submitted_at", submitted_at)?)?;
+        Ok(if of_roster { Action::TakeOver(change) } else { Action::Reserve(change) })
+    })
 }
 
-fn command(
+fn remove(operation: wire::RemoveCoursesOperation) -> Result<Operation<Command>, FieldError> {
+    of_student(operation.operation, Direction::Compensation, operation.student_id, || Ok(Action::Remove))
+}
+
+fn settle(operation: wire::SettleCoursesOperation) -> Result<Operation<Command>, FieldError> {
+    of_student(operation.operation, Direction::Forward, operation.student_id, || Ok(Action::Settle))
+}
+
+/// An operation of a student's registration.
+fn of_student(
     operation: Option<common::Operation>,
-    student: String,
-    leg: Leg,
-    action: Action,
+    direction: Direction,
+    student_id: String,
+    action: impl FnOnce() -> Result<Action, FieldError>,
 ) -> Result<Operation<Command>, FieldError> {
-    let student = required_id("student_id", student, StudentId::try_new)?;
-    // The saga's id is checked by `saga_operation`; the registration goes by the same one.
-    let registration = operation.as_ref().map(|operation| operation.saga_id.clone()).unwrap_or_default();
-    let command = Command { registration: SagaId::stored(registration), student, action };
-    rpc::saga_operation(operation, leg, command)
+    rpc::saga_operation(operation, direction, |key| {
+        let student = rpc::required_id("student_id", student_id, StudentId::try_new)?;
+        Ok(Command { registration: key.saga.clone(), student, action: action()? })
+    })
 }
 
 fn change_set(adds: Vec<String>, drops: Vec<String>, submitted_at: time::UnixMs) -> Result<ChangeSet, FieldError> {
-    let adds = distinct_ids("adds", adds, SECTIONS_MAX, SectionId::try_new)?;
-    let drops = distinct_ids("drops", drops, SECTIONS_MAX, SectionId::try_new)?;
+    let adds = rpc::distinct_ids("adds", adds, SECTIONS_MAX, SectionId::try_new)?;
+    let drops = rpc::distinct_ids("drops", drops, SECTIONS_MAX, SectionId::try_new)?;
     if adds.len() + drops.len() > SECTIONS_MAX {
         let problem = format!("at most {SECTIONS_MAX} with the adds, got {}", adds.len() + drops.len());
         return Err(FieldError::new("drops", problem));
@@ -245,19 +244,16 @@ fn granted(request: wire::GrantOverrideRequest) -> Result<Override, FieldError> 
     if !reason.overridable() {
         return Err(FieldError::new("reason", format!("{} can't be overridden", reason.name())));
     }
-    let section = match request.section_id {
-        id if id.is_empty() => None,
-        id => Some(required_id("section_id", id, SectionId::try_new)?),
-    };
+    let section = rpc::optional_id("section_id", request.section_id, SectionId::try_new)?;
     Ok(Override {
         id: OverrideId::generate(),
-        student: required_id("student_id", request.student_id, StudentId::try_new)?,
+        student: rpc::required_id("student_id", request.student_id, StudentId::try_new)?,
         section,
         reason,
-        granted_by: import::required_text("granted_by", request.granted_by)?,
-        justification: import::required_text("justification", request.justification)?,
+        granted_by: request::required_text("granted_by", request.granted_by)?,
+        justification: request::required_text("justification", request.justification)?,
         granted_at: time::now(),
-        valid_until: import::moment("valid_until", request.valid_until)?,
+        valid_until: rpc::moment("valid_until", request.valid_until)?,
         source: Source::Staff,
     })
 }

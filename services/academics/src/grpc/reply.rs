@@ -7,9 +7,8 @@ use matricula_proto::academics::v1 as wire;
 use matricula_proto::common::v1::EnrollmentStatus;
 
 use crate::domain::catalog::{Course, Section, SectionEntry, Term, TermKind};
-use crate::domain::requirement::Requirement;
 use crate::domain::student::{Override, Profile, RecordStatus, RecordedCourse, Student};
-use crate::store::LedgerEntry;
+use matricula_grammar::Requirement;
 
 pub(super) fn academic_record(student: Student) -> wire::GetAcademicRecordResponse {
     wire::GetAcademicRecordResponse {
@@ -17,15 +16,6 @@ pub(super) fn academic_record(student: Student) -> wire::GetAcademicRecordRespon
         courses: student.courses.into_iter().map(recorded_course).collect(),
         overrides: student.overrides.into_iter().map(granted).collect(),
     }
-}
-
-pub(super) fn ledger_entry(entry: LedgerEntry) -> wire::ExportLedgerResponse {
-    use wire::export_ledger_response::Entry;
-    let entry = match entry {
-        LedgerEntry::Course(course) => Entry::Course(recorded_course(course)),
-        LedgerEntry::Override(it) => Entry::Override(granted(it)),
-    };
-    wire::ExportLedgerResponse { entry: Some(entry) }
 }
 
 pub(super) fn granted(granted: Override) -> wire::Override {
@@ -126,7 +116,7 @@ pub(super) fn profile(profile: Profile) -> wire::Student {
     }
 }
 
-fn recorded_course(course: RecordedCourse) -> wire::RecordedCourse {
+pub(super) fn recorded_course(course: RecordedCourse) -> wire::RecordedCourse {
     let status = match course.status {
         RecordStatus::Pending => EnrollmentStatus::Pending,
         RecordStatus::Enrolled => EnrollmentStatus::Enrolled,

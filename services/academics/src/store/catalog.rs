@@ -1,4 +1,4 @@
-//! The catalogue in the database and in memory. It is parsed once a version and shared; whoever needs it compares the
+//! The catalogue in the database and in memory. It is parsed once a version and shared; each use compares the
 //! version in the database first, so that every replica decides by the catalogue that is in force.
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,8 +11,8 @@ use matricula_kit::time::{UnixMs, zone};
 use super::int32;
 use crate::domain::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term, TermKind};
 use crate::domain::component::Component;
-use crate::domain::meetings::Meetings;
-use crate::domain::requirement::Requirement;
+use matricula_grammar::Meetings;
+use matricula_grammar::Requirement;
 
 /// The catalogue that was last seen.
 #[derive(Debug, Default)]
@@ -56,12 +56,12 @@ const PUT_SECTIONS: &str = "INSERT INTO section (section_id, course_id, term_id,
      cancelled = excluded.cancelled, permission_required = excluded.permission_required";
 
 impl CatalogCache {
-    /// Asks which catalogue is in force.
+    /// Queries which catalogue is in force.
     pub(super) fn queue(&self, tx: &mut Tx) -> PendingQuery {
         tx.queue(VERSION, Args::new())
     }
 
-    /// The catalogue in force, for a transaction that writes and has asked which it is.
+    /// The catalogue in force, for a transaction that writes and has queried which it is.
     pub(super) async fn in_write(&self, tx: &mut Tx, asked: PendingQuery) -> Result<Arc<Catalog>, DbError> {
         let last = self.last();
         if version_in(&tx.rows(asked).await?)? == last.version() {
@@ -77,7 +77,7 @@ impl CatalogCache {
         Ok(if version == last.version() { last } else { self.put(load(tx, version).await?) })
     }
 
-    /// The catalogue in force, for one who reads nothing else.
+    /// The catalogue in force, outside of any transaction.
     pub(super) async fn current(&self, database: &Database) -> Result<Arc<Catalog>, DbError> {
         let last = self.last();
         if version_in(&database.fetch(VERSION, Args::new()).await?)? == last.version() {

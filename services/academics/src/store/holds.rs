@@ -40,7 +40,7 @@ const UNNAME_OF_STAFF: &str = "UPDATE hold SET bundle_description = NULL FROM {r
 const UNNAME_OF_BUNDLE: &str = "DELETE FROM hold WHERE source = 'BUNDLE' \
      AND (student_id, hold_id) IN (SELECT student_id, hold_id FROM {rows})";
 
-/// Asks for the holds in force of these students.
+/// Queries the holds in force of these students.
 pub(super) fn queue_in_force(tx: &mut Tx, students: &[&StudentId]) -> PendingQuery {
     tx.queue(IN_FORCE, ids(students))
 }
@@ -73,12 +73,12 @@ pub(super) async fn add_named(
     Ok(())
 }
 
-/// Posts that staff set a hold, or give it another text.
+/// Sends that staff set a hold, or give it another text.
 pub(super) fn set(tx: &mut Tx, student: &StudentId, hold: &Hold) {
     tx.send(SET, Args::new().text(student.as_str()).text(hold.id.as_str()).text(&hold.description));
 }
 
-/// Posts that staff lift a hold, if it is there.
+/// Sends that staff lift a hold, if it is there.
 pub(super) fn lift(tx: &mut Tx, student: &StudentId, hold: &HoldId) {
     for sql in [LIFT_UNNAMED, LIFT_NAMED] {
         tx.send(sql, Args::new().text(student.as_str()).text(hold.as_str()));

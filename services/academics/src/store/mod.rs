@@ -3,13 +3,11 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use jiff::tz::TimeZone;
-use matricula_kit::answer::{Answer, Refusal};
+use matricula_kit::answer::Refusal;
 use matricula_kit::database::{Database, DbError, Row, Tx};
 use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::imports::ImportError;
-use matricula_kit::participant::{Operation, Participant, Reading};
 use matricula_kit::time::{self, UnixMs};
 
 use crate::domain::catalog::{Catalog, CatalogChanges};
@@ -20,29 +18,26 @@ use crate::domain::student::{Hold, HoldId, Override, Profile, Student};
 
 mod catalog;
 mod holds;
-mod import;
-mod imported;
+mod imports;
 mod ledger;
 mod records;
 mod students;
-#[cfg(test)]
-mod tests;
 mod transcripts;
 
-pub use imported::ImportedContent;
-pub use ledger::{Ledger, LedgerEntry};
+pub use imports::ImportedContent;
+pub use ledger::{COURSES, OVERRIDES};
 use students::Access;
 pub use students::StaffError;
 
-/// The service's part in the write path, and its reads.
-pub struct Academics {
+/// What the service has in its database, and the catalogue in memory.
+pub struct AcademicStore {
     database: Database,
     catalogs: catalog::CatalogCache,
-    /// Where the campus is: in its time students read moments.
+    /// The time zone of the campus, and of the moments in answers.
     zone: TimeZone,
 }
 
-impl Academics {
+impl AcademicStore {
     /// On a migrated database, for a campus in this time zone.
     pub fn new(database: Database, zone: TimeZone) -> Self {
         Self { database, catalogs: catalog::CatalogCache::default(), zone }
@@ -97,7 +92,7 @@ impl Academics {
         catalog: &CatalogChanges,
         students: &[Profile],
     ) -> Result<(), ImportError> {
-        import::apply(&self.database, &self.catalogs, base_version, catalog, students).await
+        imports::apply(&self.database, &self.catalogs, base_version, catalog, students).await
     }
 
     /// Sets a hold, or replaces its description: it is staff's from now on.
@@ -120,26 +115,18 @@ impl Academics {
         students::grant(&self.database, granted).await
     }
 
-    /// Begins an export of the ledger.
-    pub async fn ledger(&self) -> Result<Ledger, DbError> {
-        Ledger::begin(&self.database).await
+    /// A snapshot of the database, for an export of the ledger.
+    pub async fn snapshot(&self) -> Result<Tx, DbError> {
+        self.database.snapshot().await
     }
-}
 
-#[async_trait]
-impl Participant for Academics {
-    type Command = Command;
-    type World = World;
-
-    const NAME: &'static str = "academics";
-
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>], _: Reading) -> Result<World, DbError> {
-        let commands = || operations.iter().map(|operation| &operation.command);
-        let is_reserving = |command: &&Command| matches!(command.action, Action::Reserve(_) | Action::TakeOver(_));
-        let all = distinct(commands().map(|command| &command.student));
-        let reserving = distinct(commands().filter(is_reserving).map(|command| &command.student));
+    /// Loads and locks what the commands may touch.
+    pub async fn load(&self, tx: &mut Tx, commands: &[&Command]) -> Result<World, DbError> {
+        let is_reserving = |command: &&&Command| matches!(command.action, Action::Reserve(_) | Action::TakeOver(_));
+        let all = distinct(commands.iter().map(|command| &command.student));
+        let reserving = distinct(commands.iter().filter(is_reserving).map(|command| &command.student));
         // Rules look at all courses of a student; an end looks at its own.
-        let ending = commands().filter(|command| reserving.binary_search(&&command.student).is_err());
+        let ending = commands.iter().filter(|command| reserving.binary_search(&&command.student).is_err());
         let ending: Vec<(&StudentId, &SagaId)> =
             ending.map(|command| (&command.student, &command.registration)).collect();
         let locked = students::queue(tx, Access::Lock, &all);
@@ -153,16 +140,12 @@ impl Participant for Academics {
         students::add_details(tx, details, &mut students).await?;
         Ok(World { catalog: self.catalogs.in_write(tx, version).await?, students, zone: self.zone.clone() })
     }
+}
 
-    fn decide(&self, world: &mut World, operation: &Operation<Command>, now: UnixMs) -> Answer {
-        world.decide(&operation.command, now)
-    }
-
-    fn write(&self, tx: &mut Tx, world: &World, now: UnixMs) -> Result<(), DbError> {
-        records::write(tx, &world.students, now);
-        students::write_granted(tx, &world.students);
-        Ok(())
-    }
+/// Sends what has changed.
+pub fn write(tx: &mut Tx, world: &World, now: UnixMs) {
+    records::write(tx, &world.students, now);
+    students::write_granted(tx, &world.students);
 }
 
 fn distinct<'a>(students: impl Iterator<Item = &'a StudentId>) -> Vec<&'a StudentId> {

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
+use matricula_kit::participant::RowState;
 use matricula_kit::time::UnixMs;
 
 use super::int32;
 use super::students::ids;
-use crate::domain::student::{RecordStatus, RecordedCourse, RowState, Student};
+use crate::domain::student::{RecordStatus, RecordedCourse, Student};
 
 // `CROSS JOIN` with a condition keeps SQLite from reading the whole table: it takes the rows one after the other.
 const IN_FORCE: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.course_id, c.term_id, \
@@ -34,12 +35,12 @@ const UPDATE: &str = "UPDATE course_record SET status = r.status, \
      WHERE course_record.registration_id = r.registration_id AND course_record.section_id = r.section_id \
      AND course_record.status IN ('PENDING', 'ENROLLED')";
 
-/// Asks for the courses in force of these students.
+/// Queries the courses in force of these students.
 pub(super) fn queue_in_force(tx: &mut Tx, students: &[&StudentId]) -> PendingQuery {
     tx.queue(IN_FORCE, ids(students))
 }
 
-/// Asks for the courses in force that these registrations of students have added or drop.
+/// Queries the courses in force that these registrations of students have added or drop.
 pub(super) fn queue_of_registrations(tx: &mut Tx, registrations: &[(&StudentId, &SagaId)]) -> PendingQuery {
     let rows = Rows::new()
         .text("student_id", registrations.iter().map(|(student, _)| student.as_str()))
@@ -47,8 +48,8 @@ pub(super) fn queue_of_registrations(tx: &mut Tx, registrations: &[(&StudentId, 
     tx.queue(OF_REGISTRATIONS, rows.into())
 }
 
-/// Adds courses that were asked for to their students; one that came before is not added again: it was added by one of
-/// the registrations and is dropped by another.
+/// Adds the queried courses to their students. A course that came before is not added again: one of the registrations has
+/// added it, and another drops it.
 pub(super) async fn add(
     tx: &mut Tx,
     courses: PendingQuery,
@@ -65,12 +66,13 @@ pub(super) async fn add(
     }
     Ok(())
 }
+
 /// All courses that registrations ever put on a student's record, newest registration first.
 pub(super) async fn of_student(tx: &mut Tx, student: &StudentId) -> Result<Vec<RecordedCourse>, DbError> {
     tx.fetch(OF_STUDENT, Args::new().text(student.as_str())).await?.iter().map(recorded_course).collect()
 }
 
-/// Posts what is new or changed.
+/// Sends what is new or changed.
 pub(super) fn write(tx: &mut Tx, students: &HashMap<StudentId, Student>, now: UnixMs) {
     let with_state = |what: RowState| {
         let courses = students.values().flat_map(|student| &student.courses);

@@ -52,12 +52,12 @@ const PUT_OVERRIDES: &str = "INSERT INTO override_grant (override_id, student_id
      SELECT override_id, student_id, section_id, reason, granted_by, justification, granted_at, valid_until, source \
      FROM {rows}";
 
-/// Asks for students.
+/// Queries students.
 pub(super) fn queue(tx: &mut Tx, access: Access, students: &[&StudentId]) -> PendingQuery {
     tx.queue(if access == Access::Lock { STUDENTS_LOCKED } else { STUDENTS }, ids(students))
 }
 
-/// Students that were asked for, without their courses of registrations.
+/// The queried students, without their courses of registrations.
 pub(super) async fn read(tx: &mut Tx, students: PendingQuery) -> Result<HashMap<StudentId, Student>, DbError> {
     let mut found = HashMap::new();
     for row in tx.rows(students).await? {
@@ -68,14 +68,14 @@ pub(super) async fn read(tx: &mut Tx, students: PendingQuery) -> Result<HashMap<
     Ok(found)
 }
 
-/// What the rules ask of students.
+/// What the rules need of students.
 pub(super) struct PendingDetails {
     completed: PendingQuery,
     holds: PendingQuery,
     overrides: PendingQuery,
 }
 
-/// Asks what the rules ask of these students: completed courses, holds and overrides.
+/// Queries what the rules need of these students: completed courses, holds and overrides.
 pub(super) fn queue_details(tx: &mut Tx, students: &[&StudentId]) -> PendingDetails {
     PendingDetails {
         completed: transcripts::queue(tx, students),
@@ -84,7 +84,7 @@ pub(super) fn queue_details(tx: &mut Tx, students: &[&StudentId]) -> PendingDeta
     }
 }
 
-/// Adds what was asked for to its students.
+/// Adds what was queried to its students.
 pub(super) async fn add_details(
     tx: &mut Tx,
     details: PendingDetails,
@@ -151,7 +151,7 @@ pub(super) async fn grant(database: &Database, granted: &Override) -> Result<(),
     Ok(tx.commit().await?)
 }
 
-/// Posts the overrides that the batch grants.
+/// Sends the overrides that the batch grants.
 pub(super) fn write_granted(tx: &mut Tx, students: &HashMap<StudentId, Student>) {
     let granted: Vec<&Override> = students.values().flat_map(|student| &student.granted).collect();
     tx.send(PUT_OVERRIDES, override_rows(&granted));

@@ -17,7 +17,7 @@ const OF_STUDENTS: &str = "SELECT t.student_id, t.completed FROM {rows} CROSS JO
 const PUT: &str = "INSERT INTO transcript (student_id, completed) SELECT student_id, completed FROM {rows} WHERE true \
      ON CONFLICT (student_id) DO UPDATE SET completed = excluded.completed";
 
-/// Asks for the transcripts of these students; one who has completed nothing may have none.
+/// Queries the transcripts of these students. A student who has completed nothing may have none.
 pub(super) fn queue(tx: &mut Tx, students: &[&StudentId]) -> PendingQuery {
     tx.queue(OF_STUDENTS, ids(students))
 }

@@ -20,21 +20,21 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use matricula_kit::answer::{Answer, Done, DroppedCourse, Money, Reason, Refusal};
+use matricula_kit::answer::{Answer, Done, DroppedCourse, Reason, Refusal};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
 use matricula_kit::time::UnixMs;
 
 use price::{Charge, Credits};
 use rates::Prices;
 
-/// What an operation asks for.
+/// The command of an operation.
 #[derive(Debug, Clone)]
 pub enum Command {
     /// Charge what a registration adds.
     Assess {
         /// The registration.
         registration: SagaId,
-        /// Who pays.
+        /// The student who pays.
         student: StudentId,
         /// What it adds, no section twice.
         adds: Vec<Add>,
@@ -50,11 +50,11 @@ pub enum Command {
     Refund {
         /// The registration that drops.
         registration: SagaId,
-        /// Who drops.
+        /// The student who drops.
         student: StudentId,
         /// What it drops, no section twice.
         drops: Vec<DroppedCourse>,
-        /// When the student asked to drop.
+        /// When the student submitted the drop.
         effective_at: UnixMs,
     },
 }
@@ -127,7 +127,7 @@ pub struct Posting {
 /// A charge on record.
 #[derive(Debug, Clone)]
 pub struct Charged {
-    /// Who was charged.
+    /// The student who was charged.
     pub student: StudentId,
     /// The term whose ladder holds.
     pub term: TermId,
@@ -312,7 +312,6 @@ impl World {
     }
 
     fn done(&self, minor_units: i64) -> Answer {
-        let amount = Money { currency: self.prices.currency.to_string(), minor_units };
-        Answer::Done(Done { amount: Some(amount), ..Done::default() })
+        Answer::Done(Done { amount: Some(self.prices.currency.amount(minor_units)), ..Done::default() })
     }
 }

@@ -1,11 +1,7 @@
-//! Amounts within bounds, and the two roundings. All in the minor unit of the installation's one currency.
+//! Amounts within bounds, and the two roundings. All are in the minor unit of the installation's one currency.
 //!
 //! Both roundings are half up: 0.5 of a minor unit counts as 1. A refund is rounded in the student's favour that way,
 //! and still never exceeds the charge.
-
-use std::fmt;
-
-use matricula_kit::money;
 
 /// Highest price of a credit and highest fee of a course, in minor units: ten million of a currency with two decimals.
 pub const PRICE_MAX: i64 = 1_000_000_000;
@@ -44,10 +40,6 @@ pub struct Charge(i64);
 /// The most that a student may owe: at least 1, since less would forbid every charge, and at most [`BALANCE_LIMIT_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BalanceLimit(i64);
-
-/// An ISO 4217 code.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Currency(String);
 
 impl Price {
     /// Takes a price within its bounds.
@@ -134,37 +126,6 @@ impl BalanceLimit {
     }
 }
 
-impl Currency {
-    /// Takes a code that ISO 4217 has.
-    pub fn try_new(code: String) -> Result<Self, OutOfBounds> {
-        money::minor_digits(&code).map_err(|problem| OutOfBounds(problem.to_string()))?;
-        Ok(Self(code))
-    }
-
-    /// Takes a code as it was stored: earlier versions took every three capital letters.
-    pub fn stored(code: String) -> Self {
-        Self(code)
-    }
-
-    /// An amount for people: 12345 is "USD 123.45".
-    pub fn amount(&self, minor_units: i64) -> String {
-        money::shown(&self.0, minor_units)
-    }
-}
-
-impl Default for Currency {
-    /// What zeros are counted in before any rate was imported.
-    fn default() -> Self {
-        Self("USD".to_owned())
-    }
-}
-
-impl fmt::Display for Currency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,8 +176,5 @@ mod tests {
         assert!(Percent::try_new(-1).is_err() && Percent::try_new(101).is_err() && Percent::try_new(100).is_ok());
         assert!(Charge::stored(-1).is_err() && Charge::stored(CHARGE_MAX + 1).is_err());
         assert!(BalanceLimit::try_new(0).is_err() && BalanceLimit::try_new(BALANCE_LIMIT_MAX + 1).is_err());
-        for bad in ["", "usd", "US", "USDX", "ÄÖ", "QQQ", "XAU"] {
-            assert!(Currency::try_new(bad.to_owned()).is_err(), "{bad}");
-        }
     }
 }

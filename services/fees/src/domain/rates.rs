@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use matricula_kit::id::{CourseId, TermId};
+use matricula_kit::money::Currency;
 use matricula_kit::time::UnixMs;
 
-use super::price::{BalanceLimit, Charge, Currency, OutOfBounds, Percent, Price};
+use super::price::{BalanceLimit, Charge, OutOfBounds, Percent, Price};
 use super::{Add, GiveBack};
 
 /// Most steps of a refund ladder: a step a day of a long term.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use matricula_kit::imports::Imported as _;
 use matricula_kit::participant::WriterLimits;
 use matricula_kit::rpc::FieldError;
@@ -12,7 +13,6 @@ use matricula_proto::imports::v1::ImportRow;
 use matricula_proto::imports::v1::import_row::Row;
 
 use super::*;
-use crate::imports::FeeImports;
 
 async fn service(backend: Backend) -> (FeeGrpc, TestDatabase) {
     let test = testing::database(backend, &crate::SCHEMA).await;

@@ -3,9 +3,10 @@
 use matricula_kit::database::{Args, Database, DbError, Rows, Tx};
 use matricula_kit::id::{CourseId, TermId};
 use matricula_kit::imports::{self, ImportError};
+use matricula_kit::money::Currency;
 
 use super::rates::{course_fees_of, currency_of, stored_currency, term_of};
-use crate::domain::price::{BalanceLimit, Currency, Price};
+use crate::domain::price::{BalanceLimit, Price};
 use crate::domain::rates::{RateTable, TermRates};
 
 const CURRENCY_FOR_UPDATE: &str = "SELECT code FROM currency WHERE id = 1 {for_update}";

@@ -1,4 +1,4 @@
-//! The only SQL of fees. This module is the write path; [`rates`] holds prices, [`imports`] what imports make of them, [`read`]
+//! The only SQL of fees. This module is the write path. [`rates`] reads prices, [`imports`] changes them, and [`read`] has
 //! accounts and the ledger.
 //!
 //! Charges are not locked: one that two replicas give back at once meets a unique index, and the second batch is run
@@ -9,32 +9,20 @@
 mod imports;
 mod rates;
 mod read;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
-use matricula_kit::answer::Answer;
 use matricula_kit::database::{DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{SagaId, SectionId, StudentId, TermId};
-use matricula_kit::participant::{Operation, Participant, Reading};
+use matricula_kit::participant::Reading;
 use matricula_kit::time::UnixMs;
 
 use crate::domain::price::Charge;
 use crate::domain::rates::Prices;
-use crate::domain::{self, Charged, Charges, Command, Posting, PostingKind, World};
+use crate::domain::{Charged, Charges, Command, Posting, PostingKind, World};
 
 pub use imports::{import, rate_table};
-pub use read::{Balance, PostingKey, account, balances_page, currency, postings_page};
-
-/// The service's part in the write path.
-#[derive(Debug, Default)]
-pub struct Fees {
-    /// Whether this process has posted something: then the currency never changes again.
-    has_posted: AtomicBool,
-}
+pub use read::{BALANCES, Balance, POSTINGS, account, currency};
 
 // What was given back is looked up for each charge: as a join, all that was ever given back would be read.
 const CHARGES: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.term_id, c.minor_units, \
@@ -53,77 +41,65 @@ const CHANGE_BALANCES: &str = "INSERT INTO accounts (student_id, balance) SELECT
                                WHERE true ON CONFLICT (student_id) DO UPDATE \
                                SET balance = accounts.balance + excluded.balance";
 
-#[async_trait]
-impl Participant for Fees {
-    type Command = Command;
-    type World = World;
-
-    const NAME: &'static str = crate::NAME;
-
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>], reading: Reading) -> Result<World, DbError> {
-        let charges = queue_charges(tx, operations, reading);
-        let (mut courses, mut terms) = (BTreeSet::new(), BTreeSet::new());
-        for operation in operations {
-            if let Command::Assess { adds, .. } = &operation.command {
-                courses.extend(adds.iter().map(|add| &add.course));
-                terms.extend(adds.iter().map(|add| &add.term));
-            }
-        }
-        let prices = rates::queue(tx, &terms, &courses, !self.has_posted.load(Ordering::Relaxed));
-        let charges = charges_of(tx.rows(charges).await?)?;
-        let mut prices = prices.read(tx).await?;
-        // What is given back goes by the refund ladder of its own term.
-        let charged = charges.values().flat_map(BTreeMap::values).map(|charged| &charged.term);
-        let missing = charged.filter(|term| prices.ladder(term).is_none()).collect();
-        rates::add_terms(tx, &mut prices, &missing).await?;
-        let balances = lock_balances(tx, operations, &prices, &charges).await?;
-        Ok(World { prices, charges, balances, postings: Vec::new() })
-    }
-
-    fn decide(&self, world: &mut World, operation: &Operation<Command>, now: UnixMs) -> Answer {
-        domain::decide(world, &operation.command, now)
-    }
-
-    fn write(&self, tx: &mut Tx, world: &World, _now: UnixMs) -> Result<(), DbError> {
-        let postings = &world.postings;
-        let rows = Rows::new()
-            .id("registration_id", postings.iter().map(|posting| posting.registration.as_str()))
-            .text("section_id", postings.iter().map(|posting| posting.section.as_str()))
-            .text("kind", postings.iter().map(|posting| posting.kind.name()))
-            .text("student_id", postings.iter().map(|posting| posting.student.as_str()))
-            .text("term_id", postings.iter().map(|posting| posting.term.as_str()))
-            .int("minor_units", postings.iter().map(|posting| posting.minor_units))
-            .id("caused_by_registration_id", postings.iter().map(|posting| posting.caused_by.as_str()))
-            .int("posted_at", postings.iter().map(|posting| posting.posted_at.0));
-        tx.send(POST, rows.into());
-
-        let mut changes: BTreeMap<&StudentId, i64> = BTreeMap::new();
-        for posting in postings {
-            *changes.entry(&posting.student).or_default() += posting.minor_units;
-        }
-        let rows = Rows::new()
-            .text("student_id", changes.keys().map(|student| student.as_str()))
-            .int("change", changes.values().copied());
-        tx.send(CHANGE_BALANCES, rows.into());
-        Ok(())
-    }
-
-    fn committed(&self, world: World, _now: UnixMs) {
-        if !world.postings.is_empty() {
-            self.has_posted.store(true, Ordering::Relaxed);
+/// Loads what the commands need. `may_change_currency` says whether an import may still change it.
+pub async fn load(
+    tx: &mut Tx,
+    commands: &[&Command],
+    reading: Reading,
+    may_change_currency: bool,
+) -> Result<World, DbError> {
+    let charges = queue_charges(tx, commands, reading);
+    let (mut courses, mut terms) = (BTreeSet::new(), BTreeSet::new());
+    for command in commands {
+        if let Command::Assess { adds, .. } = command {
+            courses.extend(adds.iter().map(|add| &add.course));
+            terms.extend(adds.iter().map(|add| &add.term));
         }
     }
+    let prices = rates::queue(tx, &terms, &courses, may_change_currency);
+    let charges = charges_of(tx.rows(charges).await?)?;
+    let mut prices = prices.read(tx).await?;
+    // What is given back goes by the refund ladder of its own term.
+    let charged = charges.values().flat_map(BTreeMap::values).map(|charged| &charged.term);
+    let missing = charged.filter(|term| prices.ladder(term).is_none()).collect();
+    rates::add_terms(tx, &mut prices, &missing).await?;
+    let balances = lock_balances(tx, commands, &prices, &charges).await?;
+    Ok(World { prices, charges, balances, postings: Vec::new() })
 }
 
-/// The balances of all students whom the operations may post to; none when no balance limit concerns them.
+/// Sends the new postings, and what they change of balances.
+pub fn write(tx: &mut Tx, world: &World) {
+    let postings = &world.postings;
+    let rows = Rows::new()
+        .id("registration_id", postings.iter().map(|posting| posting.registration.as_str()))
+        .text("section_id", postings.iter().map(|posting| posting.section.as_str()))
+        .text("kind", postings.iter().map(|posting| posting.kind.name()))
+        .text("student_id", postings.iter().map(|posting| posting.student.as_str()))
+        .text("term_id", postings.iter().map(|posting| posting.term.as_str()))
+        .int("minor_units", postings.iter().map(|posting| posting.minor_units))
+        .id("caused_by_registration_id", postings.iter().map(|posting| posting.caused_by.as_str()))
+        .int("posted_at", postings.iter().map(|posting| posting.posted_at.0));
+    tx.send(POST, rows.into());
+
+    let mut changes: BTreeMap<&StudentId, i64> = BTreeMap::new();
+    for posting in postings {
+        *changes.entry(&posting.student).or_default() += posting.minor_units;
+    }
+    let rows = Rows::new()
+        .text("student_id", changes.keys().map(|student| student.as_str()))
+        .int("change", changes.values().copied());
+    tx.send(CHANGE_BALANCES, rows.into());
+}
+
+/// The balances of all students whom the commands may post to; none when no balance limit concerns them.
 async fn lock_balances(
     tx: &mut Tx,
-    operations: &[Operation<Command>],
+    commands: &[&Command],
     prices: &Prices,
     charges: &Charges,
 ) -> Result<HashMap<StudentId, i64>, DbError> {
     let assessed = || {
-        operations.iter().filter_map(|operation| match &operation.command {
+        commands.iter().filter_map(|command| match command {
             Command::Assess { student, adds, .. } => Some((student, adds)),
             Command::Void { .. } | Command::Refund { .. } => None,
         })
@@ -138,12 +114,12 @@ async fn lock_balances(
     rows.iter().map(|row| Ok((StudentId::stored(row.text("student_id")?), row.int("balance")?))).collect()
 }
 
-/// Asks what every registration was charged that the operations name. A registration that is assessed for the first time
+/// Queries what every registration was charged that the commands name. A registration that is assessed for the first time
 /// was charged nothing: the key of a posting refuses it otherwise.
-fn queue_charges(tx: &mut Tx, operations: &[Operation<Command>], reading: Reading) -> PendingQuery {
+fn queue_charges(tx: &mut Tx, commands: &[&Command], reading: Reading) -> PendingQuery {
     let mut registrations: BTreeSet<&SagaId> = BTreeSet::new();
-    for operation in operations {
-        match &operation.command {
+    for command in commands {
+        match command {
             Command::Assess { .. } if reading == Reading::Undos => {}
             Command::Assess { registration, .. } | Command::Void { registration } => {
                 registrations.insert(registration);

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, TermId};
+use matricula_kit::money::Currency;
 
-use crate::domain::price::{BalanceLimit, Currency, Price};
+use crate::domain::price::{BalanceLimit, Price};
 use crate::domain::rates::{Prices, RefundLadder, TermRates};
 
 const CURRENCY: &str = "SELECT code FROM currency WHERE id = 1";
@@ -25,15 +26,15 @@ pub(super) fn currency_of(rows: &[Row]) -> Result<Option<Currency>, DbError> {
     rows.first().map(|row| Ok(Currency::stored(row.text("code")?))).transpose()
 }
 
-/// Prices that were asked for.
+/// Prices whose queries are queued.
 pub(super) struct PendingPrices {
     currency: PendingQuery,
     terms: PendingQuery,
     course_fees: PendingQuery,
 }
 
-/// Asks for the prices of these terms and courses. The currency may change as long as nothing is posted: then the batch
-/// holds it, and it is asked first, so that the prices are those of that currency.
+/// Queues the queries of the prices of these terms and courses. The currency may change as long as nothing is posted. Then
+/// the batch locks the currency, and reads it first, so that the prices are in that currency.
 pub(super) fn queue(
     tx: &mut Tx,
     terms: &BTreeSet<&TermId>,

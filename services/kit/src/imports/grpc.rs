@@ -2,7 +2,6 @@
 
 use futures::stream::{self, BoxStream, StreamExt as _};
 use matricula_proto::imports::v1 as wire;
-pub(crate) use matricula_proto::imports::v1::import_service_server::SERVICE_NAME;
 use matricula_proto::imports::v1::import_service_server::{ImportService, ImportServiceServer};
 use prost::Message as _;
 use tokio::sync::Mutex;
@@ -22,8 +21,6 @@ const ROWS_MAX: usize = 1_000;
 const BYTES_OF_MESSAGE: usize = 2 << 20;
 /// Most parts of an import: two million rows.
 const PARTS_MAX: i32 = 2_000;
-/// Largest message: 1,000 students with their transcripts.
-const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Imports of one service.
 pub(crate) struct ImportGrpc {
@@ -36,8 +33,6 @@ pub(crate) struct ImportGrpc {
 /// The service over what takes the imports, and its database.
 pub(crate) fn server(imports: Imports, database: Database) -> ImportServiceServer<ImportGrpc> {
     ImportServiceServer::new(ImportGrpc::new(imports, database))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
 impl ImportGrpc {

@@ -6,7 +6,7 @@
 //! | undo | record a tombstone, done | undo if it was done, record; or refused, and nothing recorded | done | done |
 //!
 //! A batch is first tried as if its actions were new, as almost all are: then nothing is read for them, and the primary
-//! key refuses the whole batch when one of them was heard of before. Then it is tried again with what is recorded.
+//! key refuses the whole batch when one of them was recorded before. Then it is tried again with what is recorded.
 //!
 //! Rows are deleted when the orchestrator says that their saga has ended long ago, never by age. Promises: no call of a
 //! saga is decided anew when its rows are gone. Every call says when its orchestrator last knew that it drives the
@@ -18,14 +18,13 @@
 use std::collections::HashMap;
 
 use matricula_proto::participant::v1 as wire;
-pub(crate) use matricula_proto::participant::v1::participant_service_server::SERVICE_NAME;
 use matricula_proto::participant::v1::participant_service_server::{ParticipantService, ParticipantServiceServer};
 use tonic::{Request, Response, Status};
 
 use crate::answer::{Answer, NotYet, Reason, Refusal};
 use crate::database::{Args, Database, DbError, PendingQuery, Row, Rows, Tx};
 use crate::id::{SagaId, StepName};
-use crate::participant::{Key, Leg, Operation};
+use crate::participant::{Direction, Key, Operation};
 use crate::rpc::{self, FieldError};
 use crate::time::{self, UnixMs};
 
@@ -88,17 +87,19 @@ const UPDATE: &str = "UPDATE barrier SET undone = 1 FROM {rows} \
                       WHERE barrier.saga_id = r.saga_id AND barrier.step = r.step";
 
 impl Barrier {
-    /// Asks for the rows of the operations that have a key.
+    /// Queries the rows of the operations that have a key.
     pub(super) fn queue<C>(tx: &mut Tx, operations: &[Operation<C>], reading: Reading) -> PendingQuery {
         let now = time::now();
         let is_read = |operation: &&Operation<C>| {
-            reading == Reading::All || operation.leg == Leg::Undo || is_stale(operation.owner_alive_at, now)
+            reading == Reading::All
+                || operation.direction == Direction::Compensation
+                || is_stale(operation.owner_alive_at, now)
         };
         let read = operations.iter().filter(is_read);
         tx.queue(LOAD, key_rows(read.filter_map(|operation| operation.key.as_ref())).into())
     }
 
-    /// Of the rows that were asked for.
+    /// Made of the queried rows.
     pub(super) fn of(rows: Vec<Row>) -> Result<Self, DbError> {
         let mut barrier = Self::default();
         for row in rows {
@@ -120,13 +121,13 @@ impl Barrier {
     }
 
     /// What is on record against an operation; what passes must be followed by [`Barrier::record`].
-    pub(super) fn verdict(&mut self, key: &Key, leg: Leg) -> Verdict {
-        match (leg, self.records.get(key)) {
-            (Leg::Action, None) => Verdict::Pass,
-            (Leg::Action, Some(Record { answer: Some(answer), .. })) => Verdict::Answered(answer.clone()),
-            (Leg::Action, Some(Record { answer: None, .. })) => Verdict::Answered(refused_by_tombstone()),
-            (Leg::Undo, Some(Record { answer: Some(Answer::Done(_)), undone: false })) => Verdict::Pass,
-            (Leg::Undo, _) => {
+    pub(super) fn verdict(&mut self, key: &Key, direction: Direction) -> Verdict {
+        match (direction, self.records.get(key)) {
+            (Direction::Forward, None) => Verdict::Pass,
+            (Direction::Forward, Some(Record { answer: Some(answer), .. })) => Verdict::Answered(answer.clone()),
+            (Direction::Forward, Some(Record { answer: None, .. })) => Verdict::Answered(refused_by_tombstone()),
+            (Direction::Compensation, Some(Record { answer: Some(Answer::Done(_)), undone: false })) => Verdict::Pass,
+            (Direction::Compensation, _) => {
                 self.mark_undone(key);
                 Verdict::Answered(Answer::done())
             }
@@ -134,16 +135,16 @@ impl Barrier {
     }
 
     /// Records what the domain answered to an operation that passed.
-    pub(super) fn record(&mut self, key: &Key, leg: Leg, answer: &Answer) {
-        match leg {
-            Leg::Action if answer.is_final() => {
+    pub(super) fn record(&mut self, key: &Key, direction: Direction, answer: &Answer) {
+        match direction {
+            Direction::Forward if answer.is_final() => {
                 self.records.insert(key.clone(), Record { answer: Some(answer.clone()), undone: false });
                 self.inserted.push(key.clone());
             }
-            Leg::Action => {}
-            Leg::Undo if matches!(answer, Answer::Done(_)) => self.mark_undone(key),
-            // What can't be undone stays done, and is asked about again.
-            Leg::Undo => {}
+            Direction::Forward => {}
+            Direction::Compensation if matches!(answer, Answer::Done(_)) => self.mark_undone(key),
+            // What can't be undone stays done, and its undo is decided again.
+            Direction::Compensation => {}
         }
     }
 

@@ -14,6 +14,7 @@
 //! the writer itself never ends before its last handle.
 
 mod barrier;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -28,14 +29,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{Instrument, Span};
 
+pub(crate) use self::barrier::server;
 use self::barrier::{Barrier, Verdict};
 pub use self::barrier::{Reading, STALE_AFTER_MS};
-pub(crate) use self::barrier::{SERVICE_NAME, server};
+pub use self::rows::{LoadedRows, RowState};
 use crate::answer::{Answer, Done, NotYet, Refusal};
 use crate::database::{CommitError, Database, DbError, Tx};
 use crate::id::{SagaId, StepName};
 use crate::tasks::Tasks;
-use crate::telemetry::spans::{self, Direction};
+use crate::telemetry::spans;
+pub use crate::telemetry::spans::Direction;
 use crate::telemetry::{self, TraceContext};
 use crate::time::{self, UnixMs};
 
@@ -46,7 +49,7 @@ const RETRY_FAILED_MS: i64 = 2_000;
 const FAILED_MAX: usize = 20;
 /// Time between two looks whether a commit in doubt is decided.
 const SETTLE_AGAIN: Duration = Duration::from_millis(100);
-/// How often a batch that met another writer is run again before its callers hear "not known".
+/// How often a batch that met another writer is run again before its callers get the error "not known".
 const CONFLICT_RETRIES_MAX: u32 = 5;
 
 /// Names the step of a saga that an operation belongs to.
@@ -58,31 +61,13 @@ pub struct Key {
     pub step: StepName,
 }
 
-/// Which way an operation goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leg {
-    /// It does the step.
-    Action,
-    /// It undoes the step.
-    Undo,
-}
-
-impl From<Leg> for Direction {
-    fn from(leg: Leg) -> Self {
-        match leg {
-            Leg::Action => Self::Forward,
-            Leg::Undo => Self::Compensation,
-        }
-    }
-}
-
 /// One operation, as it waits to be written.
 #[derive(Debug, Clone)]
 pub struct Operation<C> {
     /// The saga's step; `None` for a staff operation, which has no barrier.
     pub key: Option<Key>,
     /// Which way it goes.
-    pub leg: Leg,
+    pub direction: Direction,
     /// The trace that it belongs to.
     pub trace: TraceContext,
     /// When its caller last knew that it drives the saga; `None` when that is not told.
@@ -94,13 +79,13 @@ pub struct Operation<C> {
 impl<C> Operation<C> {
     /// A staff operation: no saga, no barrier.
     pub fn staff(command: C) -> Self {
-        Self { key: None, leg: Leg::Action, trace: TraceContext::default(), owner_alive_at: None, command }
+        Self { key: None, direction: Direction::Forward, trace: TraceContext::default(), owner_alive_at: None, command }
     }
 
     /// Records in a span that it is about this operation alone. A staff operation is of no saga.
     pub(crate) fn describe_in(&self, span: &Span) {
         if let Some(Key { saga, step }) = &self.key {
-            spans::is_about(span, saga, step, self.leg.into());
+            spans::is_about(span, saga, step, self.direction);
         }
     }
 }
@@ -108,7 +93,7 @@ impl<C> Operation<C> {
 /// A service's part in the write path.
 #[async_trait]
 pub trait Participant: Send + Sync + 'static {
-    /// What an operation asks for.
+    /// The command of an operation.
     type Command: Send + Sync + 'static;
     /// What a batch has loaded, and what its operations change.
     type World: Send;
@@ -117,7 +102,7 @@ pub trait Participant: Send + Sync + 'static {
     const NAME: &'static str;
 
     /// Loads and locks, in one order, every row that the operations may touch; some of them the barrier may answer. An
-    /// undo is loaded by its saga and step. What is asked together goes in one message. With [`Reading::Undos`] rows may
+    /// undo is loaded by its saga and step. Queries that are queued together go in one message. With [`Reading::Undos`] rows may
     /// be left out that only an earlier action of the same saga can have written, if a primary key refuses them when they
     /// are written again: then the batch is tried again with [`Reading::All`].
     async fn load(
@@ -132,7 +117,7 @@ pub trait Participant: Send + Sync + 'static {
     /// `Done`; only where nothing can undo the action it refuses.
     fn decide(&self, world: &mut Self::World, operation: &Operation<Self::Command>, now: UnixMs) -> Answer;
 
-    /// Posts what has changed, set-wise: it is written in this order, with the commit.
+    /// Sends what has changed, set-wise: it is written in this order, with the commit.
     fn write(&self, tx: &mut Tx, world: &Self::World, now: UnixMs) -> Result<(), DbError>;
 
     /// Called once after the commit, in the order of commits, to publish what has changed.
@@ -146,14 +131,14 @@ pub trait Participant: Send + Sync + 'static {
     /// Called when a commit has ended without an answer: it may have taken effect, and nobody has published it.
     fn in_doubt(&self) {}
 
-    /// Called when what was in doubt is decided: whoever reads the database from now on reads the truth.
+    /// Called when what was in doubt is decided: the database shows from now on what was decided.
     fn settled(&self) {}
 }
 
 /// Bounds of the queue and of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct WriterLimits {
-    /// Requests that may wait. Beyond it callers are told to come back: the orchestrator sends a few large requests at
+    /// Requests that may wait. Beyond it callers get an error that says when to come back: the orchestrator sends a few large requests at
     /// a time, so a longer queue would only hide that the service is behind.
     pub requests_waiting_max: usize,
     /// Operations in one commit, unless a single request has more. Beyond some hundred rows a commit gains nothing
@@ -257,7 +242,7 @@ impl<P: Participant> Writer<P> {
         answers.await.unwrap_or(Err(WriteError::ShuttingDown))
     }
 
-    /// Has one staff command decided and committed. Every answer but "done" is an error, so that nobody takes a command
+    /// Has one staff command decided and committed. Every answer except "done" is an error, so that nobody takes a command
     /// for done that was refused or put off.
     pub async fn write_staff(&self, command: P::Command) -> Result<Done, StaffError> {
         match self.write(vec![Operation::staff(command)]).await?.pop() {
@@ -293,7 +278,7 @@ async fn run<P: Participant>(
             operations += next.operations.len();
             batch.push(next);
         }
-        // A caller whose deadline has passed hears no answer; the operation's next attempt will be a request of its
+        // A caller whose deadline has passed gets no answer; the operation's next attempt will be a request of its
         // own.
         batch.retain(|request| !request.reply.is_closed());
         metrics::gauge!("matricula_writer_requests_waiting", "service" => P::NAME).set(requests.len() as f64);
@@ -336,7 +321,7 @@ impl<P: Participant> Committer<P> {
         }
     }
 
-    /// Commits operations together if possible, else in halves, down to the ones that fail by themselves.
+    /// Commits operations together if possible. Otherwise it commits them in halves, down to those that fail by themselves.
     async fn commit_apart(&mut self, operations: &[Operation<P::Command>]) -> Vec<Result<Answer, WriteError>> {
         let mut answers = Vec::with_capacity(operations.len());
         let mut failed = 0;
@@ -470,7 +455,7 @@ async fn commit_together<P: Participant>(
                 return Ok(answers);
             }
             Ok(None) => reading = Reading::All,
-            // Whatever it says: an action that was heard of before may be the cause.
+            // Whatever the error: an action that was recorded before may be the cause.
             Err(Failure::NotDone(error)) if reading == Reading::Undos && !error.is_passing() => reading = Reading::All,
             // Another replica wrote the same key first; its rows are there now and will be loaded.
             Err(Failure::NotDone(error)) if error.is_conflict() && attempt < CONFLICT_RETRIES_MAX => attempt += 1,
@@ -501,7 +486,7 @@ async fn in_time<T>(time: Duration, work: impl Future<Output = Result<T, DbError
     tokio::time::timeout(time, work).await.unwrap_or_else(|_| Err(DbError::no_answer_within(time)))
 }
 
-/// Everything but what is written, which goes with the commit. None when what is on record would answer otherwise.
+/// Everything except what is written, which goes with the commit. None when what is on record would answer otherwise.
 async fn prepare<P: Participant>(
     participant: &P,
     database: &Database,
@@ -531,7 +516,8 @@ async fn prepare<P: Participant>(
 /// The actions whose answer leaves nothing that the primary key could meet: they may have been decided before.
 fn unrecorded<'a, C>(operations: &'a [Operation<C>], answers: &'a [Answer]) -> impl Iterator<Item = &'a Key> {
     let answered = operations.iter().zip(answers);
-    let unrecorded = answered.filter(|(operation, answer)| operation.leg == Leg::Action && !answer.is_final());
+    let unrecorded =
+        answered.filter(|(operation, answer)| operation.direction == Direction::Forward && !answer.is_final());
     unrecorded.filter_map(|(operation, _)| operation.key.as_ref())
 }
 
@@ -548,11 +534,11 @@ fn decide<P: Participant>(
     if !barrier.knows(key) && barrier::is_stale(operation.owner_alive_at, now) {
         return barrier::stale();
     }
-    match barrier.verdict(key, operation.leg) {
+    match barrier.verdict(key, operation.direction) {
         Verdict::Answered(answer) => answer,
         Verdict::Pass => {
             let answer = participant.decide(world, operation, now);
-            barrier.record(key, operation.leg, &answer);
+            barrier.record(key, operation.direction, &answer);
             answer
         }
     }

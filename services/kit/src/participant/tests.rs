@@ -86,8 +86,8 @@ impl Participant for Counters {
         world.decisions += 1;
         let Command { counter, what } = &operation.command;
         let value = world.values.get_mut(*counter).expect("what may pass is loaded");
-        match (what, operation.leg) {
-            (What::Refuse, _) | (What::Keep, Leg::Undo) => {
+        match (what, operation.direction) {
+            (What::Refuse, _) | (What::Keep, Direction::Compensation) => {
                 return Answer::Refused(vec![Refusal::whole(Reason::Hold, "no", "wait")]);
             }
             (What::NotYet, _) => {
@@ -99,8 +99,8 @@ impl Participant for Counters {
             (What::Dangle, _) => world.also.push(DANGLE),
             (What::Fill, _) => world.also.push(FILL),
             (What::Panic, _) => panic!("an operation that can't be decided"),
-            (What::Count | What::Keep, Leg::Action) => *value += 1,
-            (What::Count, Leg::Undo) => *value -= 1,
+            (What::Count | What::Keep, Direction::Forward) => *value += 1,
+            (What::Count, Direction::Compensation) => *value -= 1,
         }
         Answer::done()
     }
@@ -181,15 +181,15 @@ impl Service {
     }
 }
 
-fn operation(saga: &SagaId, leg: Leg, what: What) -> Operation<Command> {
-    on("a", saga, leg, what)
+fn operation(saga: &SagaId, direction: Direction, what: What) -> Operation<Command> {
+    on("a", saga, direction, what)
 }
 
-fn on(counter: &'static str, saga: &SagaId, leg: Leg, what: What) -> Operation<Command> {
+fn on(counter: &'static str, saga: &SagaId, direction: Direction, what: What) -> Operation<Command> {
     let key = Key { saga: saga.clone(), step: StepName::try_new("count").expect("a valid name") };
     Operation {
         key: Some(key),
-        leg,
+        direction,
         trace: TraceContext::default(),
         owner_alive_at: None,
         command: Command { counter, what },
@@ -222,7 +222,8 @@ async fn what_waits_becomes_one_commit_and_everyone_gets_their_own_answers() {
         let sizes: Vec<usize> = (1..=20).collect();
         let requests = sizes.iter().map(|size| {
             let what = |index: usize| if index.is_multiple_of(3) { What::Refuse } else { What::Count };
-            let operations = (0..*size).map(|index| operation(&SagaId::generate(), Leg::Action, what(index + size)));
+            let operations =
+                (0..*size).map(|index| operation(&SagaId::generate(), Direction::Forward, what(index + size)));
             service.writer.write(operations.collect())
         });
         let answers = join_all(requests).await;
@@ -245,7 +246,7 @@ async fn a_batch_has_a_limit() {
     let limits = WriterLimits { operations_in_batch_max: 10, ..WriterLimits::default() };
     let service = Service::limited(Backend::Sqlite, limits).await;
     let sagas: Vec<SagaId> = (0..95).map(|_| SagaId::generate()).collect();
-    join_all(sagas.iter().map(|saga| written(&service.writer, operation(saga, Leg::Action, What::Count)))).await;
+    join_all(sagas.iter().map(|saga| written(&service.writer, operation(saga, Direction::Forward, What::Count)))).await;
     assert_eq!((service.value("a").await, service.counters.commits.load(Ordering::SeqCst)), (95, 10));
 }
 
@@ -254,12 +255,13 @@ async fn a_full_queue_says_so_at_once() {
     let limits = WriterLimits { requests_waiting_max: 3, ..WriterLimits::default() };
     let service = Service::limited(Backend::Sqlite, limits).await;
     let sagas: Vec<SagaId> = (0..5).map(|_| SagaId::generate()).collect();
-    let requests = || sagas.iter().map(|saga| written(&service.writer, operation(saga, Leg::Action, What::Count)));
+    let requests =
+        || sagas.iter().map(|saga| written(&service.writer, operation(saga, Direction::Forward, What::Count)));
     assert_eq!(join_all(requests()).await, ["done", "done", "done", "queue full", "queue full"]);
     // The same requests later: those that are done are answered again, the others had not been touched.
     let (first, rest) = sagas.split_at(3);
     for saga in first.iter().chain(rest) {
-        assert_eq!(written(&service.writer, operation(saga, Leg::Action, What::Count)).await, "done");
+        assert_eq!(written(&service.writer, operation(saga, Direction::Forward, What::Count)).await, "done");
     }
     assert_eq!(service.value("a").await, 5);
 }
@@ -268,10 +270,10 @@ async fn a_full_queue_says_so_at_once() {
 async fn who_has_gone_is_not_written_for() {
     let service = Service::new(Backend::Sqlite).await;
     let [gone, stays] = [(); 2].map(|()| SagaId::generate());
-    let mut waiting = Box::pin(service.writer.write(vec![operation(&gone, Leg::Action, What::Count)]));
+    let mut waiting = Box::pin(service.writer.write(vec![operation(&gone, Direction::Forward, What::Count)]));
     assert!(futures::poll!(&mut waiting).is_pending(), "it is in the queue");
     drop(waiting);
-    assert_eq!(written(&service.writer, operation(&stays, Leg::Action, What::Count)).await, "done");
+    assert_eq!(written(&service.writer, operation(&stays, Direction::Forward, What::Count)).await, "done");
     assert_eq!((service.record(&gone).await, service.value("a").await), ("none", 1));
 }
 
@@ -282,7 +284,7 @@ async fn the_last_handle_lets_the_writer_finish_and_end() {
         Writer::alone(service.counters.clone(), service.test.database.clone(), WriterLimits::default());
     let saga = SagaId::generate();
     let mut waiting = Box::pin({
-        let (writer, operation) = (writer.clone(), operation(&saga, Leg::Action, What::Count));
+        let (writer, operation) = (writer.clone(), operation(&saga, Direction::Forward, What::Count));
         async move { written(&writer, operation).await }
     });
     assert!(futures::poll!(&mut waiting).is_pending(), "it is in the queue");

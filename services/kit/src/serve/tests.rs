@@ -12,8 +12,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::http;
+use tonic::service::RoutesBuilder;
 
 use super::*;
+use crate::database::Database;
+use crate::tasks::Tasks;
 use crate::testing::{Backend, TestDatabase, empty_database};
 
 /// Long enough for a busy machine, short enough for a test.
@@ -61,8 +64,6 @@ fn role(database: Database) -> Role {
         database,
         tasks: Tasks::new("nothing"),
         grpc_web: Some(Cors::default()),
-        is_participant: false,
-        imports: None,
     }
 }
 

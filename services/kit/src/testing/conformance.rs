@@ -6,7 +6,7 @@ use futures::future::join_all;
 
 use crate::answer::{Answer, Reason};
 use crate::id::SagaId;
-use crate::participant::{Leg, Operation, Participant, Writer};
+use crate::participant::{Direction, Operation, Participant, Writer};
 
 /// Operations in the longest sequence. Every sequence up to this length is run, with every division into requests.
 const SEQUENCE_MAX: u32 = 4;
@@ -20,14 +20,14 @@ struct Model {
 
 impl Model {
     /// Applies an operation. Returns true if it is done, and false if it is refused.
-    fn take(&mut self, leg: Leg) -> bool {
-        match leg {
-            Leg::Action if !self.undone => {
+    fn take(&mut self, direction: Direction) -> bool {
+        match direction {
+            Direction::Forward if !self.undone => {
                 self.acted = true;
                 true
             }
-            Leg::Action => self.acted,
-            Leg::Undo => {
+            Direction::Forward => self.acted,
+            Direction::Compensation => {
                 self.undone = true;
                 true
             }
@@ -64,7 +64,7 @@ pub async fn barrier_holds<P>(
     assert_eq!(state().await, without, "the undo must undo all of it");
 
     for length in 1..=SEQUENCE_MAX {
-        // The bits of two numbers: whether each operation is the undo, and whether a request ends after it.
+        // The bits of two numbers: which direction each operation is, and whether a request ends after it.
         for (legs, cuts) in (0..1 << length).flat_map(|legs| (0..1 << (length - 1)).map(move |cuts| (legs, cuts))) {
             let saga = SagaId::generate();
             let mut model = Model::default();
@@ -72,8 +72,8 @@ pub async fn barrier_holds<P>(
             for index in 0..length {
                 let (action, undo) = step(saga.clone());
                 let operation = if legs >> index & 1 == 0 { action } else { undo };
-                shown.push(if operation.leg == Leg::Action { 'A' } else { 'U' });
-                expected.push(model.take(operation.leg));
+                shown.push(if operation.direction == Direction::Forward { 'A' } else { 'U' });
+                expected.push(model.take(operation.direction));
                 request.push(operation);
                 if cuts >> index & 1 == 1 || index == length - 1 {
                     let answers = write(writer, std::mem::take(&mut request)).await;

@@ -9,11 +9,11 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
 
+use super::config::ConfigError;
 use super::sink::{Sink, SinkError};
-use crate::config::ConfigError;
 use crate::store::Claimed;
 
-/// The file, open for as long as the process runs: whoever rotates it copies and truncates.
+/// The file, open for as long as the process runs: a tool that rotates it has to copy and truncate.
 pub struct FileSink {
     state: Mutex<State>,
 }

@@ -6,9 +6,11 @@
 //! ```
 //!
 //! At least once: a process that dies between a delivery and its report lets the message be delivered again when its
-//! claim lapses. The registration's id goes with every message, so that the other side can tell.
+//! claim lapses. The registration's id goes with every message, so that the other side can recognize a repeat.
 
+mod config;
 mod file;
+mod handover;
 mod mail_server;
 mod sink;
 mod smtp;
@@ -26,14 +28,16 @@ use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::chain;
 use tokio::sync::Mutex;
 
+pub use config::{ConfigError, NotificationConfig, SinkConfig};
 pub use file::FileSink;
+pub use handover::{CLAIM_ON_INSERT_MS, Waker, Woken};
 pub use sink::{LogSink, Sink, SinkError};
 pub use smtp::SmtpSink;
 
 use crate::domain::Message;
 use crate::domain::retry::{Delays, Failure, Next};
-use crate::handover::{CLAIM_ON_INSERT_MS, HANDED_OVER_FOR, HANDED_OVER_MAX, Woken};
 use crate::store::{self, Claimed, Report};
+use handover::{HANDED_OVER_FOR, HANDED_OVER_MAX};
 
 /// Messages that are claimed at once: enough for few commits when the sink is quick.
 const BATCH_MAX: i64 = 256;
@@ -119,7 +123,7 @@ impl Dispatcher {
         }
     }
 
-    /// Gives what was handed over and had no turn to whoever looks next.
+    /// Gives back what was handed over and had no turn: the process that looks next takes it.
     async fn give_back(&mut self) -> Result<(), DbError> {
         let next = Some(Next::RetryAfterMs(0));
         let back = |message: Message| Report { registration: message.registration, failures: 0, next };
@@ -157,7 +161,7 @@ impl Dispatcher {
         self.deliver_all(claimed, None).await
     }
 
-    /// Delivers what is claimed; what has not begun by then is left to whoever claims it when the claim has lapsed.
+    /// Delivers what is claimed; what has not begun by then is left to the process that claims it after this claim has lapsed.
     async fn deliver_all(&self, claimed: Vec<Claimed>, begin_by: Option<Instant>) -> Result<Round, DbError> {
         let is_full = claimed.len() >= BATCH_MAX as usize;
         let in_time = move |_: &Claimed| std::future::ready(begin_by.is_none_or(|moment| Instant::now() <= moment));
@@ -193,7 +197,7 @@ impl Dispatcher {
     async fn deliver(&self, claimed: Claimed) -> (Report, Option<SinkError>) {
         let registration = claimed.message.registration.clone();
         if self.woken.is_over() {
-            // Given back to whoever comes next.
+            // Given back to the process that comes next.
             let next = Some(Next::RetryAfterMs(0));
             return (Report { registration, failures: claimed.failures, next }, None);
         }

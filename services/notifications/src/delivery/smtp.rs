@@ -9,9 +9,9 @@ use lettre::transport::smtp::{Error, PoolConfig};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Message as Mail, Tokio1Executor};
 
 use super::DELIVERIES_MAX;
+use super::config::ConfigError;
 use super::mail_server;
 use super::sink::{Sink, SinkError};
-use crate::config::ConfigError;
 use crate::store::Claimed;
 
 type Transport = AsyncSmtpTransport<Tokio1Executor>;

@@ -9,14 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use matricula_kit::id::{SagaId, SectionId, StepName, StudentId};
-use matricula_kit::participant::{Key, Leg, Operation, Writer, WriterLimits};
+use matricula_kit::participant::{Direction, Key, Operation, Writer, WriterLimits};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
 
 use super::*;
 use crate::domain::{Contact, Outcome, RegistrationResult};
-use crate::handover::Waker;
-use crate::store::Notifications;
+use crate::participant::Notifications;
 use mail_server::MailServer;
 
 /// Failures come back at once: what is tested is that they come back.
@@ -51,7 +50,7 @@ fn notify(saga: &str, student: &str) -> Operation<RegistrationResult> {
     let registration = SagaId::try_new(saga).expect("an id");
     Operation {
         key: Some(Key { saga: registration.clone(), step: StepName::try_new("notify").expect("an id") }),
-        leg: Leg::Action,
+        direction: Direction::Forward,
         trace: TraceContext::default(),
         owner_alive_at: None,
         command: RegistrationResult {
@@ -88,7 +87,7 @@ async fn drained(database: &Database) {
 /// Registration, whether it was delivered, failures.
 async fn told(database: &Database) -> Vec<(String, bool, i64)> {
     let mut tx = database.snapshot().await.expect("a snapshot");
-    let page = store::ledger_page(&mut tx, "").await.expect("a page");
+    let page = store::LEDGER.all(&mut tx).await.expect("read");
     let told = page.into_iter();
     told.map(|told| (told.message.registration.to_string(), told.delivered_at.is_some(), told.failures)).collect()
 }

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use matricula_kit::answer::Refusal;
 use matricula_kit::id::SectionId;
-use matricula_kit::money;
 
 use super::{Outcome, RegistrationResult};
 
@@ -54,8 +53,7 @@ pub fn body(result: &RegistrationResult) -> String {
             let _ = write!(text, "\nCharged to your account: {charged}\n");
         }
         Some(charged) if charged.minor_units < 0 => {
-            let back = money::shown(&charged.currency, charged.minor_units.saturating_neg());
-            let _ = write!(text, "\nGiven back to your account: {back}\n");
+            let _ = write!(text, "\nGiven back to your account: {}\n", charged.negated());
         }
         _ => {}
     }

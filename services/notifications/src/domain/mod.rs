@@ -5,8 +5,9 @@ pub mod retry;
 
 use std::collections::HashSet;
 
-use matricula_kit::answer::{Answer, Money, Refusal};
+use matricula_kit::answer::{Answer, Refusal};
 use matricula_kit::id::{SagaId, SectionId, StudentId};
+use matricula_kit::money::Money;
 use matricula_kit::time::UnixMs;
 
 /// What is known of a registration that has ended.
@@ -14,7 +15,7 @@ use matricula_kit::time::UnixMs;
 pub struct RegistrationResult {
     /// The registration.
     pub registration: SagaId,
-    /// Whose it is.
+    /// Its student.
     pub student: StudentId,
     /// How it ended.
     pub outcome: Outcome,
@@ -44,9 +45,9 @@ pub enum Outcome {
 /// A message as it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The registration that it tells of, which is also the message's id.
+    /// The registration that it is about, which is also the message's id.
     pub registration: SagaId,
-    /// Whom it is for.
+    /// The student who gets it.
     pub student: StudentId,
     /// How the registration ended.
     pub outcome: Outcome,
@@ -73,7 +74,7 @@ pub struct Contact {
 #[derive(Debug, Default)]
 pub struct World {
     /// Registrations that have their message.
-    pub told: HashSet<SagaId>,
+    pub recorded: HashSet<SagaId>,
     /// New messages to deliver, in order.
     pub messages: Vec<Message>,
     /// New messages that are only for the record.
@@ -96,7 +97,7 @@ impl Outcome {
 
 /// Records the message of a registration, unless it has one. It is never refused.
 pub fn decide(world: &mut World, result: &RegistrationResult, now: UnixMs) -> Answer {
-    if world.told.insert(result.registration.clone()) {
+    if world.recorded.insert(result.registration.clone()) {
         let messages = if result.is_wanted { &mut world.messages } else { &mut world.only_recorded };
         messages.push(Message {
             registration: result.registration.clone(),

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use matricula_kit::participant::WriterLimits;
 use matricula_kit::testing::{self, BACKENDS};
 use matricula_proto::common::v1 as common;
 
 use super::*;
-use crate::handover::Waker;
+use crate::delivery::Waker;
 
 fn send(saga: &str) -> proto::SendNotificationOperation {
     proto::SendNotificationOperation {
@@ -33,7 +34,7 @@ fn check(change: impl FnOnce(&mut proto::SendNotificationOperation), field: &str
 #[test]
 fn what_is_out_of_bounds_is_named() {
     assert!(super::send(send("r1")).is_ok());
-    check(|send| send.operation = None, "operation.saga_id");
+    check(|send| send.operation = None, "operation");
     check(|send| send.student_id = "é".to_owned(), "student_id");
     check(|send| send.outcome = 0, "outcome");
     check(|send| send.outcome = 99, "outcome");
@@ -67,10 +68,11 @@ async fn messages_are_listed_and_exported() {
                 break;
             }
         }
+        assert!(rpc::page_after("1 r01", super::list_key).expect("a token of an earlier build").is_some());
         let expect: Vec<String> = (0..25).rev().map(|n| format!("r{n:02}")).collect();
         assert_eq!(seen, expect, "{backend:?}");
         for bad in ["x", "1", "1 é"] {
-            assert!(super::page_key(bad).is_err(), "{bad}");
+            assert!(rpc::page_after(bad, super::list_key).is_err(), "{bad}");
         }
 
         let request = Request::new(proto::ExportLedgerRequest {});

@@ -1,7 +1,7 @@
 //! What is to be delivered: claimed by one replica at a time, and reported back.
 //!
-//! A claim is a moment in the future before which nobody else takes the message, by the database's clock. Whoever dies
-//! with a claim loses it at that moment, and the message is delivered by the next. A new message is claimed by the process
+//! A claim is a moment in the future before which no other process takes the message, by the database's clock. A process
+//! that dies loses its claims at that moment, and the next process delivers the messages. A new message is claimed by the process
 //! that records it, with the same statement: that is what almost all are delivered by, and it spares them a second write.
 
 use std::collections::HashMap;
@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use matricula_kit::database::{Args, Database, DbError, Row, Rows};
 use matricula_kit::id::SagaId;
 
+use super::imports::contact;
 use super::message;
-use super::read::contact;
 use crate::domain::retry::{Next, Undeliverable};
 use crate::domain::{Contact, Message};
 
@@ -102,8 +102,8 @@ fn add_contacts(claimed: &mut [Claimed], contacts: &[Row]) -> Result<(), DbError
         let contact = contact(row)?;
         of.insert(contact.student.clone(), contact);
     }
-    for one in claimed {
-        one.contact = of.get(&one.message.student).cloned();
+    for claimed in claimed {
+        claimed.contact = of.get(&claimed.message.student).cloned();
     }
     Ok(())
 }

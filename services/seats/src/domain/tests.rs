@@ -82,23 +82,23 @@ fn check(commands: &[Command], answer: &str, sections: &str) {
         last = world.decide(command, NOW.plus_ms(index as i64 + 1));
         assert_invariants(&world);
     }
-    let state = world.sections().filter(|(section, _)| section.version > 1);
+    let state = world.sections().rows().filter(|section| section.version > 1);
     let state =
-        state.map(|(section, _)| format!("{} {}/{} v{}", section.id, section.taken, section.capacity, section.version));
+        state.map(|section| format!("{} {}/{} v{}", section.id, section.taken, section.capacity, section.version));
     assert_eq!((shown(&last).as_str(), state.collect::<Vec<_>>().join(", ").as_str()), (answer, sections));
 }
 
 #[track_caller]
 fn assert_invariants(world: &World) {
-    for (section, _) in world.sections() {
-        let live = world.holds().filter(|(hold, _)| hold.key.1 == section.id && hold.released.is_none()).count();
+    for section in world.sections().rows() {
+        let live = world.holds().rows().filter(|hold| hold.key.1 == section.id && hold.released.is_none()).count();
         assert_eq!(section.taken as usize, live, "taken = live holds: {section:?}");
         assert_eq!(section.closed_at.is_some(), section.free() == 0, "closed exactly while none is free: {section:?}");
     }
-    for (hold, _) in world.holds() {
+    for hold in world.holds().rows() {
         assert!(hold.taken_after <= hold.capacity_at_grant || hold.override_id.is_some(), "no right to: {hold:?}");
     }
-    let versions: Vec<_> = world.holds().map(|(hold, _)| (&hold.key.1, hold.section_version)).collect();
+    let versions: Vec<_> = world.holds().rows().map(|hold| (&hold.key.1, hold.section_version)).collect();
     let distinct: std::collections::BTreeSet<_> = versions.iter().collect();
     assert_eq!(distinct.len(), versions.len(), "each grant makes a version of its own: {versions:?}");
 }
@@ -134,7 +134,7 @@ fn an_override_lets_in_beyond_the_capacity_and_is_recorded_only_when_used() {
     let mut world = campus();
     world.decide(&hold("r1", "B!"), NOW);
     world.decide(&hold("r2", "B!"), NOW);
-    let recorded: Vec<bool> = world.holds().map(|(hold, _)| hold.override_id.is_some()).collect();
+    let recorded: Vec<bool> = world.holds().rows().map(|hold| hold.override_id.is_some()).collect();
     assert_eq!(recorded, [false, true]);
 }
 
@@ -190,7 +190,7 @@ fn check_source(section: Section, commands: &[Command], expect: (i32, Source, i3
     for command in commands {
         assert_eq!(world.decide(command, NOW), Answer::done());
     }
-    let (section, _) = world.sections().next().expect("section A");
+    let section = world.sections().rows().next().expect("section A");
     let seen = (section.capacity, section.capacity_source, section.bundle_capacity);
     assert_eq!(seen, (expect.0, Some(expect.1), Some(expect.2)));
 }
@@ -223,7 +223,7 @@ fn a_refusal_says_how_full_it_is_and_since_when() {
         for (index, command) in commands.iter().enumerate() {
             world.decide(command, at(index));
         }
-        let mut sections = world.sections().map(|(section, _)| section);
+        let mut sections = world.sections().rows();
         let closed = sections.find(|section| section.closed_at.is_some() && section.version > 1);
         let closed = closed.expect("one is closed");
         let refusal = closed.closed(&TimeZone::UTC);
@@ -286,11 +286,11 @@ proptest! {
     fn random_sequences_keep_the_invariants(commands in prop::collection::vec(any_command(), 1..60)) {
         let mut world = campus();
         for (index, command) in commands.iter().enumerate() {
-            let before: Vec<Section> = world.sections().map(|(section, _)| section.clone()).collect();
+            let before: Vec<Section> = world.sections().rows().cloned().collect();
             let answer = world.decide(command, NOW.plus_ms(index as i64));
             assert_invariants(&world);
             for old in before {
-                let (new, _) = world.sections().find(|(section, _)| section.id == old.id).expect("sections stay");
+                let new = world.sections().rows().find(|section| section.id == old.id).expect("sections stay");
                 let grew = new.version - old.version;
                 prop_assert!(if *new == old { grew == 0 } else { grew == 1 }, "{old:?} {new:?}");
                 prop_assert!(matches!(answer, Answer::Done(_)) || *new == old, "a refusal changes nothing");

@@ -392,7 +392,7 @@ async fn who_watches_too_slowly_is_told_so() {
     let mut watch = feed.watch(test.database.clone()).expect("open");
     assert!(watch.next().await.expect("a state").expect("read").snapshot_complete);
     held(&mut replica, "r1", &["A"]).await;
-    let ids = section_ids(vec!["A".into()]).expect("valid");
+    let ids = [SectionId::try_new("A").expect("valid")];
     let sections = store::sections(&test.database, &ids).await.expect("read");
     for _ in 0..5_000 {
         feed.publish(sections.clone());

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use matricula_kit::answer::Answer;
 use matricula_kit::database::Args;
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
-use matricula_kit::participant::{Key, Leg, Writer, WriterLimits};
+use matricula_kit::participant::{Direction, Key, Writer, WriterLimits};
 use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase, UPGRADES};
@@ -40,21 +40,12 @@ impl Service {
 
     async fn sections(&self) -> Vec<Section> {
         let mut snapshot = self.test.database.snapshot().await.expect("a snapshot");
-        store::page_of_sections(&mut snapshot, "").await.expect("a page")
+        store::SECTIONS.all(&mut snapshot).await.expect("read")
     }
 
     async fn holds(&self) -> Vec<Hold> {
         let mut snapshot = self.test.database.snapshot().await.expect("a snapshot");
-        let mut holds: Vec<Hold> = Vec::new();
-        loop {
-            let after = holds.last().map(|hold| hold.key.clone());
-            let after = after.as_ref().map_or(("", ""), |(saga, section)| (saga.as_str(), section.as_str()));
-            let page = store::page_of_holds(&mut snapshot, after).await.expect("a page");
-            if page.is_empty() {
-                return holds;
-            }
-            holds.extend(page);
-        }
+        store::HOLDS.all(&mut snapshot).await.expect("read")
     }
 
     /// Taken seats of every section; proves on the way that the ledger says the same and that every grant had a right.
@@ -87,11 +78,16 @@ fn section(id: &str) -> SectionId {
     SectionId::try_new(id).expect("a valid id")
 }
 
-fn operation(saga: &SagaId, step: &str, leg: Leg, command: impl FnOnce(Key) -> Command) -> Operation<Command> {
+fn operation(
+    saga: &SagaId,
+    step: &str,
+    direction: Direction,
+    command: impl FnOnce(Key) -> Command,
+) -> Operation<Command> {
     let key = Key { saga: saga.clone(), step: StepName::try_new(step).expect("a valid name") };
     Operation {
         key: Some(key.clone()),
-        leg,
+        direction,
         trace: TraceContext::default(),
         owner_alive_at: None,
         command: command(key),
@@ -101,16 +97,16 @@ fn operation(saga: &SagaId, step: &str, leg: Leg, command: impl FnOnce(Key) -> C
 fn hold(saga: &SagaId, sections: &[&str]) -> Operation<Command> {
     let wanted = sections.iter().map(|id| Wanted { section: section(id), override_id: None }).collect();
     let student = StudentId::stored(format!("of-{saga}"));
-    operation(saga, "hold_seats", Leg::Action, |holder| Command::Hold { holder, student, wanted })
+    operation(saga, "hold_seats", Direction::Forward, |holder| Command::Hold { holder, student, wanted })
 }
 
 fn undo(saga: &SagaId) -> Operation<Command> {
-    operation(saga, "hold_seats", Leg::Undo, Command::ReleaseStep)
+    operation(saga, "hold_seats", Direction::Compensation, Command::ReleaseStep)
 }
 
 fn drop_of(saga: &SagaId, seats: &[HoldKey]) -> Operation<Command> {
     let seats = seats.to_vec();
-    operation(saga, "release_dropped_seats", Leg::Action, |key| Command::ReleaseDropped { by: key.saga, seats })
+    operation(saga, "release_dropped_seats", Direction::Forward, |key| Command::ReleaseDropped { by: key.saga, seats })
 }
 
 #[tokio::test]
@@ -319,7 +315,7 @@ async fn an_override_beyond_the_capacity_is_on_the_ledger() {
         let wanted = vec![Wanted { section: section("A"), override_id: Some(OverrideId::stored("O-7".to_owned())) }];
         let student = StudentId::stored("S2".to_owned());
         let command = |holder| Command::Hold { holder, student, wanted };
-        assert!(service.is_done(operation(&SagaId::generate(), "hold_seats", Leg::Action, command)).await);
+        assert!(service.is_done(operation(&SagaId::generate(), "hold_seats", Direction::Forward, command)).await);
         assert_eq!(service.state().await, "A 2 ");
         let grants: Vec<(i32, i64, Option<String>)> = service
             .holds()

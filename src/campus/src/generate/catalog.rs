@@ -1,10 +1,10 @@
 //! Courses and sections: single lectures, and lectures with labs.
 
+use matricula_grammar::Meetings;
 use rand::{Rng, seq::IndexedRandom as _};
 
 use crate::{
     ids::{CourseId, SectionId, TermId},
-    meetings::{Meeting, parse_meetings},
     model::{Course, Section},
 };
 
@@ -50,7 +50,7 @@ pub(super) struct Catalog {
     pub courses: Vec<Course>,
     pub sections: Vec<Section>,
     /// The parsed meetings of each section.
-    pub meetings: Vec<Vec<Meeting>>,
+    pub meetings: Vec<Meetings>,
     pub units: Vec<Unit>,
     /// For each course, the courses in its prerequisites.
     pub prerequisites: Vec<Vec<usize>>,
@@ -115,7 +115,7 @@ impl Catalog {
         let number = self.courses.len();
         let course = &self.courses[number - 1];
         let part = if kind == "L" { "lecture" } else { "lab" };
-        self.meetings.push(parse_meetings(&times).unwrap_or_default());
+        self.meetings.push(Meetings::parse(&times).unwrap_or_default());
         self.sections.push(Section {
             id: section_id(&format!("{}-{kind}{nth}", course.code)),
             course_id: course.id.clone(),
@@ -160,13 +160,13 @@ fn lecture_times(rng: &mut impl Rng) -> String {
 }
 
 /// A time that does not overlap the lecture. There always is one, because a lecture meets at one time of its days.
-fn lab_times(lecture: &[Meeting], rng: &mut impl Rng) -> String {
+fn lab_times(lecture: &Meetings, rng: &mut impl Rng) -> String {
     loop {
         let day = ["M", "T", "W", "R", "F"].choose(rng).unwrap_or(&"M");
         let start = LAB_STARTS.choose(rng).unwrap_or(&LAB_STARTS[0]);
         let times = times(day, *start, LAB_MINUTES);
-        let lab = parse_meetings(&times).unwrap_or_default();
-        if !lab.iter().any(|lab| lecture.iter().any(|lecture| lecture.clashes_with(lab))) {
+        let lab = Meetings::parse(&times).unwrap_or_default();
+        if lecture.clashes(&lab).next().is_none() {
             return times;
         }
     }

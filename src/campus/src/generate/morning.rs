@@ -209,9 +209,9 @@ impl Wishes {
     }
 
     fn clashes(&self, sections: &[usize], catalog: &Catalog) -> bool {
-        let meetings = |section: &usize| catalog.meetings[*section].iter();
-        let kept: Vec<_> = self.kept.iter().flatten().flat_map(meetings).collect();
-        sections.iter().flat_map(meetings).any(|meeting| kept.iter().any(|kept| kept.clashes_with(meeting)))
+        let meetings = |section: &usize| &catalog.meetings[*section];
+        let kept: Vec<_> = self.kept.iter().flatten().map(meetings).collect();
+        sections.iter().map(meetings).any(|new| kept.iter().any(|kept| kept.clashes(new).next().is_some()))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use matricula_grammar::Requirement;
+
 use super::{
     Reading,
     values::{parse_credits, parse_minor_units},
@@ -10,22 +12,19 @@ use crate::{
     file::File,
     ids::{CourseId, Invalid},
     model::Course,
-    prerequisites::{Rule, parse},
     problem::{Problem, Problems},
     table::Row,
 };
 
 pub(super) const PREREQUISITES: &str = "metadata.prerequisites";
 const COREQUISITES: &str = "metadata.corequisites";
-/// Maximum length of a rule in bytes: some hundred courses.
-const RULE_BYTES_MAX: usize = 2_000;
 
 /// The rules of a course as they were read.
 pub(super) struct Rules {
     /// The line of the course in its file.
     pub line: u64,
-    pub prerequisites: Rule,
-    corequisites: Rule,
+    pub prerequisites: Option<Requirement>,
+    corequisites: Option<Requirement>,
 }
 
 /// The names that rules can use: the codes of courses, and the ids that are no course's code. Each name has a number.
@@ -68,17 +67,29 @@ impl Reading<'_> {
             ] {
                 let problem =
                     |value: &str, what: String| Problem::of_value(File::Courses, rules.line, column, value, what);
-                for name in rule.names.iter().filter(|name| names.number(&name.text).is_none()) {
-                    self.problems.push(problem(name.shown(text), name.unknown()));
+                for name in names_of(rule).into_iter().filter(|name| names.number(name).is_none()) {
+                    let missing = "is no course's courseCode or sourcedId; add the course or correct the name";
+                    self.problems.push(match Requirement::parse(text) {
+                        // Words in a row are not the name of a course: then a quote or an `and` is missing.
+                        Err(error) if name.contains(' ') => problem(text, error.to_string()),
+                        _ => problem(name, missing.to_owned()),
+                    });
                 }
-                let quoted = rule.quoted(text);
-                if quoted.len() > RULE_BYTES_MAX {
-                    self.problems.push(problem(text, too_long()));
+                // Names of several words get quotes.
+                if let (Err(_), Some(rule)) = (Requirement::parse(text), rule) {
+                    *text = rule.to_string();
+                    if let Err(error) = Requirement::parse(text) {
+                        self.problems.push(problem(text, error.to_string()));
+                    }
                 }
-                *text = quoted;
             }
         }
     }
+}
+
+/// Every name in a rule, in order.
+pub(super) fn names_of(rule: &Option<Requirement>) -> Vec<&str> {
+    rule.as_ref().map(Requirement::names).unwrap_or_default()
 }
 
 impl Names {
@@ -109,7 +120,7 @@ impl Names {
 }
 
 fn parse_course(row: Row<'_>, id: CourseId, closed: bool, problems: &mut Problems) -> Option<(Course, Rules)> {
-    let rule = |text| if str::len(text) > RULE_BYTES_MAX { Err(Invalid::new(too_long())) } else { parse(text) };
+    let rule = |text: &str| Requirement::parse_joined(text).map_err(|problem| Invalid::new(problem.to_string()));
     let title = row.required_for_people("title", problems);
     let code = row.for_people("courseCode", problems);
     if let Some(code) = code.filter(|code| code.contains('"')) {
@@ -139,8 +150,4 @@ fn parse_course(row: Row<'_>, id: CourseId, closed: bool, problems: &mut Problem
         closed,
     };
     Some((course, Rules { line: row.line, prerequisites, corequisites }))
-}
-
-fn too_long() -> String {
-    format!("is longer than {RULE_BYTES_MAX} bytes; shorten it")
 }

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use matricula_grammar::Grade;
+
 use super::Reading;
 use crate::{
     file::File,
-    ids::{CourseId, HoldId, StudentId, TermId},
+    ids::{CourseId, HoldId, Invalid, StudentId, TermId},
     model::{CompletedCourse, Hold},
     notes::Note,
-    prerequisites::check_grade,
     table::Row,
 };
 
@@ -79,7 +80,7 @@ impl Reading<'_> {
         let student_id = row.required("studentSourcedId", StudentId::try_new, &mut self.problems);
         let course_id = row.required("courseSourcedId", CourseId::try_new, &mut self.problems);
         let term_id = row.optional("termSourcedId", TermId::try_new, &mut self.problems);
-        let grade = row.required("grade", check_grade, &mut self.problems);
+        let grade = row.required("grade", parse_grade, &mut self.problems);
         let (student_id, course_id, grade) = (student_id?, course_id?, grade?);
         let is_student = self.is_student_or_noted(row, "studentSourcedId", student_id.as_str());
         let term = term_id.as_ref().map(TermId::as_str);
@@ -91,4 +92,9 @@ impl Reading<'_> {
         let what = format!("the student has {OF_STUDENT_MAX} in the rows above, which is the limit; remove some");
         row.refuse(column, value, what, &mut self.problems);
     }
+}
+
+fn parse_grade(text: &str) -> Result<String, Invalid> {
+    let grade: Result<Grade, _> = text.parse();
+    grade.map(|grade| grade.to_string()).map_err(|problem| Invalid::new(problem.to_string()))
 }

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use matricula_grammar::Meetings;
+
 use super::{Reading, values::parse_bool};
 use crate::{
     file::File,
     ids::{CourseId, Invalid, SectionId, TermId, is_component_part},
-    meetings::parse_meetings,
     model::Section,
     notes::Note,
     problem::Problems,
@@ -16,8 +17,6 @@ use crate::{
 const SEATS: &str = "metadata.maxNumberStudents";
 /// Maximum number of seats: the limit of the seat service.
 const CAPACITY_MAX: i32 = 1_000_000;
-/// Maximum length of meetings in bytes: a section with seven different times needs 100.
-const MEETINGS_BYTES_MAX: usize = 500;
 
 impl Reading<'_> {
     pub(super) fn sections(&mut self) {
@@ -100,9 +99,9 @@ impl Unlimited {
 }
 
 fn parse_section(row: Row<'_>, id: SectionId, cancelled: bool, problems: &mut Problems) -> Option<Section> {
-    let meetings = |text: &str| match text.len() > MEETINGS_BYTES_MAX {
-        true => Err(Invalid::new(format!("is longer than {MEETINGS_BYTES_MAX} bytes; shorten it"))),
-        false => parse_meetings(text).map(|_| text.to_owned()),
+    let meetings = |text: &str| match Meetings::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(problem) => Err(Invalid::new(problem.to_string())),
     };
     let title = row.for_people("title", problems);
     let course_id = row.required("courseSourcedId", CourseId::try_new, problems);

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::{
     Reading,
-    courses::{Names, PREREQUISITES, Rules},
+    courses::{Names, PREREQUISITES, Rules, names_of},
 };
 use crate::{file::File, ids::CourseId, model::Course, notes::Note};
 
@@ -44,17 +44,17 @@ fn unmeetable<'a>(
     can_be_had: impl Fn(&Course, bool) -> bool,
 ) -> Vec<(&'a Course, &'a Rules, Vec<&'a str>)> {
     let names = Names::of(courses);
-    let number = |name: &crate::prerequisites::Name| names.number(&name.text);
-    let numbers: Vec<Vec<Option<usize>>> =
-        rules.iter().map(|rules| rules.prerequisites.names.iter().map(number).collect()).collect();
     let mut named_by: Vec<Vec<usize>> = vec![Vec::new(); names.len()];
-    for (place, numbers) in numbers.iter().enumerate() {
-        numbers.iter().flatten().for_each(|number| named_by[*number].push(place));
+    for (place, rules) in rules.iter().enumerate() {
+        let numbers = names_of(&rules.prerequisites).into_iter().filter_map(|name| names.number(name));
+        numbers.for_each(|number| named_by[number].push(place));
     }
     let mut reached = vec![false; names.len()];
-    let has = |number: Option<usize>, reached: &[bool]| number.is_some_and(|number| reached[number]);
-    let is_met =
-        |place: usize, reached: &[bool]| rules[place].prerequisites.is_met(|name| has(numbers[place][name], reached));
+    let has = |name: &str, reached: &[bool]| names.number(name).is_some_and(|number| reached[number]);
+    let is_met = |place: usize, reached: &[bool]| {
+        let rule = rules[place].prerequisites.as_ref();
+        rule.is_none_or(|rule| rule.is_met(&|name, _| has(name, reached)))
+    };
     let mut to_look_at: Vec<usize> = (0..courses.len()).collect();
     while let Some(place) = to_look_at.pop() {
         if can_be_had(&courses[place], is_met(place, &reached)) {
@@ -68,8 +68,8 @@ fn unmeetable<'a>(
     }
     let unmet = (0..courses.len()).filter(|place| !is_met(*place, &reached));
     let shown = |place: usize| {
-        let named = rules[place].prerequisites.names.iter().zip(&numbers[place]);
-        let out_of_reach = named.filter(|(_, number)| !has(**number, &reached)).map(|(name, _)| name.text.as_str());
+        let named = names_of(&rules[place].prerequisites).into_iter();
+        let out_of_reach = named.filter(|name| !has(name, &reached));
         (&courses[place], &rules[place], out_of_reach.collect())
     };
     unmet.map(shown).collect()

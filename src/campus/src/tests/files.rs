@@ -119,7 +119,7 @@ fn the_whole_report() {
     ]);
     insta::assert_snapshot!(crate::read(dir.path()).unwrap_err(), @r#"
     manifest.csv: is missing; add it to the bundle
-    classes.csv:2: metadata.meetings: "MX 08:00": unknown day X; use M T W R F S U
+    classes.csv:2: metadata.meetings: "MX 08:00": "MX 08:00": must have the form `MTR 08:00-08:50`
     2 problems; nothing of the bundle is used
     "#);
 }

@@ -11,8 +11,9 @@ use matricula_kit::id::SectionId;
 use matricula_kit::time::TimeZone;
 use matricula_proto::common::v1::operation_result::Outcome;
 use matricula_proto::common::v1::{Operation, ReservedCourse};
-use matricula_proto::imports::v1::ImportRow;
 use matricula_proto::imports::v1::import_row::Row;
+use matricula_proto::imports::v1::import_service_client::ImportServiceClient;
+use matricula_proto::imports::v1::{ApplyImportRequest, ImportRow, StageRowsRequest};
 use matricula_proto::seats::v1 as wire;
 use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
 use tokio_util::sync::CancellationToken;
@@ -43,9 +44,14 @@ impl SeatService {
             ..wire::SectionCapacity::default()
         };
         let rows = place.sections.iter().map(|section| ImportRow { row: Some(Row::Capacity(seats(section))) });
-        role.imports.context("the seat service takes imports")?.apply(0, rows.collect()).await?;
-        // Its tasks end by themselves: the writer with the client, the feed at its stop signal.
-        let client = SeatServiceClient::new(role.routes.routes().prepare());
+        let routes = role.routes.routes().prepare();
+        let mut imports = ImportServiceClient::new(routes.clone());
+        let import_id = "sections".to_owned();
+        let part = StageRowsRequest { import_id: import_id.clone(), part: 0, rows: rows.collect() };
+        imports.stage_rows(part).await?;
+        imports.apply_import(ApplyImportRequest { import_id, parts: 1, base_version: 0 }).await?;
+        // Its tasks end by themselves: the writer with the client, the feed after `shutdown`.
+        let client = SeatServiceClient::new(routes);
         Ok(Self { client, database, shutdown })
     }
 }

@@ -6,7 +6,7 @@ use matricula_kit::id::{CourseId, SectionId, TermId};
 use matricula_kit::rpc::{FieldError, distinct};
 
 use super::{Catalog, Course, SectionEntry, Term};
-use crate::domain::requirement::Requirement;
+use matricula_grammar::Requirement;
 
 /// What an import creates or replaces.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,4 +1,4 @@
-//! The rules of registration, one a file. Every rule is asked, and every reason that applies is told.
+//! The rules of registration, one a file. Every rule is checked, and the answer has every reason that applies.
 
 use matricula_kit::answer::Refusal;
 

@@ -5,7 +5,7 @@ use matricula_kit::answer::{Reason, Refusal};
 use super::required::{Taken, Timing, broken_by_drops, new_courses, permits_course};
 use crate::domain::catalog::Section;
 use crate::domain::context::{Named, RuleContext};
-use crate::domain::requirement::Requirement;
+use matricula_grammar::Requirement;
 
 pub(super) fn prerequisite_not_met(context: &RuleContext<'_>) -> Vec<Refusal> {
     let mut reasons = of_adds(context);

@@ -13,9 +13,9 @@ use matricula_kit::id::{CourseId, TermId};
 
 use crate::domain::catalog::{Course, Section, Term};
 use crate::domain::context::{Named, RuleContext, named_record};
-use crate::domain::grade::Letter;
-use crate::domain::requirement::Requirement;
 use crate::domain::student::RecordedCourse;
+use matricula_grammar::Letter;
+use matricula_grammar::Requirement;
 
 /// When the courses of a requirement must be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

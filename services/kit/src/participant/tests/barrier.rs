@@ -8,14 +8,14 @@ use super::*;
 /// was committed, and what is on record then.
 #[tokio::test]
 async fn the_verdict_table_row_by_row() {
-    use Leg::{Action, Undo};
+    use Direction::{Compensation as Undo, Forward as Action};
     use What::{Count, Keep, NotYet, Refuse};
     for backend in BACKENDS {
         let service = Service::new(backend).await;
-        let check = async |before: &[(Leg, What)], comes: (Leg, What), expect: (&str, usize, &str)| {
+        let check = async |before: &[(Direction, What)], comes: (Direction, What), expect: (&str, usize, &str)| {
             let saga = SagaId::generate();
-            for (leg, what) in before {
-                written(&service.writer, operation(&saga, *leg, *what)).await;
+            for (direction, what) in before {
+                written(&service.writer, operation(&saga, *direction, *what)).await;
             }
             let decided = service.counters.decisions.load(Ordering::SeqCst);
             let answer = written(&service.writer, operation(&saga, comes.0, comes.1)).await;
@@ -58,8 +58,9 @@ async fn the_verdict_table_row_by_row() {
 async fn every_order_ends_in_the_same_state() {
     for backend in BACKENDS {
         let service = Service::new(backend).await;
-        let step =
-            |saga: SagaId| (operation(&saga, Leg::Action, What::Count), operation(&saga, Leg::Undo, What::Count));
+        let step = |saga: SagaId| {
+            (operation(&saga, Direction::Forward, What::Count), operation(&saga, Direction::Compensation, What::Count))
+        };
         testing::barrier_holds(&service.writer, step, async || service.value("a").await.to_string()).await;
     }
 }
@@ -71,10 +72,14 @@ async fn a_repeat_spoils_nothing_of_the_new_ones_it_comes_with() {
         for again in [What::Count, What::Refuse, What::NotYet, What::Break] {
             let service = Service::new(backend).await;
             let repeated = SagaId::generate();
-            assert_eq!(written(&service.writer, operation(&repeated, Leg::Action, What::Count)).await, "done");
-            let new = |what| operation(&SagaId::generate(), Leg::Action, what);
-            let batch =
-                vec![new(What::Count), operation(&repeated, Leg::Action, again), new(What::NotYet), new(What::Count)];
+            assert_eq!(written(&service.writer, operation(&repeated, Direction::Forward, What::Count)).await, "done");
+            let new = |what| operation(&SagaId::generate(), Direction::Forward, what);
+            let batch = vec![
+                new(What::Count),
+                operation(&repeated, Direction::Forward, again),
+                new(What::NotYet),
+                new(What::Count),
+            ];
             let answers = service.writer.write(batch).await.expect("committed");
             let shown: Vec<&str> = answers.iter().map(shown).collect();
             assert_eq!(shown, ["done", "done", "not yet", "done"], "{backend:?}");
@@ -104,8 +109,8 @@ async fn replicas_with_the_same_keys_have_one_effect() {
     let undone = AtomicI64::new(0);
     let sagas: Vec<(usize, SagaId)> = (0..300).map(|index| (index, SagaId::generate())).collect();
     let requests = sagas.iter().map(|(index, saga)| {
-        let action = on(names[index % 3], saga, Leg::Action, What::Count);
-        let undo = on(names[index % 3], saga, Leg::Undo, What::Count);
+        let action = on(names[index % 3], saga, Direction::Forward, What::Count);
+        let undo = on(names[index % 3], saga, Direction::Compensation, What::Count);
         let (one, two) = (service.writer.clone(), other.clone());
         let undone = &undone;
         async move {

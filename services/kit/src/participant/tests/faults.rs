@@ -15,7 +15,7 @@ async fn one_bad_request_keeps_nobody_out() {
             for _ in 0..2 {
                 let requests = whats.iter().zip(&sagas);
                 let requests =
-                    requests.map(|(what, saga)| written(&service.writer, operation(saga, Leg::Action, *what)));
+                    requests.map(|(what, saga)| written(&service.writer, operation(saga, Direction::Forward, *what)));
                 let answers = join_all(requests).await;
                 assert_eq!(answers, ["done", "not known", "done", "HOLD", "done"], "{backend:?} {bad:?}");
             }
@@ -37,7 +37,7 @@ async fn one_bad_operation_keeps_no_other_of_its_request_out() {
             let what = |index: usize| if index == 33 { bad } else { What::Count };
             let operations = sagas.iter().enumerate();
             let operations: Vec<_> =
-                operations.map(|(index, saga)| operation(saga, Leg::Action, what(index))).collect();
+                operations.map(|(index, saga)| operation(saga, Direction::Forward, what(index))).collect();
             for _ in 0..2 {
                 let answers = service.writer.write(operations.clone()).await.expect("answered");
                 let seen: Vec<&str> = answers.iter().map(shown).collect();
@@ -49,7 +49,7 @@ async fn one_bad_operation_keeps_no_other_of_its_request_out() {
             // Alone it is an error, and the writer goes on.
             let alone = written(&service.writer, operations[33].clone()).await;
             assert!(["not known", "panicked"].contains(&alone), "{alone}");
-            assert_eq!(written(&service.writer, operation(&sagas[33], Leg::Action, What::Count)).await, "done");
+            assert_eq!(written(&service.writer, operation(&sagas[33], Direction::Forward, What::Count)).await, "done");
         }
     }
 }
@@ -58,7 +58,7 @@ async fn one_bad_operation_keeps_no_other_of_its_request_out() {
 #[tokio::test]
 async fn a_database_that_refuses_everything_is_not_asked_for_each_operation() {
     let service = Service::new(Backend::Sqlite).await;
-    let operations = (0..1_000).map(|_| operation(&SagaId::generate(), Leg::Action, What::Break)).collect();
+    let operations = (0..1_000).map(|_| operation(&SagaId::generate(), Direction::Forward, What::Break)).collect();
     assert!(matches!(service.writer.write(operations).await, Err(WriteError::NotCommitted(_))));
     let commits = service.counters.commits.load(Ordering::SeqCst);
     assert!(commits < 300, "{commits}");
@@ -71,9 +71,9 @@ async fn a_commit_in_doubt_is_told_and_settled() {
     for backend in BACKENDS {
         let service = Service::new(backend).await;
         let told = || service.counters.told.lock().expect("not poisoned").clone();
-        let failed = written(&service.writer, operation(&SagaId::generate(), Leg::Action, What::Break)).await;
+        let failed = written(&service.writer, operation(&SagaId::generate(), Direction::Forward, What::Break)).await;
         assert_eq!((failed, told()), ("not known", vec!["not committed"]), "{backend:?}: it failed before the commit");
-        let failed = written(&service.writer, operation(&SagaId::generate(), Leg::Action, What::Dangle)).await;
+        let failed = written(&service.writer, operation(&SagaId::generate(), Direction::Forward, What::Dangle)).await;
         assert_eq!(failed, "not known", "{backend:?}");
         let settled = async {
             while told() != ["not committed", "in doubt", "settled"] {
@@ -98,7 +98,7 @@ async fn a_commit_whose_answer_is_lost_has_one_effect() {
     proxy.lose_answers_of_commits(2);
     let mut answers = Vec::new();
     while answers.last() != Some(&"done") {
-        answers.push(written(&writer, operation(&saga, Leg::Action, What::Count)).await);
+        answers.push(written(&writer, operation(&saga, Direction::Forward, What::Count)).await);
         // What another caller reads meanwhile is the truth already.
         assert_eq!((service.value("a").await, service.record(&saga).await), (1, "answered"), "{answers:?}");
     }
@@ -119,12 +119,12 @@ async fn a_connection_that_hangs_is_given_up() {
     let hanging = async {
         proxy.hang_at_commit();
         let [cut, next, last] = [(); 3].map(|()| SagaId::generate());
-        assert_eq!(written(&writer, operation(&cut, Leg::Action, What::Count)).await, "not known");
-        while written(&writer, on("b", &next, Leg::Action, What::Count)).await != "done" {}
+        assert_eq!(written(&writer, operation(&cut, Direction::Forward, What::Count)).await, "not known");
+        while written(&writer, on("b", &next, Direction::Forward, What::Count)).await != "done" {}
         proxy.hang();
-        while written(&writer, on("b", &last, Leg::Action, What::Count)).await != "done" {}
+        while written(&writer, on("b", &last, Direction::Forward, What::Count)).await != "done" {}
         // What never reached the server was not done; it is when it comes again.
-        while written(&writer, operation(&cut, Leg::Action, What::Count)).await != "done" {}
+        while written(&writer, operation(&cut, Direction::Forward, What::Count)).await != "done" {}
     };
     tokio::time::timeout(Duration::from_secs(40), hanging).await.expect("it finds another way");
     assert_eq!((service.value("a").await, service.value("b").await), (1, 2));
@@ -165,17 +165,17 @@ async fn a_full_disk_is_told_and_left_behind() {
     let mut tx = service.test.database.begin().await.expect("begins");
     tx.fetch("PRAGMA max_page_count = 40", Args::new()).await.expect("a bound of the size");
     tx.commit().await.expect("committed");
-    let full = service.writer.write(vec![operation(&SagaId::generate(), Leg::Action, What::Fill)]).await;
+    let full = service.writer.write(vec![operation(&SagaId::generate(), Direction::Forward, What::Fill)]).await;
     let full = full.expect_err("there is no space");
     assert!(matches!(&full, WriteError::NotCommitted(error) if matches!(**error, DbError::Full(_))), "{full:?}");
     let status = tonic::Status::from(full);
     assert_eq!(status.code(), tonic::Code::ResourceExhausted);
     // What needs no more space is done, at once; and what did, when there is some.
-    assert_eq!(written(&service.writer, operation(&SagaId::generate(), Leg::Action, What::Count)).await, "done");
+    assert_eq!(written(&service.writer, operation(&SagaId::generate(), Direction::Forward, What::Count)).await, "done");
     let mut tx = service.test.database.begin().await.expect("begins");
     tx.fetch("PRAGMA max_page_count = 40000", Args::new()).await.expect("a bound of the size");
     tx.commit().await.expect("committed");
-    assert_eq!(written(&service.writer, operation(&SagaId::generate(), Leg::Action, What::Fill)).await, "done");
+    assert_eq!(written(&service.writer, operation(&SagaId::generate(), Direction::Forward, What::Fill)).await, "done");
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn a_record_that_cannot_be_read_stops_only_its_own_saga() {
         tx.execute(sql, Args::new().id(bad.as_str())).await.expect("inserted");
         tx.commit().await.expect("committed");
         let sagas = [&bad, &good];
-        let answers = sagas.map(|saga| written(&service.writer, operation(saga, Leg::Action, What::Count)));
+        let answers = sagas.map(|saga| written(&service.writer, operation(saga, Direction::Forward, What::Count)));
         assert_eq!(join_all(answers).await, ["not known", "done"]);
     }
 }

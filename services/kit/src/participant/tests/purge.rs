@@ -26,11 +26,11 @@ async fn all_rows_of_a_saga_go_and_no_others() {
     for backend in BACKENDS {
         let service = Service::new(backend).await;
         let sagas: Vec<SagaId> = (0..450).map(|_| SagaId::generate()).collect();
-        let counted = sagas.iter().map(|saga| operation(saga, Leg::Action, What::Count)).collect();
+        let counted = sagas.iter().map(|saga| operation(saga, Direction::Forward, What::Count)).collect();
         service.writer.write(counted).await.expect("it is written");
-        written(&service.writer, operation(&sagas[1], Leg::Undo, What::Count)).await;
+        written(&service.writer, operation(&sagas[1], Direction::Compensation, What::Count)).await;
         let tombstone = SagaId::generate();
-        written(&service.writer, operation(&tombstone, Leg::Undo, What::Count)).await;
+        written(&service.writer, operation(&tombstone, Direction::Compensation, What::Count)).await;
 
         let ended: Vec<&SagaId> = sagas[..440].iter().chain([&tombstone]).collect();
         assert_eq!(purge(&service, &ended).await.expect("purged"), 441, "{backend:?}: more than one commit takes");
@@ -52,7 +52,7 @@ async fn what_comes_late_takes_effect_at_most_once() {
     for backend in BACKENDS {
         let service = Service::new(backend).await;
         let (done, never) = (SagaId::generate(), SagaId::generate());
-        let action = |saga: &SagaId| operation(saga, Leg::Action, What::Count);
+        let action = |saga: &SagaId| operation(saga, Direction::Forward, What::Count);
         assert_eq!(written(&service.writer, action(&done)).await, "done");
         // As long as the row is there a duplicate is answered from it, however old it is.
         assert_eq!(written(&service.writer, aged(action(&done), old)).await, "done", "{backend:?}");
@@ -60,9 +60,9 @@ async fn what_comes_late_takes_effect_at_most_once() {
 
         purge(&service, &[&done]).await.expect("purged");
         for saga in [&done, &never] {
-            for leg in [Leg::Action, Leg::Undo] {
-                let late = aged(operation(saga, leg, What::Count), old);
-                assert_eq!(written(&service.writer, late).await, "not yet", "{backend:?}: {leg:?}");
+            for direction in [Direction::Forward, Direction::Compensation] {
+                let late = aged(operation(saga, direction, What::Count), old);
+                assert_eq!(written(&service.writer, late).await, "not yet", "{backend:?}: {direction:?}");
                 assert_eq!(service.record(saga).await, "none", "{backend:?}: nothing is left of it");
             }
         }

@@ -1,7 +1,8 @@
 //! Messages as students read them.
 
-use matricula_kit::answer::{Money, Reason};
+use matricula_kit::answer::Reason;
 use matricula_kit::id::{SagaId, StudentId};
+use matricula_kit::money::{Currency, Money};
 
 use super::*;
 
@@ -23,7 +24,7 @@ fn result(outcome: Outcome, added: &str, dropped: &str) -> RegistrationResult {
 }
 
 fn usd(minor_units: i64) -> Option<Money> {
-    Some(Money { currency: "USD".to_owned(), minor_units })
+    Some(Currency::stored("USD".to_owned()).amount(minor_units))
 }
 
 fn shown(result: &RegistrationResult) -> String {
@@ -78,7 +79,7 @@ fn an_enrollment() {
 #[test]
 fn an_amount_is_shown_as_on_the_command_line() {
     let charged = |minor_units| {
-        let charged = Some(Money { currency: "JPY".to_owned(), minor_units });
+        let charged = Some(Currency::stored("JPY".to_owned()).amount(minor_units));
         body(&RegistrationResult { charged, ..result(Outcome::Enrolled, "A", "") })
     };
     assert!(charged(45_000).contains("\nCharged to your account: JPY 45,000\n"));

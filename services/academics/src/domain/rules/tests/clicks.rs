@@ -14,8 +14,10 @@ use super::{BEFORE, NOW};
 use crate::domain::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term, TermKind};
 use crate::domain::decide::{Action, Command, World};
 use crate::domain::fixture::{change, course, saga, section, student, term};
-use crate::domain::requirement::Requirement;
-use crate::domain::student::{RecordStatus, RecordedCourse, RowState, Student};
+use matricula_grammar::Requirement;
+use matricula_kit::participant::RowState;
+
+use crate::domain::student::{RecordStatus, RecordedCourse, Student};
 
 const TERMS: usize = 4;
 const COURSES: [&str; 4] = ["A", "B", "C", "D"];

@@ -1,0 +1,96 @@
+//! What imports have brought, as of one moment: the catalogue, and the students with the holds that the bundle names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use matricula_kit::database::{Database, DbError, Tx};
+use matricula_kit::id::StudentId;
+use matricula_kit::imports;
+use matricula_kit::pages::{Cursor, KeyColumn, PAGE_ROWS, PagedTable};
+
+use crate::domain::catalog::Catalog;
+use crate::domain::student::Profile;
+use crate::store::catalog::CatalogCache;
+use crate::store::{holds, students, transcripts};
+
+/// Every student, without completed courses and holds.
+const STUDENTS: PagedTable<Profile> = PagedTable {
+    sql: "SELECT student_id, name, appointment_start, appointment_end, max_credits_hundredths, closed, disabled, \
+          active_from, active_until FROM student WHERE student_id > $1 ORDER BY student_id LIMIT $2",
+    key: &[KeyColumn::Text("student_id")],
+    row: students::profile,
+};
+const STUDENTS_BY_ID: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appointment_end, \
+     s.max_credits_hundredths, s.closed, s.disabled, s.active_from, s.active_until \
+     FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id";
+
+/// A reading of everything that imports can change.
+pub struct ImportedContent {
+    tx: Tx,
+    version: i64,
+    catalog: Arc<Catalog>,
+}
+
+impl ImportedContent {
+    /// Begins a reading of what is committed now.
+    pub(in crate::store) async fn begin(database: &Database, catalogs: &CatalogCache) -> Result<Self, DbError> {
+        let mut tx = database.snapshot().await?;
+        let version = imports::version(&mut tx).await?;
+        let catalog = catalogs.in_snapshot(&mut tx).await?;
+        Ok(Self { tx, version, catalog })
+    }
+
+    /// The version that imports have made.
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// The catalogue.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Every student.
+    pub async fn all_students(&mut self) -> Result<Vec<Profile>, DbError> {
+        let (mut all, mut next) = (Vec::new(), Some(Cursor::default()));
+        while let Some(after) = next {
+            let page = STUDENTS.page(&mut self.tx, &after).await?;
+            let profiles = with_details(&mut self.tx, page.rows).await?;
+            all.extend(profiles.into_values());
+            next = page.next;
+        }
+        Ok(all)
+    }
+
+    /// The students of these ids, as far as they are stored.
+    pub(super) async fn students(&mut self, ids: &[&StudentId]) -> Result<HashMap<StudentId, Profile>, DbError> {
+        let mut found = HashMap::with_capacity(ids.len());
+        for ids in ids.chunks(PAGE_ROWS) {
+            let rows = self.tx.fetch(STUDENTS_BY_ID, students::ids(ids)).await?;
+            let profiles = rows.iter().map(students::profile).collect::<Result<Vec<_>, _>>()?;
+            found.extend(with_details(&mut self.tx, profiles).await?);
+        }
+        Ok(found)
+    }
+
+    /// Ends the reading.
+    pub(super) async fn end(self) -> Result<(), DbError> {
+        self.tx.commit().await
+    }
+}
+
+/// The profiles with completed courses and the holds that the bundle names, in order ([`Profile::in_order`]).
+async fn with_details(tx: &mut Tx, profiles: Vec<Profile>) -> Result<HashMap<StudentId, Profile>, DbError> {
+    let ids: Vec<StudentId> = profiles.iter().map(|profile| profile.id.clone()).collect();
+    let ids: Vec<&StudentId> = ids.iter().collect();
+    let mut found: HashMap<_, _> = profiles.into_iter().map(|profile| (profile.id.clone(), profile)).collect();
+    let transcripts = transcripts::queue(tx, &ids);
+    for row in tx.rows(transcripts).await? {
+        let (student, completed) = transcripts::transcript(&row)?;
+        if let Some(profile) = found.get_mut(student.as_str()) {
+            profile.completed = completed;
+        }
+    }
+    holds::add_named(tx, &ids, &mut found).await?;
+    Ok(found.into_iter().map(|(id, profile)| (id, profile.in_order())).collect())
+}

@@ -1,0 +1,407 @@
+//! The rules of enrollments, over values.
+//!
+//! An operation is a [`Command`]. A batch loads the enrollments that its commands could meet into a [`World`], which decides
+//! one command after the other.
+//!
+//! | invariant | held by |
+//! |---|---|
+//! | a student is in force once in a section, and once in a part of a course; what is marked counts too, except for the registration that marked it | [`World::decide`] of a create and of an enroll |
+//! | adds and drops of a registration change together | [`World::decide`] of an enroll, of a commit and of a cancel |
+//! | what is committed is never undone | a cancel touches what is pending or marked, nothing else |
+//! | an import of a roster ends only what an import added | [`World::decide`] of a create and of an enroll |
+//!
+//! A registration of definition version 2 is one enroll. One of version 1 is a create and a commit. Both keep the same
+//! rows, so the rules hold between them.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use matricula_kit::answer::{Answer, Reason, Refusal};
+use matricula_kit::id::{CourseId, RosterRowId, SagaId, SectionId, StudentId};
+use matricula_kit::participant::LoadedRows;
+use matricula_kit::time::UnixMs;
+
+/// The registration that added it, and the section.
+pub type EnrollmentKey = (SagaId, SectionId);
+
+/// A student's enrollment in a section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrollment {
+    /// Its key.
+    pub key: EnrollmentKey,
+    /// The student.
+    pub student: StudentId,
+    /// The section's course.
+    pub course: CourseId,
+    /// The part of the course that the section is; empty when it has one part.
+    pub component: String,
+    /// How far it is.
+    pub status: EnrollmentStatus,
+    /// The registration that dropped it, or has marked it to be dropped.
+    pub dropped_by: Option<SagaId>,
+    /// That registration is an import's.
+    pub dropped_by_import: bool,
+    /// The row of a roster by which an import added it; `None` when a student registered.
+    pub roster_row: Option<RosterRowId>,
+    /// When it was added.
+    pub created_at: UnixMs,
+    /// When it changed last.
+    pub changed_at: UnixMs,
+}
+
+/// Status of an enrollment, in the words of Edu-API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EnrollmentStatus {
+    /// Added, not committed.
+    Pending,
+    /// Committed.
+    Enrolled,
+    /// Undone before it was committed.
+    Cancelled,
+    /// Dropped by another registration.
+    Dropped,
+}
+
+/// A status that is stored and has no meaning.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown enrollment status {0:?}")]
+pub struct UnknownStatus(String);
+
+impl Enrollment {
+    /// Whether the student is in the section, or about to be.
+    pub fn is_in_force(&self) -> bool {
+        matches!(self.status, EnrollmentStatus::Pending | EnrollmentStatus::Enrolled)
+    }
+
+    /// Whether it takes its place under the unique indexes: what is marked leaves it to what is swapped in.
+    pub fn takes_place(&self) -> bool {
+        self.is_in_force() && self.dropped_by.is_none()
+    }
+}
+
+impl EnrollmentStatus {
+    const ALL: [Self; 4] = [Self::Pending, Self::Enrolled, Self::Cancelled, Self::Dropped];
+
+    /// The public name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Enrolled => "ENROLLED",
+            Self::Cancelled => "CANCELLED",
+            Self::Dropped => "DROPPED",
+        }
+    }
+}
+
+impl FromStr for EnrollmentStatus {
+    type Err = UnknownStatus;
+
+    fn from_str(name: &str) -> Result<Self, UnknownStatus> {
+        Self::ALL.into_iter().find(|status| status.name() == name).ok_or_else(|| UnknownStatus(name.to_owned()))
+    }
+}
+
+/// The command of an operation.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// The pivot of version 2: enrollments for the adds, an end of the drops, all or none.
+    Enroll {
+        /// The registration.
+        registration: SagaId,
+        /// Its student.
+        student: StudentId,
+        /// What it adds; no section twice.
+        adds: Vec<Add>,
+        /// What it drops, each by the registration that had added it.
+        drops: Vec<EnrollmentKey>,
+        /// The row of a roster that an import takes over, or ends; `None` when a student registers.
+        roster_row: Option<RosterRowId>,
+    },
+    /// Pending enrollments for the adds, marks on the drops, all or none.
+    Create {
+        /// The registration.
+        registration: SagaId,
+        /// Its student.
+        student: StudentId,
+        /// What it adds; no section twice.
+        adds: Vec<Add>,
+        /// What it drops, each by the registration that had added it.
+        drops: Vec<EnrollmentKey>,
+        /// The row of a roster that an import takes over, or ends; `None` when a student registers.
+        roster_row: Option<RosterRowId>,
+    },
+    /// The undo of a create.
+    Cancel {
+        /// The registration.
+        registration: SagaId,
+        /// Its student.
+        student: StudentId,
+    },
+    /// The pivot of version 1.
+    Commit {
+        /// The registration.
+        registration: SagaId,
+        /// Its student.
+        student: StudentId,
+    },
+    /// The question whether the pivot was done. Nothing takes back a pivot that was done. The barrier refuses a pivot that
+    /// comes later.
+    Withdraw {
+        /// The registration.
+        registration: SagaId,
+        /// Its student.
+        student: StudentId,
+    },
+}
+
+/// A section that a registration adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Add {
+    /// The section.
+    pub section: SectionId,
+    /// Its course.
+    pub course: CourseId,
+    /// The part of the course that it is.
+    pub component: String,
+}
+
+/// A create or an enroll, without what it adds.
+#[derive(Clone, Copy)]
+struct Creating<'a> {
+    registration: &'a SagaId,
+    student: &'a StudentId,
+    drops: &'a [EnrollmentKey],
+    roster_row: Option<&'a RosterRowId>,
+    /// Whether it is committed at once.
+    is_pivot: bool,
+}
+
+/// What a batch has loaded and locked, and what its operations made of it.
+#[derive(Debug, Default)]
+pub struct World {
+    rows: LoadedRows<EnrollmentKey, Enrollment>,
+    of_student: HashMap<StudentId, Vec<EnrollmentKey>>,
+}
+
+impl Command {
+    /// The registration that it belongs to.
+    pub fn registration(&self) -> &SagaId {
+        match self {
+            Self::Enroll { registration, .. }
+            | Self::Create { registration, .. }
+            | Self::Cancel { registration, .. }
+            | Self::Commit { registration, .. }
+            | Self::Withdraw { registration, .. } => registration,
+        }
+    }
+
+    /// Whether it adds and drops by itself, so that the rules look at all that is in force of the student.
+    pub fn is_change_set(&self) -> bool {
+        matches!(self, Self::Enroll { .. } | Self::Create { .. })
+    }
+
+    /// Whose enrollments it is about.
+    pub fn student(&self) -> &StudentId {
+        match self {
+            Self::Enroll { student, .. }
+            | Self::Create { student, .. }
+            | Self::Cancel { student, .. }
+            | Self::Commit { student, .. }
+            | Self::Withdraw { student, .. } => student,
+        }
+    }
+}
+
+impl World {
+    /// What was loaded: what is in force of every student for whom something is enrolled or created, and of every
+    /// registration that the other commands name what it has added and what it has marked.
+    pub fn new(loaded: impl IntoIterator<Item = Enrollment>) -> Self {
+        // A row can be loaded twice: as one of its student's and as one of its registration's.
+        let rows: LoadedRows<_, _> = loaded.into_iter().map(|row| (row.key.clone(), row)).collect();
+        let mut of_student: HashMap<StudentId, Vec<EnrollmentKey>> = HashMap::new();
+        for row in rows.rows() {
+            of_student.entry(row.student.clone()).or_default().push(row.key.clone());
+        }
+        Self { rows, of_student }
+    }
+
+    /// Decides one command and changes the world accordingly. What is refused changes nothing.
+    pub fn decide(&mut self, command: &Command, now: UnixMs) -> Answer {
+        match command {
+            Command::Enroll { registration, student, adds, drops, roster_row } => {
+                let roster_row = roster_row.as_ref();
+                self.create(Creating { registration, student, drops, roster_row, is_pivot: true }, adds, now)
+            }
+            Command::Create { registration, student, adds, drops, roster_row } => {
+                let roster_row = roster_row.as_ref();
+                self.create(Creating { registration, student, drops, roster_row, is_pivot: false }, adds, now)
+            }
+            Command::Cancel { registration, student } => self.cancel(registration, student, now),
+            Command::Commit { registration, student } => self.commit(registration, student, now),
+            Command::Withdraw { .. } => is_committed(),
+        }
+    }
+
+    /// The enrollments, in the order of their registrations.
+    pub fn rows(&self) -> &LoadedRows<EnrollmentKey, Enrollment> {
+        &self.rows
+    }
+
+    fn create(&mut self, creating: Creating<'_>, adds: &[Add], now: UnixMs) -> Answer {
+        let Creating { registration, student, drops, roster_row, is_pivot } = creating;
+        let refused_adds = adds.iter().enumerate().filter_map(|(index, add)| {
+            let earlier = adds[..index].iter().find(|earlier| earlier.is_same_part(&add.course, &add.component));
+            self.refuse_add(creating, add).or_else(|| earlier.map(|earlier| add.twice(earlier)))
+        });
+        let refused_drops = drops.iter().filter_map(|key| self.refuse_drop(creating, key));
+        let refusals: Vec<Refusal> = refused_adds.chain(refused_drops).collect();
+        if !refusals.is_empty() {
+            return Answer::Refused(refusals);
+        }
+        for key in drops {
+            self.change(key, now, |row| {
+                (row.dropped_by, row.dropped_by_import) = (Some(registration.clone()), roster_row.is_some());
+                if is_pivot {
+                    row.status = EnrollmentStatus::Dropped;
+                }
+            });
+        }
+        for Add { section, course, component } in adds {
+            let enrollment = Enrollment {
+                key: (registration.clone(), section.clone()),
+                student: student.clone(),
+                course: course.clone(),
+                component: component.clone(),
+                status: if is_pivot { EnrollmentStatus::Enrolled } else { EnrollmentStatus::Pending },
+                dropped_by: None,
+                dropped_by_import: false,
+                roster_row: roster_row.cloned(),
+                created_at: now,
+                changed_at: now,
+            };
+            self.of_student.entry(student.clone()).or_default().push(enrollment.key.clone());
+            self.rows.insert(enrollment.key.clone(), enrollment);
+        }
+        Answer::done()
+    }
+
+    /// What is in force against an add. What another registration has marked is still in force: that one may be cancelled.
+    fn refuse_add(&self, creating: Creating<'_>, add: &Add) -> Option<Refusal> {
+        let Creating { registration, student, drops, .. } = creating;
+        if self.rows.get(&(registration.clone(), add.section.clone())).is_some() {
+            return Some(add.already_enrolled());
+        }
+        let mut duplicate = None;
+        for other in self.in_force(student).filter(|other| !drops.contains(&other.key)) {
+            if other.key.1 == add.section {
+                return Some(add.already_enrolled());
+            }
+            if add.is_same_part(&other.course, &other.component) {
+                duplicate = Some(&other.key.1);
+            }
+        }
+        duplicate.map(|other| add.duplicate_of(other))
+    }
+
+    /// What speaks against a drop. What a student added is not an import's to drop.
+    fn refuse_drop(&self, creating: Creating<'_>, key: &EnrollmentKey) -> Option<Refusal> {
+        let Creating { registration, student, roster_row, .. } = creating;
+        let enrolled = self.rows.get(key).filter(|row| {
+            let is_free = row.dropped_by.as_ref().is_none_or(|by| by == registration);
+            row.status == EnrollmentStatus::Enrolled && row.student == *student && is_free
+        });
+        if enrolled.is_some_and(|row| roster_row.is_some() && row.roster_row.is_none()) {
+            let message = format!("The student has registered for section {}: an import does not end that.", key.1);
+            return Some(Refusal::section(Reason::NotEnrolled, &key.1, message, "Drop it as staff, if it is wrong."));
+        }
+        let message = || format!("You are not enrolled in section {}, or you are dropping it already.", key.1);
+        let next_step = "Look at your enrollments and choose again.";
+        enrolled.is_none().then(|| Refusal::section(Reason::NotEnrolled, &key.1, message(), next_step))
+    }
+
+    fn cancel(&mut self, registration: &SagaId, student: &StudentId, now: UnixMs) -> Answer {
+        for key in self.adds_of(registration, |row| row.status == EnrollmentStatus::Pending) {
+            self.change(&key, now, |row| row.status = EnrollmentStatus::Cancelled);
+        }
+        for key in self.marked_by(registration, student) {
+            self.change(&key, now, |row| (row.dropped_by, row.dropped_by_import) = (None, false));
+        }
+        Answer::done()
+    }
+
+    fn commit(&mut self, registration: &SagaId, student: &StudentId, now: UnixMs) -> Answer {
+        let marked = self.marked_by(registration, student);
+        let adds = self.adds_of(registration, |_| true);
+        let cancelled = self.adds_of(registration, |row| row.status == EnrollmentStatus::Cancelled);
+        if !cancelled.is_empty() || (adds.is_empty() && marked.is_empty()) {
+            let message = "The registration was cancelled before it was committed.";
+            return Answer::Refused(vec![Refusal::whole(Reason::RegistrationCancelled, message, "Register again.")]);
+        }
+        for key in self.adds_of(registration, |row| row.status == EnrollmentStatus::Pending) {
+            self.change(&key, now, |row| row.status = EnrollmentStatus::Enrolled);
+        }
+        for key in marked {
+            self.change(&key, now, |row| row.status = EnrollmentStatus::Dropped);
+        }
+        Answer::done()
+    }
+
+    fn in_force(&self, student: &StudentId) -> impl Iterator<Item = &Enrollment> {
+        let keys = self.of_student.get(student).into_iter().flatten();
+        keys.filter_map(|key| self.rows.get(key)).filter(|row| row.is_in_force())
+    }
+
+    /// What a registration has added.
+    fn adds_of(&self, registration: &SagaId, which: impl Fn(&Enrollment) -> bool) -> Vec<EnrollmentKey> {
+        // The empty section is before all others.
+        let first = (registration.clone(), SectionId::stored(String::new()));
+        let rows = self.rows.starting_at(first).take_while(|((of, _), _)| of == registration);
+        rows.filter(|(_, row)| which(row)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// What a registration has marked to be dropped and not dropped yet.
+    fn marked_by(&self, registration: &SagaId, student: &StudentId) -> Vec<EnrollmentKey> {
+        let marked = self.in_force(student).filter(|row| row.dropped_by.as_ref() == Some(registration));
+        marked.map(|row| row.key.clone()).collect()
+    }
+
+    fn change(&mut self, key: &EnrollmentKey, now: UnixMs, how: impl FnOnce(&mut Enrollment)) {
+        let Some(row) = self.rows.change(key) else { return };
+        how(row);
+        row.changed_at = now;
+    }
+}
+
+fn is_committed() -> Answer {
+    let message = "The registration is committed: its sections are yours, and nothing takes that back.";
+    let next_step = "Drop what you do not want in a new registration.";
+    Answer::Refused(vec![Refusal::whole(Reason::AlreadyEnrolled, message, next_step)])
+}
+
+impl Add {
+    fn is_same_part(&self, course: &CourseId, component: &str) -> bool {
+        self.course == *course && self.component == component
+    }
+
+    fn already_enrolled(&self) -> Refusal {
+        let message = format!("Section {} is already among your enrollments.", self.section);
+        let next_step = "Nothing is left to do for this section; register the others without it.";
+        Refusal::section(Reason::AlreadyEnrolled, &self.section, message, next_step)
+    }
+
+    fn duplicate_of(&self, other: &SectionId) -> Refusal {
+        let message = format!("You are already in section {other} of course {}.", self.course);
+        let next_step = format!("To swap, drop section {other} in the same registration.");
+        Refusal::section(Reason::DuplicateCourse, &self.section, message, next_step).against(other.as_str())
+    }
+
+    fn twice(&self, other: &Self) -> Refusal {
+        let message =
+            format!("Sections {} and {} are the same part of course {}.", other.section, self.section, self.course);
+        let next_step = "Choose one of the two.";
+        Refusal::section(Reason::DuplicateCourse, &self.section, message, next_step).against(other.section.as_str())
+    }
+}
+
+#[cfg(test)]
+pub mod tests;
