@@ -11,7 +11,8 @@ use serde_json::Value;
 /// The direct dependencies that each crate of ours may have on others of ours. Indirect ones follow from these.
 const ARROWS: &[(&str, &[&str])] = &[
     ("matricula-proto", &[]),
-    ("matricula-kit", &["matricula-proto"]),
+    // The second is of its feature `testing`, which only tests use.
+    ("matricula-kit", &["matricula-proto", "matricula-postgres"]),
     ("matricula-seats", &["matricula-kit", "matricula-proto"]),
     ("matricula-enrollments", &["matricula-kit", "matricula-proto"]),
     ("matricula-grammar", &[]),
@@ -61,7 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "matricula-bench",
         &["matricula-campus", "matricula-chaos", "matricula-harness", "matricula-kit", "matricula-proto"],
     ),
-    ("matricula-load", &["matricula-harness", "matricula-kit", "matricula-proto"]),
+    ("matricula-load", &["matricula-harness", "matricula-kit", "matricula-postgres", "matricula-proto"]),
     ("matricula-last-seat", &["matricula-kit", "matricula-postgres", "matricula-proto", "matricula-seats"]),
     ("xtask", &["matricula-postgres"]),
 ];

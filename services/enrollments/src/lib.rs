@@ -6,10 +6,10 @@
 //! store   the only SQL
 //! ```
 //!
-//! To enroll is the pivot of a registration: its adds become `ENROLLED` and its drops `DROPPED` in one transaction, or it
-//! is refused with its reasons, or because it was withdrawn before. A registration of definition version 1 does the same in
-//! two steps: it creates pending enrollments and marks, and commits them. No student is in force twice in a section, or
-//! in a part of a course.
+//! To enroll is the pivot of a registration: its adds become `ENROLLED` and its drops `DROPPED` in one transaction, or
+//! it is refused with its reasons, or because it was withdrawn before. A registration of definition version 1 does the
+//! same in two steps: it creates pending enrollments and marks, and commits them. No student is in force twice in a
+//! section, or in a part of a course.
 
 mod domain;
 mod grpc;

@@ -23,7 +23,8 @@ pub enum KeyColumn {
 
 /// A table with the query that reads a page of it.
 pub struct PagedTable<T> {
-    /// `SELECT ... WHERE (a, b) > ($1, $2) ORDER BY a, b LIMIT $3`. The first page follows empty texts, and no id is empty.
+    /// `SELECT ... WHERE (a, b) > ($1, $2) ORDER BY a, b LIMIT $3`. The first page follows empty texts, and no id is
+    /// empty.
     pub sql: &'static str,
     /// The columns of the key, in order. The query selects them.
     pub key: &'static [KeyColumn],

@@ -22,8 +22,8 @@ pub const OPERATIONS_MAX: usize = 1_000;
 /// Longest wait for an outcome: below the minute after which proxies give up on a call.
 const WAIT_MS_MAX: i32 = 30_000;
 
-/// Longest path of a field and longest problem in an error, in characters: an answer that repeated a huge value would be
-/// larger than what a client takes as the end of a call, and the caller would get no answer at all.
+/// Longest path of a field and longest problem in an error, in characters: an answer that repeated a huge value would
+/// be larger than what a client takes as the end of a call, and the caller would get no answer at all.
 const ERROR_CHARS_MAX: usize = 500;
 
 /// What stands between the parts of a page token.

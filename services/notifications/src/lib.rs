@@ -61,8 +61,8 @@ pub enum StartError {
     Config(#[from] ConfigError),
 }
 
-/// Starts to deliver what is recorded, and makes the role ready to be served. Delivery ends with the role: what is under
-/// way is finished, the rest waits for the next start.
+/// Starts to deliver what is recorded, and makes the role ready to be served. Delivery ends with the role: what is
+/// under way is finished, the rest waits for the next start.
 pub async fn start(database: Database, config: &NotificationConfig) -> Result<Role, StartError> {
     let sink = config.sink.try_sink()?;
     let role = ParticipantRole::open(NAME, database, &SCHEMA, &["messages"]).await?;

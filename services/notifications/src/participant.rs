@@ -1,5 +1,5 @@
-//! Notifications in the write path: what the store loads, the domain decides and the store writes, and what is handed over
-//! to be delivered.
+//! Notifications in the write path: what the store loads, the domain decides and the store writes, and what is handed
+//! over to be delivered.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -20,8 +20,8 @@ mod tests;
 /// The notification service as a participant.
 pub struct Notifications {
     waker: Waker,
-    /// Since when the messages of the batch that is being written are claimed by this process, if they are. The claim runs
-    /// from there, however long the commit takes.
+    /// Since when the messages of the batch that is being written are claimed by this process, if they are. The claim
+    /// runs from there, however long the commit takes.
     claimed_since: Mutex<Option<Instant>>,
 }
 

@@ -5,9 +5,9 @@
 //! PostgreSQL: commit --> NOTIFY --> follow, in every replica --> broadcast --> watch
 //! ```
 //!
-//! Each message carries the moment up to which it is complete: everything that was committed before that moment is in it or
-//! in a message before it. The moment is fixed when the message is published, so that it is true however late a watcher
-//! reads the message. Three events move it:
+//! Each message carries the moment up to which it is complete: everything that was committed before that moment is in
+//! it or in a message before it. The moment is fixed when the message is published, so that it is true however late a
+//! watcher reads the message. Three events move it:
 //!
 //! | what | complete up to |
 //! |---|---|
@@ -17,10 +17,10 @@
 //!
 //! While PostgreSQL does not answer, watchers get no heartbeat, and call what they have old.
 //!
-//! A watcher subscribes first and reads the whole state then, so it misses nothing; it may receive a version that
-//! it has, and keeps the highest. Changes of a section that were committed together come as one, with the last version.
-//! When the feed can't promise that nothing was missed, it ends and the watcher begins anew: it never guesses. The state
-//! of the new watch replaces the old one: a section that it does not have is gone.
+//! A watcher subscribes first and reads the whole state then, so it misses nothing; it may receive a version that it
+//! has, and keeps the highest. Changes of a section that were committed together come as one, with the last version.
+//! When the feed can't promise that nothing was missed, it ends and the watcher begins anew: it never guesses. The
+//! state of the new watch replaces the old one: a section that it does not have is gone.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -125,8 +125,8 @@ impl Feed {
         }
     }
 
-    /// Sends what a commit of this process has changed to all watchers. A watch that begins from now on reads a state that
-    /// has these changes.
+    /// Sends what a commit of this process has changed to all watchers. A watch that begins from now on reads a state
+    /// that has these changes.
     pub fn publish(&self, changes: Vec<Section>) {
         if let State::Open(channel) = &mut *self.state() {
             // The next commit begins after this one is published.

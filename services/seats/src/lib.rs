@@ -35,8 +35,8 @@ const IDS: &[IdColumns] = &[IdColumns { table: "holds", columns: &["registration
 /// The schema of this service.
 pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, IDS);
 
-/// Makes the role ready to be served. `shutdown` ends the feed, so that its endless streams don't hold up the end of the
-/// server; the other calls finish on their own. The moments in answers to students are in `zone`.
+/// Makes the role ready to be served. `shutdown` ends the feed, so that its endless streams don't hold up the end of
+/// the server; the other calls finish on their own. The moments in answers to students are in `zone`.
 pub async fn start(database: Database, zone: TimeZone, shutdown: CancellationToken) -> Result<Role, DbError> {
     let role = ParticipantRole::open(NAME, database, &SCHEMA, &[]).await?;
     let feed = Arc::new(Feed::default());

@@ -19,8 +19,8 @@ mod tests;
 /// The seat service as a participant.
 pub struct Seats {
     feed: Arc<Feed>,
-    /// Whether other processes write to the same database. Then every process receives the changes from the database, its
-    /// own too, so that all receive them in the order of commits.
+    /// Whether other processes write to the same database. Then every process receives the changes from the database,
+    /// its own too, so that all receive them in the order of commits.
     shared: bool,
     /// The time zone of the moments in answers.
     zone: TimeZone,

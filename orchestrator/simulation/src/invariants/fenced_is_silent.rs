@@ -1,5 +1,5 @@
-//! A fenced instance is silent: after an instance is marked `dead`, no admission, claim, adoption or append of it becomes
-//! durable. And at any time only the owner of a saga appends to it.
+//! A fenced instance is silent: after an instance is marked `dead`, no admission, claim, adoption or append of it
+//! becomes durable. And at any time only the owner of a saga appends to it.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

@@ -36,9 +36,9 @@ pub struct Context {
 pub struct RuleContext<'a> {
     /// The catalogue.
     pub catalog: &'a Catalog,
-    /// Who asks.
+    /// The student that registers.
     pub student: &'a Student,
-    /// What is asked for.
+    /// The requested change set.
     pub change: &'a ChangeSet,
     /// When and where it is decided.
     pub at: &'a Context,

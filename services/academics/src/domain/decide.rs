@@ -187,9 +187,9 @@ fn end(student: &mut Student, registration: &SagaId, adds: RecordStatus, drops: 
     }
 }
 
-/// Grants an override for each added section for which staff have granted none, and names it there: so a row of a roster
-/// gets past a full section. Only its registration can use the override. Whether the section is full is known to the
-/// seat service alone, so that the override is always recorded.
+/// Grants an override for each added section for which staff have granted none, and names it there: so a row of a
+/// roster gets past a full section. Only its registration can use the override. Whether the section is full is known to
+/// the seat service alone, so that the override is always recorded.
 fn admit_past_full(student: &StudentId, registration: &SagaId, submitted_at: UnixMs, done: &mut Done) -> Vec<Override> {
     let mut granted = Vec::new();
     for (index, added) in done.added.iter_mut().enumerate() {

@@ -136,8 +136,8 @@ pub struct Student {
 }
 
 impl Profile {
-    /// The same with completed courses and holds in the order of their texts, and no completed course twice, so that what
-    /// is equal compares equal.
+    /// The same with completed courses and holds in the order of their texts, and no completed course twice, so that
+    /// what is equal compares equal.
     pub fn in_order(mut self) -> Self {
         fn key(done: &Completed) -> (&CourseId, &str, &Option<TermId>) {
             (&done.course, done.grade.as_str(), &done.term)
@@ -167,7 +167,8 @@ impl RecordedCourse {
         }
     }
 
-    /// The registration that added it last, or is about to drop it: while the course is unsettled, others wait for this one.
+    /// The registration that added it last, or is about to drop it: while the course is unsettled, others wait for this
+    /// one.
     pub fn hand_on_it(&self) -> &SagaId {
         match (self.status, &self.dropped_by) {
             (RecordStatus::Enrolled, Some(dropping)) => dropping,

@@ -1,4 +1,5 @@
-//! What staff and imports send, checked field by field. An error has the path of the first field that is out of its bounds.
+//! What staff and imports send, checked field by field. An error has the path of the first field that is out of its
+//! bounds.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;

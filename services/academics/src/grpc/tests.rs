@@ -274,7 +274,8 @@ async fn a_registration_from_end_to_end() {
     assert_eq!(client.get_academic_record(ask).await.expect_err("not there").code(), Code::NotFound);
 }
 
-/// An import over the wire: what was read, changed and applied is what is read next, and the record shows whose a hold is.
+/// An import over the wire: what was read, changed and applied is what is read next, and the record shows whose a hold
+/// is.
 #[tokio::test]
 async fn an_import_from_end_to_end() {
     let (mut client, kept) = served().await;

@@ -1,11 +1,13 @@
-//! Applies an import. What is to be written is worked out before anything is locked; what is written is only what differs.
+//! Applies an import. What is to be written is worked out before anything is locked; what is written is only what
+//! differs.
 //!
 //! ```text
 //! snapshot of version v --catalogue merged, students compared--> changes
 //! version v locked --> students locked --> changes written --> committed: version v + 1
 //! ```
 //!
-//! Why the comparison holds under the locks: nothing but an import changes what is compared, and each import makes a version.
+//! Why the comparison holds under the locks: nothing but an import changes what is compared, and each import makes a
+//! version.
 
 use matricula_kit::database::{Database, DbError, Rows, Tx};
 use matricula_kit::id::StudentId;

@@ -84,8 +84,8 @@ impl AcademicStore {
         ImportedContent::begin(&self.database, &self.catalogs).await
     }
 
-    /// Creates or replaces terms, courses, sections and students ([`Profile::in_order`]), all or none, if `base_version` is
-    /// the version in force.
+    /// Creates or replaces terms, courses, sections and students ([`Profile::in_order`]), all or none, if
+    /// `base_version` is the version in force.
     pub async fn apply_import(
         &self,
         base_version: i64,

@@ -48,8 +48,8 @@ pub(super) fn queue_of_registrations(tx: &mut Tx, registrations: &[(&StudentId, 
     tx.queue(OF_REGISTRATIONS, rows.into())
 }
 
-/// Adds the queried courses to their students. A course that came before is not added again: one of the registrations has
-/// added it, and another drops it.
+/// Adds the queried courses to their students. A course that came before is not added again: one of the registrations
+/// has added it, and another drops it.
 pub(super) async fn add(
     tx: &mut Tx,
     courses: PendingQuery,

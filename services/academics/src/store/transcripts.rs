@@ -1,9 +1,9 @@
-//! Transcripts: all courses that a student has completed are one text in one row. Imports and rules read them together, and
-//! imports write them together. A student has dozens of them, so that one row for each would hold up decisions for dozens of
-//! times as many rows when an import brings the grades of a term.
+//! Transcripts: all courses that a student has completed are one text in one row. Imports and rules read them together,
+//! and imports write them together. A student has dozens of them, so that one row for each would hold up decisions for
+//! dozens of times as many rows when an import brings the grades of a term.
 //!
-//! The text has `course|term|grade` for each course, separated by commas: ids have neither of both signs. The term is empty
-//! where it is not known.
+//! The text has `course|term|grade` for each course, separated by commas: ids have neither of both signs. The term is
+//! empty where it is not known.
 
 use matricula_kit::database::{DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, StudentId, TermId};

@@ -1,7 +1,7 @@
 //! The rules of enrollments, over values.
 //!
-//! An operation is a [`Command`]. A batch loads the enrollments that its commands could meet into a [`World`], which decides
-//! one command after the other.
+//! An operation is a [`Command`]. A batch loads the enrollments that its commands could meet into a [`World`], which
+//! decides one command after the other.
 //!
 //! | invariant | held by |
 //! |---|---|
@@ -144,8 +144,8 @@ pub enum Command {
         /// Its student.
         student: StudentId,
     },
-    /// The question whether the pivot was done. Nothing takes back a pivot that was done. The barrier refuses a pivot that
-    /// comes later.
+    /// The question whether the pivot was done. Nothing takes back a pivot that was done. The barrier refuses a pivot
+    /// that comes later.
     Withdraw {
         /// The registration.
         registration: SagaId,
@@ -285,7 +285,8 @@ impl World {
         Answer::done()
     }
 
-    /// What is in force against an add. What another registration has marked is still in force: that one may be cancelled.
+    /// What is in force against an add. What another registration has marked is still in force: that one may be
+    /// cancelled.
     fn refuse_add(&self, creating: Creating<'_>, add: &Add) -> Option<Refusal> {
         let Creating { registration, student, drops, .. } = creating;
         if self.rows.get(&(registration.clone(), add.section.clone())).is_some() {

@@ -1,8 +1,8 @@
 //! The rules as a table of scripts, and random sequences that keep the invariants.
 //!
-//! A script is commands with `;` between them: `r1 +M1 -r0/P2` creates, `r1 cancel`, `r1 commit`, and `r1 enroll +M1` is
-//! an enroll. `r1@T` is a registration of student T, all others are of S. `M1` and `M2` are lectures of course M, `ML1`
-//! is a lab of it. `r1 +M1 #E7` is of an import that takes row E7 of a roster over.
+//! A script is commands with `;` between them: `r1 +M1 -r0/P2` creates, `r1 cancel`, `r1 commit`, and `r1 enroll +M1`
+//! is an enroll. `r1@T` is a registration of student T, all others are of S. `M1` and `M2` are lectures of course M,
+//! `ML1` is a lab of it. `r1 +M1 #E7` is of an import that takes row E7 of a roster over.
 
 use std::collections::HashSet;
 
@@ -56,8 +56,8 @@ pub fn command(line: &str) -> Command {
     Command::Create { registration, student, adds, drops, roster_row }
 }
 
-/// "r1/M1 ENROLLED", with "#E7" when an import added it by row E7, and "<r2" when r2 has marked or dropped it, "<#r2" when
-/// that is an import's.
+/// "r1/M1 ENROLLED", with "#E7" when an import added it by row E7, and "<r2" when r2 has marked or dropped it, "<#r2"
+/// when that is an import's.
 pub fn shown(row: &Enrollment) -> String {
     let import = if row.dropped_by_import { "#" } else { "" };
     let by = row.dropped_by.as_ref().map(|by| format!("<{import}{by}")).unwrap_or_default();
@@ -225,8 +225,8 @@ fn an_import_ends_only_what_an_import_added() {
     check("r0 +M1; r0 commit; r1 +M2 #E1", "DUPLICATE_COURSE M2/M1", "r0/M1 ENROLLED");
 }
 
-/// One line of a random script: registrations are numbered by their line, so a create is always new, and what is dropped,
-/// cancelled or committed belongs to an earlier line.
+/// One line of a random script: registrations are numbered by their line, so a create is always new, and what is
+/// dropped, cancelled or committed belongs to an earlier line.
 #[derive(Debug, Clone)]
 pub enum Line {
     /// Of a student, or of the one whose section it drops: the line that had added it, and which of its adds.

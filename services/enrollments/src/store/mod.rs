@@ -1,7 +1,8 @@
 //! The only SQL of enrollments.
 //!
-//! The rows in force of a student are the lock of that student's enrollments, taken in one order. Where a student has none
-//! yet, the unique indexes decide between two replicas, and the second batch is decided again on what the first wrote.
+//! The rows in force of a student are the lock of that student's enrollments, taken in one order. Where a student has
+//! none yet, the unique indexes decide between two replicas, and the second batch is decided again on what the first
+//! wrote.
 
 use std::collections::BTreeSet;
 
@@ -106,8 +107,8 @@ pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>) -> Resu
     Ok(World::new(loaded.iter().map(enrollment).collect::<Result<Vec<_>, _>>()?))
 }
 
-/// Sends what has changed. Rows that leave their place under the unique indexes are written first, then those that stay or
-/// come back, then the new ones: so the indexes hold after every statement and not only at the end.
+/// Sends what has changed. Rows that leave their place under the unique indexes are written first, then those that stay
+/// or come back, then the new ones: so the indexes hold after every statement and not only at the end.
 pub fn write(tx: &mut Tx, world: &World) {
     let changed = || world.rows().in_state(RowState::Changed);
     for takes_place in [false, true] {

@@ -2,16 +2,16 @@
 //!
 //! - Each added section is charged its credits at the term's rate, and its course's fee once a registration. The fee
 //!   goes to the part that carries the course's credits, or to the only part of a course; so a student who changes the
-//!   lab of a course alone pays no second fee. Of several such parts the first by section id has it. A course of several
-//!   parts without any credits has no part that could carry a fee.
-//! - A term without rates charges zero, and the zero is posted: it shows that the section was assessed. A term whose rates
-//!   were removed charges zero, too; what it has charged before is given back by its last refund ladder.
+//!   lab of a course alone pays no second fee. Of several such parts the first by section id has it. A course of
+//!   several parts without any credits has no part that could carry a fee.
+//! - A term without rates charges zero, and the zero is posted: it shows that the section was assessed. A term whose
+//!   rates were removed charges zero, too; what it has charged before is given back by its last refund ladder.
 //! - A roster that is taken over is charged zero in the same way, or by the rates and without a limit.
 //! - A registration that costs something is refused as a whole when the student would then owe more than the lowest
 //!   balance limit of its terms. What it drops is refunded later, and makes no room yet.
 //! - A void gives back all of what the registration was charged. A refund gives back a part of what the dropped section
-//!   was charged, fee included, by the refund ladder of the charge's term; zero percent is posted too. A charge that was
-//!   given back before is left alone, whichever way it was.
+//!   was charged, fee included, by the refund ladder of the charge's term; zero percent is posted too. A charge that
+//!   was given back before is left alone, whichever way it was.
 
 pub mod price;
 pub mod rates;

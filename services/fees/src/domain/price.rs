@@ -12,7 +12,8 @@ pub const BALANCE_LIMIT_MAX: i64 = 1_000_000_000_000;
 /// Most that one posting can come to.
 const CHARGE_MAX: i64 = PRICE_MAX * CREDITS_HUNDREDTHS_MAX as i64 / 100 + PRICE_MAX;
 
-// No product below can overflow, nor can the sum of a batch (a thousand operations of twenty sections, with room to spare).
+// No product below can overflow, nor can the sum of a batch (a thousand operations of twenty sections, with room to
+// spare).
 const _: () = assert!(PRICE_MAX.checked_mul(CREDITS_HUNDREDTHS_MAX as i64 + 50).is_some());
 const _: () = assert!(CHARGE_MAX.checked_mul(1_000_000).is_some());
 
@@ -37,7 +38,8 @@ pub struct Percent(i32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Charge(i64);
 
-/// The most that a student may owe: at least 1, since less would forbid every charge, and at most [`BALANCE_LIMIT_MAX`].
+/// The most that a student may owe: at least 1, since less would forbid every charge, and at most
+/// [`BALANCE_LIMIT_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BalanceLimit(i64);
 

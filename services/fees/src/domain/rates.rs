@@ -55,8 +55,8 @@ pub struct Prices {
     pub currency: Currency,
     /// Rates of the terms that have any.
     pub terms: HashMap<TermId, TermRates>,
-    /// The last ladders of terms whose rates were removed. They hold for what these terms have charged before: a student
-    /// who drops later gets back as much as if the rates were still there.
+    /// The last ladders of terms whose rates were removed. They hold for what these terms have charged before: a
+    /// student who drops later gets back as much as if the rates were still there.
     pub former_ladders: HashMap<TermId, RefundLadder>,
     /// Fees of the courses that have one.
     pub course_fees: HashMap<CourseId, Price>,

@@ -72,8 +72,8 @@ pub async fn import(database: &Database, base_version: i64, mut table: RateTable
 }
 
 /// Sets the currency of the installation. Amounts of two currencies can't be added up in one account: another one than
-/// before is refused once anything is posted. Until then it may change together with all rates, which are amounts of it. A
-/// course fee is a number of minor units, and is of the new currency from then on.
+/// before is refused once anything is posted. Until then it may change together with all rates, which are amounts of
+/// it. A course fee is a number of minor units, and is of the new currency from then on.
 async fn set_currency(tx: &mut Tx, currency: &Currency, table: &RateTable) -> Result<(), ImportError> {
     if stored_currency(tx).await?.as_ref() == Some(currency) {
         return Ok(());

@@ -1,5 +1,5 @@
-//! The only SQL of fees. This module is the write path. [`rates`] reads prices, [`imports`] changes them, and [`read`] has
-//! accounts and the ledger.
+//! The only SQL of fees. This module is the write path. [`rates`] reads prices, [`imports`] changes them, and [`read`]
+//! has accounts and the ledger.
 //!
 //! Charges are not locked: one that two replicas give back at once meets a unique index, and the second batch is run
 //! again with what the first one wrote. Balances are changed by what was posted, in order of students, so that batches
@@ -114,8 +114,8 @@ async fn lock_balances(
     rows.iter().map(|row| Ok((StudentId::stored(row.text("student_id")?), row.int("balance")?))).collect()
 }
 
-/// Queries what every registration was charged that the commands name. A registration that is assessed for the first time
-/// was charged nothing: the key of a posting refuses it otherwise.
+/// Queries what every registration was charged that the commands name. A registration that is assessed for the first
+/// time was charged nothing: the key of a posting refuses it otherwise.
 fn queue_charges(tx: &mut Tx, commands: &[&Command], reading: Reading) -> PendingQuery {
     let mut registrations: BTreeSet<&SagaId> = BTreeSet::new();
     for command in commands {

@@ -33,8 +33,8 @@ pub(super) struct PendingPrices {
     course_fees: PendingQuery,
 }
 
-/// Queues the queries of the prices of these terms and courses. The currency may change as long as nothing is posted. Then
-/// the batch locks the currency, and reads it first, so that the prices are in that currency.
+/// Queues the queries of the prices of these terms and courses. The currency may change as long as nothing is posted.
+/// Then the batch locks the currency, and reads it first, so that the prices are in that currency.
 pub(super) fn queue(
     tx: &mut Tx,
     terms: &BTreeSet<&TermId>,

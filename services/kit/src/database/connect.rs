@@ -49,8 +49,8 @@ impl Database {
         })
     }
 
-    /// Creates an empty database with a new name on a PostgreSQL server, and returns the URL of the database: for tests and
-    /// measurements. `server` is the server's URL without a database.
+    /// Creates an empty database with a new name on a PostgreSQL server, and returns the URL of the database: for tests
+    /// and measurements. `server` is the server's URL without a database.
     pub fn create_on(server: &str) -> BoxFuture<'_, Result<String, DbError>> {
         Box::pin(async move {
             let name = format!("test_{}", uuid::Uuid::now_v7().simple());

@@ -15,8 +15,8 @@
 //! bound and read with `id`, in either stored form (`ids`). In an upsert, SQLite requires `WHERE true` between the rows
 //! and `ON CONFLICT`.
 //!
-//! Public functions return boxed futures. The compiler generates the code of an `async fn` again in each crate that awaits
-//! it, here with the drivers and TLS inside it. The code of a boxed future is generated once, in this crate.
+//! Public functions return boxed futures. The compiler generates the code of an `async fn` again in each crate that
+//! awaits it, here with the drivers and TLS inside it. The code of a boxed future is generated once, in this crate.
 
 mod compact;
 mod connect;

@@ -102,9 +102,9 @@ pub trait Participant: Send + Sync + 'static {
     const NAME: &'static str;
 
     /// Loads and locks, in one order, every row that the operations may touch; some of them the barrier may answer. An
-    /// undo is loaded by its saga and step. Queries that are queued together go in one message. With [`Reading::Undos`] rows may
-    /// be left out that only an earlier action of the same saga can have written, if a primary key refuses them when they
-    /// are written again: then the batch is tried again with [`Reading::All`].
+    /// undo is loaded by its saga and step. Queries that are queued together go in one message. With [`Reading::Undos`]
+    /// rows may be left out that only an earlier action of the same saga can have written, if a primary key refuses
+    /// them when they are written again: then the batch is tried again with [`Reading::All`].
     async fn load(
         &self,
         tx: &mut Tx,
@@ -138,8 +138,8 @@ pub trait Participant: Send + Sync + 'static {
 /// Bounds of the queue and of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct WriterLimits {
-    /// Requests that may wait. Beyond it callers get an error that says when to come back: the orchestrator sends a few large requests at
-    /// a time, so a longer queue would only hide that the service is behind.
+    /// Requests that may wait. Beyond it callers get an error that says when to come back: the orchestrator sends a few
+    /// large requests at a time, so a longer queue would only hide that the service is behind.
     pub requests_waiting_max: usize,
     /// Operations in one commit, unless a single request has more. Beyond some hundred rows a commit gains nothing
     /// more from being larger, and those who wait for it lose.
@@ -242,8 +242,8 @@ impl<P: Participant> Writer<P> {
         answers.await.unwrap_or(Err(WriteError::ShuttingDown))
     }
 
-    /// Has one staff command decided and committed. Every answer except "done" is an error, so that nobody takes a command
-    /// for done that was refused or put off.
+    /// Has one staff command decided and committed. Every answer except "done" is an error, so that nobody takes a
+    /// command for done that was refused or put off.
     pub async fn write_staff(&self, command: P::Command) -> Result<Done, StaffError> {
         match self.write(vec![Operation::staff(command)]).await?.pop() {
             Some(Answer::Done(done)) => Ok(done),
@@ -321,7 +321,8 @@ impl<P: Participant> Committer<P> {
         }
     }
 
-    /// Commits operations together if possible. Otherwise it commits them in halves, down to those that fail by themselves.
+    /// Commits operations together if possible. Otherwise it commits them in halves, down to those that fail by
+    /// themselves.
     async fn commit_apart(&mut self, operations: &[Operation<P::Command>]) -> Vec<Result<Answer, WriteError>> {
         let mut answers = Vec::with_capacity(operations.len());
         let mut failed = 0;

@@ -132,8 +132,8 @@ impl Health {
     }
 }
 
-/// The statuses on the wire; a watch of them can be ended. tonic-health ends a watch only when the status of the service
-/// is removed, and then the checks in flight get `NOT_FOUND`.
+/// The statuses on the wire; a watch of them can be ended. tonic-health ends a watch only when the status of the
+/// service is removed, and then the checks in flight get `NOT_FOUND`.
 struct Statuses {
     statuses: HealthService,
     no_watches: CancellationToken,

@@ -8,16 +8,18 @@ use tokio::sync::mpsc;
 
 use crate::domain::Message;
 
-/// How long the claim of a message holds that is claimed when it is recorded. Its delivery and its report must fit between
-/// the latest begin and the end of the claim.
+/// How long the claim of a message holds that is claimed when it is recorded. Its delivery and its report must fit
+/// between the latest begin and the end of the claim.
 pub const CLAIM_ON_INSERT_MS: i64 = 30_000;
-/// How long after its claim the delivery of a message may begin. A later one is left to the process that claims it next.
+/// How long after its claim the delivery of a message may begin. A later one is left to the process that claims it
+/// next.
 pub(crate) const HANDED_OVER_FOR: Duration = Duration::from_secs(10);
-/// Messages that may wait for the dispatcher: what a second of a registration morning brings. What is beyond waits in the database.
+/// Messages that may wait for the dispatcher: what a second of a registration morning brings. What is beyond waits in
+/// the database.
 pub(crate) const HANDED_OVER_MAX: usize = 4_096;
 
-/// Wakes the dispatcher, and hands new messages to it. When the last one is dropped, the dispatcher finishes what is under
-/// way and ends.
+/// Wakes the dispatcher, and hands new messages to it. When the last one is dropped, the dispatcher finishes what is
+/// under way and ends.
 #[derive(Clone)]
 pub struct Waker {
     signal: mpsc::Sender<()>,
@@ -85,7 +87,8 @@ impl Woken {
         while let Ok(Some(())) = tokio::time::timeout_at(until, self.signal.recv()).await {}
     }
 
-    /// What was handed over, at most so many, and until when their deliveries may begin; without what is too late already.
+    /// What was handed over, at most so many, and until when their deliveries may begin; without what is too late
+    /// already.
     pub fn handed_over(&mut self, count_max: usize) -> (Vec<Message>, Option<Instant>) {
         let handed_over = std::iter::from_fn(|| self.messages.try_recv().ok()).take(count_max);
         let in_time = handed_over.filter(|handed_over| handed_over.since.elapsed() <= HANDED_OVER_FOR);

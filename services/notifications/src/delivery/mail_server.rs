@@ -1,5 +1,5 @@
-//! The mail server as it is configured: a URL, read as a whole. A part that means nothing here is refused by its name, and a
-//! password never leaves this machine unencrypted.
+//! The mail server as it is configured: a URL, read as a whole. A part that means nothing here is refused by its name,
+//! and a password never leaves this machine unencrypted.
 //!
 //! | URL | connection |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! Takes recorded messages to the sink: what this process has recorded is handed over by its writer; for what an earlier
-//! process left, what is due again, and what there was no room for, it looks in the database.
+//! Takes recorded messages to the sink: what this process has recorded is handed over by its writer; for what an
+//! earlier process left, what is due again, and what there was no room for, it looks in the database.
 //!
 //! ```text
 //! wait until handed over or due --> claim what is due --> sink, a few at a time --> report as they end --> gather --> again
@@ -161,7 +161,8 @@ impl Dispatcher {
         self.deliver_all(claimed, None).await
     }
 
-    /// Delivers what is claimed; what has not begun by then is left to the process that claims it after this claim has lapsed.
+    /// Delivers what is claimed; what has not begun by then is left to the process that claims it after this claim has
+    /// lapsed.
     async fn deliver_all(&self, claimed: Vec<Claimed>, begin_by: Option<Instant>) -> Result<Round, DbError> {
         let is_full = claimed.len() >= BATCH_MAX as usize;
         let in_time = move |_: &Claimed| std::future::ready(begin_by.is_none_or(|moment| Instant::now() <= moment));

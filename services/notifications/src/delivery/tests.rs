@@ -266,7 +266,7 @@ async fn replicas_share_the_deliveries() {
 #[tokio::test]
 async fn a_mail_server_gets_the_mail() {
     let test = empty(Backend::Sqlite).await;
-    // Greylisting: each first attempt is turned away.
+    // Greylisting: each first attempt is rejected.
     let mut server = MailServer::start(1).await;
     let sink = SmtpSink::try_new(&server.url(), "Registrar <registrar@example.edu>").expect("a sink");
     let contact = Contact {

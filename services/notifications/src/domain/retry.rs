@@ -1,7 +1,8 @@
 //! What becomes of a message whose delivery failed: it is tried again, later each time, or given up with the reason.
 //!
 //! A failure of the way (no connection, a busy server) is tried again for ever, with a capped delay. What the receiving
-//! side refuses for good is tried again too, as a wrongly set up mail server refuses everybody for good; but not for ever.
+//! side refuses for good is tried again too, as a wrongly set up mail server refuses everybody for good; but not for
+//! ever.
 
 /// First delay, as a passing failure is over in a second.
 const DELAY_FIRST_MS: i64 = 1_000;

@@ -1,5 +1,5 @@
-//! The only SQL of notifications. This module is the write path. [`queue`] has what is to be delivered, [`read`] lists and
-//! the ledger, and [`imports`] contacts.
+//! The only SQL of notifications. This module is the write path. [`queue`] has what is to be delivered, [`read`] lists
+//! and the ledger, and [`imports`] contacts.
 
 mod imports;
 mod queue;

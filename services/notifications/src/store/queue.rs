@@ -1,8 +1,9 @@
 //! What is to be delivered: claimed by one replica at a time, and reported back.
 //!
-//! A claim is a moment in the future before which no other process takes the message, by the database's clock. A process
-//! that dies loses its claims at that moment, and the next process delivers the messages. A new message is claimed by the process
-//! that records it, with the same statement: that is what almost all are delivered by, and it spares them a second write.
+//! A claim is a moment in the future before which no other process takes the message, by the database's clock. A
+//! process that dies loses its claims at that moment, and the next process delivers the messages. A new message is
+//! claimed by the process that records it, with the same statement: that is what almost all are delivered by, and it
+//! spares them a second write.
 
 use std::collections::HashMap;
 

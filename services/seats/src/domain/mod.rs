@@ -1,7 +1,7 @@
 //! The rules of seats, over values: who may have a seat, what a release gives back, what a change of capacity means.
 //!
-//! An operation is a [`Command`]. A batch loads the sections and holds that its commands could meet into a [`World`], which
-//! decides one command after the other.
+//! An operation is a [`Command`]. A batch loads the sections and holds that its commands could meet into a [`World`],
+//! which decides one command after the other.
 //!
 //! | invariant | held by |
 //! |---|---|
@@ -85,7 +85,8 @@ pub struct Section {
     /// The source of the capacity; `None` when an earlier version of this service has stored it.
     #[serde(default)]
     pub capacity_source: Option<Source>,
-    /// The capacity in the last bundle that named the section; `None` when that is not known. The feed does not have it.
+    /// The capacity in the last bundle that named the section; `None` when that is not known. The feed does not have
+    /// it.
     #[serde(skip)]
     pub bundle_capacity: Option<i32>,
 }
@@ -130,8 +131,8 @@ impl Section {
         self.touch(now);
     }
 
-    /// Staff set the capacity; whether that changed anything. The section keeps the number of the bundle, so that the next
-    /// import leaves the number of staff. Where the former is not known, the capacity until now counts as it.
+    /// Staff set the capacity; whether that changed anything. The section keeps the number of the bundle, so that the
+    /// next import leaves the number of staff. Where the former is not known, the capacity until now counts as it.
     pub fn set_by_staff(&mut self, capacity: i32, now: UnixMs) -> bool {
         let bundle = self.bundle_capacity.unwrap_or(self.capacity);
         self.set_capacity(capacity, Source::Staff, bundle, now)
@@ -228,8 +229,8 @@ pub struct World {
 }
 
 impl World {
-    /// What was loaded: every section that the commands name, every hold that they could meet, and the version of imports
-    /// if one is among them.
+    /// What was loaded: every section that the commands name, every hold that they could meet, and the version of
+    /// imports if one is among them.
     pub fn new(sections: Vec<Section>, holds: Vec<Hold>, import_version: Option<i64>, zone: TimeZone) -> Self {
         Self {
             sections: sections.into_iter().map(|section| (section.id.clone(), section)).collect(),

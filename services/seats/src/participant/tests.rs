@@ -197,8 +197,8 @@ async fn a_commit_in_doubt_ends_the_feed_until_it_is_decided() {
     assert!(watch().is_err());
 }
 
-/// The way to the database is gone and nobody says so: the feed falls silent and ends, instead of calling live what it does not
-/// hear of any more, and goes on by another way.
+/// The way to the database is gone and nobody says so: the feed falls silent and ends, instead of calling live what it
+/// does not hear of any more, and goes on by another way.
 #[tokio::test]
 async fn a_way_that_hangs_ends_the_feed() {
     let service = Service::new(Backend::Postgres, &[("A", 3)]).await;

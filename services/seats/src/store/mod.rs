@@ -1,7 +1,8 @@
 //! The only SQL of seats.
 //!
-//! A section's row is the lock of its seats: sections are locked first, in the order of their ids, and every hold is read
-//! and changed under the lock of its section. So replicas on one database never wait for each other in a circle here.
+//! A section's row is the lock of its seats: sections are locked first, in the order of their ids, and every hold is
+//! read and changed under the lock of its section. So replicas on one database never wait for each other in a circle
+//! here.
 
 use std::collections::BTreeSet;
 

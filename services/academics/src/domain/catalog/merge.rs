@@ -78,7 +78,8 @@ fn check_terms(terms: &HashMap<&TermId, &Term>, changes: &CatalogChanges) -> Res
     Ok(())
 }
 
-/// Requirements of closed courses bind nobody: the courses that they name may have left the catalogue or changed their code.
+/// Requirements of closed courses bind nobody: the courses that they name may have left the catalogue or changed their
+/// code.
 fn check_requirements(after: &Catalog, changes: &CatalogChanges) -> Result<(), FieldError> {
     for (index, course) in changes.courses.iter().enumerate().filter(|(_, course)| !course.closed) {
         for (field, requirement) in requirements(course) {
@@ -132,8 +133,8 @@ fn check_references(
     Ok(())
 }
 
-/// All sections of a course in a term have a component, or none has: else a class without one belongs nowhere. Sections that
-/// are cancelled are no part of what is offered.
+/// All sections of a course in a term have a component, or none has: else a class without one belongs nowhere. Sections
+/// that are cancelled are no part of what is offered.
 fn check_components(kept: &[SectionEntry], changes: &CatalogChanges) -> Result<(), FieldError> {
     let mut firsts: HashMap<(&CourseId, &TermId), &SectionEntry> =
         open(kept).map(|(_, section)| ((&section.course, &section.term), section)).collect();

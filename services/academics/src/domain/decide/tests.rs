@@ -1,4 +1,4 @@
-//! Sequences of commands, by hand and at random: whatever is settled or taken back, the record stays sound.
+//! Sequences of commands, chosen and random. The record stays sound, whatever is settled or compensated.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! `DUPLICATE_COURSE`: nobody takes a course twice at a time. Two classes of a course that comes in parts are the
-//! business of `LINK_REQUIRED`, unless they are in different terms. Enrollments are unique a student and course, so that a
-//! course of a term that has ended counts, too, until it is dropped.
+//! business of `LINK_REQUIRED`, unless they are in different terms. Enrollments are unique a student and course, so
+//! that a course of a term that has ended counts, too, until it is dropped.
 
 use matricula_kit::answer::{Reason, Refusal};
 

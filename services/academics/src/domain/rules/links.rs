@@ -1,5 +1,5 @@
-//! `LINK_REQUIRED`: a course that comes in parts is taken as exactly one class of each part of one configuration. PendingQuery
-//! of every course that the change set touches, as it would be afterwards: complete, or gone.
+//! `LINK_REQUIRED`: a course that comes in parts is taken as exactly one class of each part of one configuration.
+//! PendingQuery of every course that the change set touches, as it would be afterwards: complete, or gone.
 
 use std::collections::BTreeMap;
 

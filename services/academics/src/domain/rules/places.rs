@@ -1,5 +1,5 @@
-//! `DUPLICATE_COURSE` for rosters: a student has one place in a part of a course, whatever staff permit. The record would be
-//! wrong otherwise, and the enrollment service refuses it.
+//! `DUPLICATE_COURSE` for rosters: a student has one place in a part of a course, whatever staff permit. The record
+//! would be wrong otherwise, and the enrollment service refuses it.
 
 use matricula_kit::answer::{Reason, Refusal};
 

@@ -1,5 +1,6 @@
-//! How long decisions wait for an import of 20,000 changed students. It is measured manually, because a machine that is busy
-//! with something else would fail it: `cargo xtask test -- -p matricula-academics --release hold_up -- --ignored --nocapture`.
+//! How long decisions wait for an import of 20,000 changed students. It is measured manually, because a machine that is
+//! busy with something else would fail it:
+//! `cargo xtask test -- -p matricula-academics --release hold_up -- --ignored --nocapture`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -78,7 +78,8 @@ async fn a_freeze_by_staff_survives_the_same_bundle_and_not_another_number() {
 
         service.set_by_staff("A", 0).await;
         service.set_by_staff("B", 25).await;
-        // A plan compares with the numbers of the last bundle: it has no row for A, and one for B if the bundle differs.
+        // A plan compares with the numbers of the last bundle: it has no row for A, and one for B if the bundle
+        // differs.
         let set = vec![seen("A", 30, 0, Source::Staff), seen("B", 20, 25, Source::Staff)];
         assert_eq!(service.read().await, (1, set), "{backend:?}");
         service.imports.apply(1, vec![row("B", 21)]).await.expect("applied");
