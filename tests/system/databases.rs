@@ -5,12 +5,14 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use matricula_harness::campus::bundle;
-use matricula_harness::{Cluster, Mode, PATIENCE, ROLES, Sql, System, is_settled, retry_delay, submission, submit};
+use matricula_harness::{
+    Cluster, Mode, PATIENCE, ROLES, RunningCommand, Sql, System, is_settled, retry_delay, submission, submit,
+};
 use matricula_kit::testing::Backend;
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use matricula_proto::registration::v1::{GetRegistrationRequest, Outcome};
@@ -47,7 +49,7 @@ async fn until_said(system: &System, process: &'static str, words: &str) {
 
 /// A morning of clicks that is being played.
 struct Rush {
-    child: Child,
+    child: RunningCommand,
     talk: JoinHandle<Vec<String>>,
 }
 

@@ -364,6 +364,6 @@ async fn codes_with_spaces_and_meetings_until_midnight() {
     files.edit("courses.csv", "\"\"\"MATH 101\"\" or C5\"", "MATH 900");
     let (code, _, said) = import(&system, &files, &[]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("courses.csv:3: metadata.prerequisites") && said.contains("quotes"), "{said}");
+    assert!(said.contains("courses.csv:3: metadata.prerequisites") && said.contains("is quoted"), "{said}");
     system.audit();
 }

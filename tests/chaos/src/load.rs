@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use matricula_harness::{PATIENCE, System};
+use matricula_harness::{PATIENCE, RunningCommand, System};
 use serde_json::Value;
 
 /// Clicks of a student of a generated campus, on average, second clicks too.
@@ -66,7 +66,7 @@ fn spread_text(text: &str, length: Duration) -> String {
 
 /// A running `rush`. It is killed when this is dropped.
 pub struct Rush {
-    child: Child,
+    child: RunningCommand,
     said: Arc<Mutex<String>>,
     report: PathBuf,
     printed: Option<std::thread::JoinHandle<String>>,
@@ -129,13 +129,6 @@ impl Rush {
         let text = std::fs::read_to_string(&self.report)
             .with_context(|| format!("rush left no report; it said last: {}", self.said()))?;
         Ok((serde_json::from_str(&text).context("the report of rush")?, printed))
-    }
-}
-
-impl Drop for Rush {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -9,6 +9,7 @@ mod cluster;
 mod former;
 mod metrics;
 mod process;
+mod running;
 mod sql;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ pub use former::Former;
 pub use matricula_postgres::{Mode, ReservedPort};
 pub use metrics::Metrics;
 pub use process::{cpu, cpu_of_server, memory_mib, peak_memory_mib};
+pub use running::RunningCommand;
 pub use sql::Sql;
 
 /// The binary under test, which cargo has built beside the running test.
@@ -412,10 +414,10 @@ impl System {
     }
 
     /// Starts a command and does not wait for its end.
-    pub fn spawn(&self, arguments: &[&str]) -> Child {
+    pub fn spawn(&self, arguments: &[&str]) -> RunningCommand {
         let mut command = self.command();
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().expect("the binary starts")
+        command.spawn().expect("the binary starts").into()
     }
 
     /// Imports a bundle, also when it closes what an earlier one brought.

@@ -3,9 +3,8 @@
 //! - A client connects again and again: the port takes `connections_max`, and closes the next connection at once. The
 //!   listeners of axum and tonic have no limit. The limit of tower makes clients wait, and they should try elsewhere.
 //! - No file is left for a connection: axum's `Listener` logs it, waits for a second and tries again.
-//! - A connection sends nothing, or a byte now and then: its first bytes must come within `opening`. hyper waits for
-//! the
-//!   preface of HTTP/2 without a bound.
+//! - A connection sends nothing, or a byte now and then: its first bytes must come within `opening`. hyper waits
+//!   for the preface of HTTP/2 without a bound.
 //! - The head of a request of HTTP/1 is never whole, or is huge: `header_read_timeout` and `max_buf_size` of hyper.
 //! - HTTP/2 has huge headers, or streams without end, or streams that are reset at once: `max_header_list_size`,
 //!   `max_concurrent_streams`, `max_pending_accept_reset_streams` and `max_local_error_reset_streams` of hyper.
