@@ -24,9 +24,9 @@ pub enum Grade {
     NoPass,
 }
 
-/// A text that is no grade.
+/// A text that is not a grade.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{shown:?} is no grade: A+ to D-, F{or_pass}")]
+#[error("{shown:?} is not a grade; use A+ to D-, F{or_pass}")]
 pub struct InvalidGrade {
     shown: String,
     or_pass: &'static str,
@@ -128,7 +128,7 @@ mod tests {
         for bad in ["", "E", "F+", "a", "A++", "D--", "Pass"] {
             assert!(bad.parse::<Grade>().is_err(), "{bad}");
         }
-        assert_eq!("E".parse::<Grade>().unwrap_err().to_string(), "\"E\" is no grade: A+ to D-, F, P or NP");
-        assert_eq!("P".parse::<Letter>().unwrap_err().to_string(), "\"P\" is no grade: A+ to D-, F");
+        assert_eq!("E".parse::<Grade>().unwrap_err().to_string(), "\"E\" is not a grade; use A+ to D-, F, P or NP");
+        assert_eq!("P".parse::<Letter>().unwrap_err().to_string(), "\"P\" is not a grade; use A+ to D-, F");
     }
 }

@@ -78,7 +78,7 @@ fn quotes_that_are_missing_are_shown() {
     );
     check("C1:B C2", &format!("! at character 6: {expected}, found \"C2\""));
     check("C1:B C 2", &format!("! at character 6: {expected}, found \"C\"; a name with spaces is quoted: \"C 2\""));
-    check("urn:uuid:4", "! at character 5: \"uuid\" is no grade: A+ to D-, F; a name with a colon is quoted");
+    check("urn:uuid:4", "! at character 5: \"uuid\" is not a grade; use A+ to D-, F; a name with a colon is quoted");
     check("C1 and \"MATH 101", "! at character 8: this quote is never closed");
     check("C1 or \"\"", "! at character 7: there is no name in these quotes");
     check("C1 \"C 2\"", &format!("! at character 4: {expected}, found \"C 2\""));
@@ -102,7 +102,7 @@ fn errors_say_where_and_what() {
     check("C101)", "! at character 5: expected `and`, `or` or the end, found `)`");
     check("()", "! at character 2: expected a course or `(`, found `)`");
     check("C101:", "! at character 6: expected a grade, found the end");
-    check("C101:P", "! at character 6: \"P\" is no grade: A+ to D-, F; a name with a colon is quoted");
+    check("C101:P", "! at character 6: \"P\" is not a grade; use A+ to D-, F; a name with a colon is quoted");
     check("é: B or or", "! at character 9: expected a course or `(`, found `or`");
     check(":B", "! at character 1: expected a course or `(`, found `:`");
     check(&"(".repeat(100), "! at character 21: more than 20 parentheses in one another");

@@ -68,7 +68,7 @@ impl Reading<'_> {
                 let problem =
                     |value: &str, what: String| Problem::of_value(File::Courses, rules.line, column, value, what);
                 for name in names_of(rule).into_iter().filter(|name| names.number(name).is_none()) {
-                    let missing = "is no course's courseCode or sourcedId; add the course or correct the name";
+                    let missing = "is not the courseCode or sourcedId of a course; add the course or correct the name";
                     self.problems.push(match Requirement::parse(text) {
                         // Words in a row are not the name of a course: then a quote or an `and` is missing.
                         Err(error) if name.contains(' ') => problem(text, error.to_string()),

@@ -235,9 +235,9 @@ fn courses() {
     check(column, "and C101", "at character 1: expected a course or `(`, found `and`");
     check(column, "()", "at character 2: expected a course or `(`, found `)`");
     check(column, ":B", "at character 1: expected a course or `(`, found `:`");
-    check(column, "C101:P", "at character 6: \"P\" is no grade: A+ to D-, F; a name with a colon is quoted");
+    check(column, "C101:P", "at character 6: \"P\" is not a grade; use A+ to D-, F; a name with a colon is quoted");
     check(column, "C101 AND or", "at character 10: expected a course or `(`, found `or`");
-    check(column, "C101:E", "at character 6: \"E\" is no grade: A+ to D-, F; a name with a colon is quoted");
+    check(column, "C101:E", "at character 6: \"E\" is not a grade; use A+ to D-, F; a name with a colon is quoted");
     check("metadata.corequisites", "C101 or", "at character 8: expected a course or `(`, found the end");
 }
 
@@ -319,8 +319,8 @@ fn students() {
         "completed.csv",
         "studentSourcedId,courseSourcedId,grade\nS1,C1,B+\nS1,C1,A\nS1,C9,E\nS1,C9,F\n",
         &[
-            r#"completed.csv:3: courseSourcedId: "C1": the student completed it in line 2, too; keep the grade that counts"#,
-            r#"completed.csv:4: grade: "E": "E" is no grade: A+ to D-, F, P or NP"#,
+            r#"completed.csv:3: courseSourcedId: "C1": the student also completed it in line 2; keep the grade that counts"#,
+            r#"completed.csv:4: grade: "E": "E" is not a grade; use A+ to D-, F, P or NP"#,
         ],
     );
 }

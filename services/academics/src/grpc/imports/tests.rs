@@ -258,7 +258,7 @@ async fn students_out_of_bounds_name_the_field() {
         let problem = academics.check(&of(Row::Student(ada))).expect_err("out of bounds").to_string();
         assert_eq!(problem, expect);
     };
-    let expect = "student.completed[0].grade: \"E\" is no grade: A+ to D-, F, P or NP";
+    let expect = "student.completed[0].grade: \"E\" is not a grade; use A+ to D-, F, P or NP";
     check(&|ada| ada.completed = vec![completed("c1", "E", "")], expect);
     check(&|ada| ada.holds = vec![hold("h1"), hold("h1")], "student.holds[1].hold_id: h1 is named twice");
     let expect = "student.appointment_end: must not be before appointment_start";
