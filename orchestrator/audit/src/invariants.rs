@@ -1,10 +1,10 @@
 //! The invariants, one a file.
 
 mod all_or_nothing;
+mod each_notified_once;
 mod first_come_first_served;
 mod no_seat_without_right;
 mod nobody_twice;
-mod nobody_untold;
 mod nothing_forgotten;
 mod nothing_left_behind;
 mod one_truth;
@@ -19,7 +19,7 @@ pub const ALL: [fn(&World<'_>) -> Verdict; 8] = [
     all_or_nothing::prove,
     nobody_twice::prove,
     nothing_left_behind::prove,
-    nobody_untold::prove,
+    each_notified_once::prove,
     nothing_forgotten::prove,
     first_come_first_served::prove,
 ];

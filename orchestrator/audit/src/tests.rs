@@ -167,7 +167,7 @@ fn nothing_of_nobody() {
 }
 
 #[test]
-fn nobody_untold() {
+fn each_notified_once() {
     let of_swap = |w: &mut Ledgers| one(&mut w.notifications, |n| n.registration_id == "swap").clone();
     check(|w| w.notifications.retain(|n| n.registration_id != "swap"), &[6]);
     check(

@@ -155,7 +155,7 @@ pub enum DecideError {
         phase: Phase,
     },
     /// The saga is compensating, or has compensated, for another cause.
-    #[error("nothing to cancel: the saga has turned round already ({cause})")]
+    #[error("nothing to cancel: the saga is compensating already ({cause})")]
     AlreadyCompensating {
         /// Why the saga started its compensation.
         cause: Cause,

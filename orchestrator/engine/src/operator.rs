@@ -233,13 +233,13 @@ pub fn advice(def: &Definition, state: &SagaState) -> Vec<Advice> {
             };
             advise("resolve", step, answers, effect);
         } else if direction == Direction::Compensation || !kind.may_refuse() {
-            let effect = "counts it as done: for when somebody has done by hand what it is for";
+            let effect = "counts it as done: for a step that a person has carried out manually";
             advise("resolve", step, &["done"], effect);
             advise("skip", step, &[], "leaves it undone for good; the saga goes on, and ends as abandoned");
         }
     }
     if state.phase() != Phase::Running && !state.is_pivot_unknown(def) && state.needs_attention() {
-        let effect = "ends the saga as it stands: whatever is left stays undone, and nobody is told";
+        let effect = "ends the saga as it is: the open steps stay open, and the student gets no message";
         advise("abandon", None, &[], effect);
     }
     if state.may_compensate(def) && failing().next().is_some() {

@@ -106,9 +106,9 @@ pub fn describe(recorded: &Recorded) -> String {
             distance(next_attempt_at_ms.saturating_sub(recorded.at_ms)),
             if *needs_attention { "; needs attention" } else { "" }
         ),
-        Event::CompensationStarted { cause } => format!("turned round: {cause}"),
+        Event::CompensationStarted { cause } => format!("compensation started: {cause}"),
         Event::CompensationReverted { step, attempt, .. } => {
-            format!("turned back{}: {step} had happened", nth(*attempt))
+            format!("compensation reverted{}: {step} had happened", nth(*attempt))
         }
         Event::Intervened { by, reason, intervention, .. } => {
             format!("{by} {}: {reason}", intervention_in_words(intervention))

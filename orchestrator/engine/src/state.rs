@@ -461,7 +461,7 @@ pub enum FoldError {
         direction: Direction,
     },
     /// An operator can't decide this call: it has not failed, or something else must be decided instead.
-    #[error("the {direction} of {step} is not to be decided by hand")]
+    #[error("the {direction} of {step} can't be decided manually")]
     NotManual {
         /// Name of the step.
         step: String,

@@ -232,7 +232,7 @@ fn driver(stored: &StoredRegistration) -> String {
         (false, true) if stored.state().is_none() => format!("  it belongs to instance {owner}, which lives\n"),
         (false, true) => format!("  driven by instance {owner}, which lives\n"),
         (false, false) => {
-            format!("  instance {owner}, which drove it, does not live: the next one that does adopts it\n")
+            format!("  instance {owner}, which drove it, has ended: another instance adopts it\n")
         }
     }
 }

@@ -24,6 +24,7 @@ mod cancels_do_not_wait;
 mod claims_stay_near;
 mod decisions_are_written;
 mod durable_first;
+mod each_notified_once;
 mod effects_once;
 mod ends_in_order;
 mod fenced_does_nothing;
@@ -37,7 +38,6 @@ mod no_decided_call;
 mod no_seat_without_right;
 mod no_way_back;
 mod nobody_twice;
-mod nobody_untold;
 mod nothing_forgotten;
 mod nothing_left_behind;
 mod one_call_at_a_time;
@@ -129,7 +129,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(all_or_nothing::AllOrNothing),
         Box::new(nobody_twice::NobodyTwice),
         Box::new(nothing_left_behind::NothingLeftBehind),
-        Box::new(nobody_untold::NobodyUntold::default()),
+        Box::new(each_notified_once::EachNotifiedOnce::default()),
         Box::new(nothing_forgotten::NothingForgotten),
         Box::new(log_folds::LogFolds),
         Box::new(fenced_is_silent::FencedIsSilent),

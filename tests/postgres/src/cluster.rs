@@ -194,7 +194,7 @@ impl Drop for Cluster {
         // The watchdog's input ends here, so it cleans up.
         drop(self.watchdog.stdin.take());
         if self.watchdog.wait().is_err() || self.folder.path().exists() {
-            eprintln!("can't remove the PostgreSQL server of {}: stop it by hand.", self.data().display());
+            eprintln!("can't remove the PostgreSQL server of {}: stop it manually.", self.data().display());
         }
     }
 }

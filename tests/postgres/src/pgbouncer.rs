@@ -99,7 +99,7 @@ impl Drop for PgBouncer {
         // The watchdog's input ends here, so it cleans up.
         drop(self.watchdog.stdin.take());
         if self.watchdog.wait().is_err() || self.folder.path().exists() {
-            eprintln!("can't remove the PgBouncer of {}: stop it by hand.", self.folder.path().display());
+            eprintln!("can't remove the PgBouncer of {}: stop it manually.", self.folder.path().display());
         }
     }
 }

@@ -35,7 +35,7 @@ fn the_log_for_people() {
     reserve_courses succeeded at attempt 2
     hold_seats succeeded
     create_enrollments refused: create_enrollments says no
-    turned round: refused
+    compensation started: refused
     undo of hold_seats failed: permission_denied: lost; next attempt in 1000 ms; needs attention
     undo of hold_seats succeeded at attempt 2
     undo of reserve_courses succeeded

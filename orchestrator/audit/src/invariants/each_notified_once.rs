@@ -10,7 +10,7 @@ use crate::report::Verdict;
 use crate::world::World;
 
 pub fn prove(world: &World<'_>) -> Verdict {
-    let mut verdict = Verdict::new(6, "nobody untold");
+    let mut verdict = Verdict::new(6, "each notified once");
     let mut told: HashMap<&str, u32> = HashMap::with_capacity(world.ledgers.notifications.len());
     for notification in &world.ledgers.notifications {
         let id = notification.registration_id.as_str();
