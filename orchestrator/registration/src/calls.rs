@@ -46,12 +46,13 @@ pub(crate) struct Rpc {
     /// The name in the definition of the saga, in metrics and in traces.
     pub name: &'static str,
     /// Makes the operations, sends those that could be made, and returns an answer for each call, in their order.
-    pub call: for<'a> fn(&'a Channels, Calls<'a>) -> Pin<Box<dyn Future<Output = Answers> + Send + 'a>>,
+    pub call: for<'a> fn(&'a Channels, Calls<'a>) -> Answering<'a>,
 }
 
 pub(crate) type RegistrationCall = Call<RegistrationRequest>;
 pub(crate) type Calls<'a> = &'a [RegistrationCall];
 pub(crate) type Answers = Result<Vec<CallAnswer>, CallError>;
+type Answering<'a> = Pin<Box<dyn Future<Output = Answers> + Send + 'a>>;
 type Made<O> = Result<O, CallError>;
 
 /// A service: its channel and package, its client, its server; then its RPCs: the constant, the name, the method, which

@@ -157,7 +157,7 @@ impl<W: Workload> Runtime<W> {
                 Ok(None) => std::future::pending().await,
                 Ok(Some(mut payloads)) => {
                     self.signals.any_may_have_changed();
-                    while let Ok(Some(received)) = payloads.next().await {
+                    while let Ok(Some(received)) = payloads.receive().await {
                         if let Received::Payload(payload) = received {
                             self.receive(PeerMessage::parse(&payload));
                         }

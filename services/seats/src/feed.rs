@@ -327,7 +327,7 @@ impl Listening {
     /// Publishes what is received, until something may have been missed. Returns why.
     async fn republish(mut self, feed: &Feed) -> String {
         loop {
-            let changes = match self.notifications.next().await {
+            let changes = match self.notifications.receive().await {
                 Ok(Some(Received::Complete(moment))) => {
                     self.complete_until = moment;
                     Vec::new()

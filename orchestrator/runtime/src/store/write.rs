@@ -162,7 +162,8 @@ const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.finger
 
 /// The sagas begin with the definition of the instance that claims them. The bound of other instances is checked again
 /// here, under the lock of all claims: they may have claimed since this instance read the line, and a saga that can't
-/// be claimed keeps the served ticket from showing that. `queued + 0` makes the database find the sagas by their ids
+/// be claimed keeps the served ticket from showing that. `$5` is the latest acceptance of the claim: all of it is within
+/// the bound or nothing of it, because a clock that was set back gives later tickets earlier times. `queued + 0` makes the database find the sagas by their ids
 /// and not by the index of the line, which it takes for empty if the line was empty when the statistics were made.
 const CLAIM: &str = concat!(
     "UPDATE sagas SET owner = $1, queued = 0, phase = 'running', sequence = 1, updated_at = r.at, definition = $3, \
@@ -171,9 +172,9 @@ const CLAIM: &str = concat!(
     line::served!(),
     " AND ",
     line::door_state!(),
-    " <> 'paused' AND sagas.created_at <= COALESCE(",
+    " <> 'paused' AND $5 <= COALESCE(",
     line::others_claim_to!(),
-    ", sagas.created_at))) AND ",
+    ", $5))) AND ",
     alive!(),
     " RETURNING sagas.saga_id"
 );
@@ -464,7 +465,9 @@ fn queue_claim(
         .text("entry", entries.collect::<Result<Vec<_>, _>>()?);
     tx.send(LOCK_TURNS, Args::new());
     let (name, version) = (as_of.definition.0, i64::from(as_of.definition.1));
-    let args = Args::new().id(as_of.instance.as_str()).int(after.0 as i64).text(name).int(version);
+    let in_order = turns.iter().filter(|turn| !turn.is_out_of_order);
+    let latest_ms = in_order.map(|turn| turn.accepted_at_ms).max().unwrap_or_default();
+    let args = Args::new().id(as_of.instance.as_str()).int(after.0 as i64).text(name).int(version).int(latest_ms);
     Ok(Some(tx.queue(CLAIM, args.rows(rows))))
 }
 

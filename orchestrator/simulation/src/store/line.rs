@@ -224,12 +224,15 @@ impl Store {
         } else {
             self.line_for(instance, now_ms).claims_to_ms
         };
-        let is_near = |queued: Queued| bound_ms.is_none_or(|bound_ms| queued.accepted_at_ms <= bound_ms);
+        let in_order = claim.turns.iter().filter(|turn| !turn.is_out_of_order);
+        let latest_ms =
+            in_order.filter_map(|turn| self.rows.get(turn.saga.get())?.as_ref()).map(|row| row.accepted_at_ms);
+        // All or nothing: a clock that was set back gives later tickets earlier times.
+        let is_near = bound_ms.is_none_or(|bound_ms| latest_ms.max().is_none_or(|latest_ms| latest_ms <= bound_ms));
         let fronts = self.fronts_of_others(instance).filter(|front| front.is_unbroken && front.counts(now_ms));
         let claims_to_ms = fronts.map(|front| front.claims_to_ms).min().unwrap_or(i64::MAX);
         for turn in claim.turns.iter().filter(|turn| is_next || turn.is_out_of_order) {
-            let may_claim = |queued: &Queued| turn.is_out_of_order || is_near(*queued);
-            if let Some(queued) = self.queued(turn.saga).filter(may_claim) {
+            if let Some(queued) = self.queued(turn.saga).filter(|_| turn.is_out_of_order || is_near) {
                 let front = ClaimFront {
                     ahead_ms: queued.accepted_at_ms.saturating_sub(claims_to_ms),
                     others_ahead_ms: others_claim_to_ms.map(|to_ms| to_ms.saturating_sub(queued.accepted_at_ms)),

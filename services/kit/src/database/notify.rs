@@ -61,7 +61,7 @@ impl Database {
 impl Notifications {
     /// Waits for the next payload, or the confirmation that all payloads up to a moment were received. After `None` or
     /// an error, payloads may have been missed: listen again, and read the state again.
-    pub fn next(&mut self) -> BoxFuture<'_, Result<Option<Received>, DbError>> {
+    pub fn receive(&mut self) -> BoxFuture<'_, Result<Option<Received>, DbError>> {
         Box::pin(async move {
             loop {
                 if let Some(moment) = self.answered {
@@ -119,7 +119,7 @@ mod tests {
         let receiving = async {
             let (mut payloads, mut moments) = (0, Vec::new());
             while moments.len() < 4 {
-                match notifications.next().await.expect("no error").expect("no end") {
+                match notifications.receive().await.expect("no error").expect("no end") {
                     Received::Payload(_) => payloads += 1,
                     Received::Complete(moment) => {
                         assert!(moment <= time::now() && moments.last().is_none_or(|before| *before < moment));

@@ -582,15 +582,23 @@ async fn a_claim_checks_the_bound_of_the_others_again() {
     let (_, rows) = line.read(0).await;
     let accepted_at = line.row(rows[1].0).await.created_at.0;
     // The first stays in line.
-    let claims = |number, of: &[(SagaId, Ticket)]| Commit {
-        number: CommitNo { lane: Lane::Log, number },
-        others_claim_to_ms: Some(accepted_at + 250),
-        ..commit(Vec::new(), Some(claim(0, of, false)))
+    let claims = |number, of: &[(SagaId, Ticket)]| {
+        let Claim { after, mut turns } = claim(0, of, false);
+        turns
+            .iter_mut()
+            .for_each(|turn| turn.accepted_at_ms = accepted_at + if turn.ticket.0 == 3 { 1_000 } else { 0 });
+        Commit {
+            number: CommitNo { lane: Lane::Log, number },
+            others_claim_to_ms: Some(accepted_at + 250),
+            ..commit(Vec::new(), Some(Claim { after, turns }))
+        }
     };
     assert_eq!(line.write(1, &claims(1, &rows[1..2])).await.claimed, [true]);
     assert_eq!(line.served_and_last().await, (0, 3), "the served ticket does not say so");
     let ahead = claims(1, &rows[2..]);
     assert_eq!(line.write(2, &ahead).await.claimed, [false], "it was accepted a second later");
+    let both = claims(2, &[rows[2], rows[0]]);
+    assert_eq!(line.write(2, &both).await.claimed, [false; 2], "all of a claim or nothing");
     // Makes the bound of the first instance a second old.
     line.fixture.store.execute("UPDATE line_front SET noted_at = noted_at - 1000", Args::new()).await.unwrap();
     assert_eq!(line.write(2, &ahead).await.claimed, [true]);

@@ -143,7 +143,7 @@ async fn session_pooling_works() {
             let mut tx = database.write().await.expect("a transaction");
             tx.notify("test", vec!["hello".to_owned()]);
             tx.commit().await.expect("committed");
-            while notifications.next().await.expect("it is there").expect("it is there")
+            while notifications.receive().await.expect("it is there").expect("it is there")
                 != Received::Payload("hello".to_owned())
             {}
             database.close().await;
