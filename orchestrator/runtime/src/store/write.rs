@@ -162,9 +162,10 @@ const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.finger
 
 /// The sagas begin with the definition of the instance that claims them. The bound of other instances is checked again
 /// here, under the lock of all claims: they may have claimed since this instance read the line, and a saga that can't
-/// be claimed keeps the served ticket from showing that. `$5` is the latest acceptance of the claim: all of it is within
-/// the bound or nothing of it, because a clock that was set back gives later tickets earlier times. `queued + 0` makes the database find the sagas by their ids
-/// and not by the index of the line, which it takes for empty if the line was empty when the statistics were made.
+/// be claimed keeps the served ticket from showing that. `$5` is the latest acceptance of the claim. All of the claim
+/// is within the bound, or nothing of it is claimed: after a clock was set back, a later ticket has an earlier time.
+/// `queued + 0` makes the database find the sagas by their ids and not by the index of the line, which it takes for
+/// empty if the line was empty when the statistics were made.
 const CLAIM: &str = concat!(
     "UPDATE sagas SET owner = $1, queued = 0, phase = 'running', sequence = 1, updated_at = r.at, definition = $3, \
      version = $4, log = r.entry FROM {rows} \
