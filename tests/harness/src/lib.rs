@@ -16,8 +16,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use matricula_kit::database::Database;
@@ -78,6 +79,17 @@ struct Process {
     /// Its environment variables that are no settings.
     environment: Vec<(String, String)>,
     log: Arc<Mutex<Vec<String>>>,
+    /// The thread that reads its stderr; `None` when everything is read.
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Process {
+    /// After its end: waits until its log has everything that it wrote.
+    fn read_to_end(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the reader does not panic");
+        }
+    }
 }
 
 /// The URL of a new, empty database on the PostgreSQL test server.
@@ -274,7 +286,7 @@ impl System {
         let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let kept = log.clone();
         let mut file = self.log_file(name);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 // The lines are in memory; the file is for people, after the end.
                 let _ = writeln!(file, "{line}");
@@ -282,7 +294,8 @@ impl System {
                 let _ = lines.send(line);
             }
         });
-        self.processes.insert(name, Process { child, arguments, own_settings, environment, log });
+        let reader = Some(reader);
+        self.processes.insert(name, Process { child, arguments, own_settings, environment, log, reader });
         said
     }
 
@@ -303,6 +316,7 @@ impl System {
         let process = self.processes.get_mut(name).expect("it was started");
         process.child.kill().expect("it can be killed");
         process.child.wait().expect("it has ended");
+        process.read_to_end();
     }
 
     /// Starts a killed process again, at the same addresses.
@@ -319,8 +333,17 @@ impl System {
 
     /// Whether a process has ended, killed or by itself.
     pub fn has_ended(&mut self, name: &'static str) -> bool {
-        let child = &mut self.processes.get_mut(name).expect("it was started").child;
-        child.try_wait().expect("it is our child").is_some()
+        self.status(name).is_some()
+    }
+
+    /// How a process has ended, if it has; then its log is complete.
+    fn status(&mut self, name: &'static str) -> Option<ExitStatus> {
+        let process = self.processes.get_mut(name).expect("it was started");
+        let status = process.child.try_wait().expect("it is our child");
+        if status.is_some() {
+            process.read_to_end();
+        }
+        status
     }
 
     /// Stops a process with SIGSTOP: it lives, holds its connections, and does nothing.
@@ -340,7 +363,7 @@ impl System {
         assert!(sent.expect("kill runs").success(), "{name} does not run any more");
     }
 
-    /// The stderr of a process since its last start.
+    /// The stderr of a process since its last start: complete when it has ended, otherwise what is read so far.
     pub fn log(&self, name: &'static str) -> Vec<String> {
         self.processes[name].log.lock().expect("no panic holds it").clone()
     }
@@ -367,9 +390,8 @@ impl System {
     /// The exit code of a process that ends by itself; waits for it.
     pub fn ended(&mut self, name: &'static str) -> Option<i32> {
         let give_up_at = Instant::now() + PATIENCE;
-        let child = &mut self.processes.get_mut(name).expect("it was started").child;
         loop {
-            if let Some(status) = child.try_wait().expect("it can be waited for") {
+            if let Some(status) = self.status(name) {
                 return status.code();
             }
             assert!(Instant::now() < give_up_at, "{name} does not end");
@@ -459,6 +481,7 @@ impl Drop for System {
         for process in self.processes.values_mut() {
             let _ = process.child.kill();
             let _ = process.child.wait();
+            let _ = process.reader.take().map(JoinHandle::join);
         }
         if std::thread::panicking() {
             for (name, process) in &self.processes {

@@ -58,8 +58,10 @@ async fn a_refusal_names_the_command_for_an_override() {
 
     let (_, none, stderr) = run(&system, &[&["hold", "lift", "S1", "library"], &DECISION[..]].concat());
     assert!(none.contains("S1 has no hold") && stderr.contains("lifted by ada"), "{none}{stderr}");
-    let log = system.log("up").join("\n");
-    assert!(log.contains("staff changed a hold") && log.contains("ticket 7"), "{log}");
+    until("the log says who changed the hold", || {
+        let log = system.log("up").join("\n");
+        log.contains("staff changed a hold") && log.contains("ticket 7")
+    });
 }
 
 #[tokio::test]
