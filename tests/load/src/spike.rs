@@ -272,7 +272,7 @@ async fn spike(portals: Arc<Portals>, clicks: Arc<Clicks>, rate: f64, lasts: Dur
             tokio::time::sleep_until(due).await;
         }
         let (portals, click) = (portals.clone(), clicks.next());
-        sent.spawn(async move { one(&portals, click, number, (began, lasts)).await });
+        sent.spawn(async move { one(&portals, click, number, due, (began, lasts)).await });
         while let Some(end) = sent.try_join_next() {
             seen.add(end.expect("a click comes to its end"));
         }
@@ -288,9 +288,11 @@ async fn one(
     portals: &Portals,
     mut click: SubmitRegistrationRequest,
     number: u32,
+    due: Instant,
     (spike_began, spike_lasts): (Instant, Duration),
 ) -> End {
-    let began = Instant::now();
+    // A click that is sent late was clicked at its moment.
+    let began = due;
     let wait_ms = click.wait_ms;
     let asks_for_place = number.is_multiple_of(ASKS_FOR_PLACE);
     if asks_for_place {
