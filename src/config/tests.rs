@@ -279,7 +279,7 @@ fn no_default_port_is_in_a_range_of_local_ports() {
 fn default_ports_are_the_documented_ones() {
     let config = Config::default();
     let ports = |role| {
-        let (grpc, http) = config.addresses(role);
+        let (grpc, http, _) = config.served(role);
         (grpc.port(), http.port())
     };
     assert_eq!(ports(Role::Orchestrator), (7450, 8450));
