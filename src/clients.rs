@@ -8,7 +8,7 @@ use matricula_proto::ops::v1::FindSagaRequest;
 use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use crate::config::OrchestratorConfig;
@@ -74,8 +74,7 @@ pub async fn whole_id(orchestrator: &Channel, typed: &str) -> anyhow::Result<Str
         return Ok(whole.to_string());
     }
     let request = FindSagaRequest { id_prefix: typed.to_owned() };
-    let found = SagaServiceClient::new(orchestrator.clone()).find_saga(request).await;
-    Ok(found.map_err(|status| explained(&status))?.into_inner().saga_id)
+    Ok(answered(SagaServiceClient::new(orchestrator.clone()).find_saga(request)).await?.saga_id)
 }
 
 /// An error for people: the message of the service, with the code and the machine-readable reason.
@@ -149,6 +148,49 @@ pub async fn retried<T>(
                 tokio::time::sleep(delay).await;
             }
         }
+    }
+}
+
+/// Tells people that a call is made again.
+pub fn print_retry(status: &Status) {
+    eprintln!("Not yet: {:#}; retrying", explained(status));
+}
+
+/// The answer to a call; an error is explained.
+pub async fn answered<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> anyhow::Result<T> {
+    Ok(call.await.map_err(|status| explained(&status))?.into_inner())
+}
+
+/// Passes every message of a stream on until interrupted. Opens the stream again when the connection is lost, and returns
+/// only errors that a retry can't fix.
+pub async fn watch<T>(
+    mut open: impl AsyncFnMut() -> Result<Response<Streaming<T>>, Status>,
+    mut print: impl FnMut(T),
+) -> anyhow::Result<()> {
+    let watching = async {
+        let mut delays = RetryDelays::new();
+        loop {
+            let followed = async {
+                let mut stream = open().await?.into_inner();
+                while let Some(message) = stream.message().await? {
+                    delays = RetryDelays::new();
+                    print(message);
+                }
+                Ok(())
+            };
+            let ended = followed.await.err().unwrap_or_else(|| Status::unavailable("the stream ended"));
+            if is_permanent(ended.code()) {
+                return explained(&ended);
+            }
+            let (why, pause) = (explained(&ended), delays.after(&ended));
+            let pause_ms = pause.as_millis();
+            eprintln!("Connection lost: {why:#}; the lines above may be out of date. Retrying in {pause_ms} ms");
+            tokio::time::sleep(pause).await;
+        }
+    };
+    tokio::select! {
+        problem = watching => Err(problem),
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
     }
 }
 

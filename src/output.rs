@@ -15,6 +15,8 @@ use matricula_kit::time::UnixMs;
 use matricula_proto::common::v1::Source;
 use prost_types::Timestamp;
 
+use crate::arguments::Format;
+
 /// Exit code when stdout could not be written.
 const EXIT_NOT_WRITTEN: i32 = 1;
 
@@ -139,6 +141,19 @@ pub fn not_written(error: &io::Error) -> ! {
     std::process::exit(EXIT_NOT_WRITTEN);
 }
 
+/// Prints a result to stdout: a text for people, or a JSON document for programs.
+pub fn show<T: fmt::Display>(
+    format: Format,
+    text: impl FnOnce() -> T,
+    document: impl FnOnce() -> serde_json::Value,
+) -> anyhow::Result<()> {
+    match format {
+        Format::Table => print(text()),
+        Format::Json => json(&document())?,
+    }
+    Ok(())
+}
+
 /// Prints a JSON document to stdout.
 pub fn json(value: &serde_json::Value) -> anyhow::Result<()> {
     print(serde_json::to_string_pretty(value)?);
@@ -155,22 +170,32 @@ pub fn moment_or_none(wire: Option<&Timestamp>) -> String {
     moment(wire).unwrap_or_else(|| NONE.to_owned())
 }
 
-/// The source of a value, for a table.
-pub fn source(source: Source) -> &'static str {
-    match source {
-        Source::Unspecified => NONE,
-        Source::Bundle => "bundle",
-        Source::Staff => "staff",
+/// A text for a table.
+pub fn or_none(text: &str) -> String {
+    if text.is_empty() { NONE } else { text }.to_owned()
+}
+
+/// A text for programs; null when it is empty.
+pub fn text(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// The name of an enum's value for people and programs, without the enum's prefix: `ENROLLED` for `OUTCOME_ENROLLED`.
+pub fn enum_name(name: &'static str, prefix: &str) -> &'static str {
+    match name.trim_start_matches(prefix) {
+        "UNSPECIFIED" => "UNKNOWN",
+        name => name,
     }
+}
+
+/// The source of a value, for a table.
+pub fn source(source: Source) -> String {
+    source_to_json(source).map_or_else(|| NONE.to_owned(), str::to_lowercase)
 }
 
 /// The source of a value, for programs; null when it is unknown.
 pub fn source_to_json(source: Source) -> Option<&'static str> {
-    match source {
-        Source::Unspecified => None,
-        Source::Bundle => Some("BUNDLE"),
-        Source::Staff => Some("STAFF"),
-    }
+    (source != Source::Unspecified).then(|| enum_name(source.as_str_name(), "SOURCE_"))
 }
 
 /// A progress bar for long work. It is drawn only when stderr is a terminal, and removed at the end.

@@ -9,7 +9,6 @@ use matricula_kit::id::check_id;
 use matricula_registration::{StoredRegistration, saga};
 use matricula_runtime::SagaId;
 use matricula_runtime::archive::{Archive, Found, Problem};
-use serde_json::Value;
 
 use crate::arguments::{self, ArchiveFolders, Format};
 use crate::commands::saga as shown;
@@ -54,10 +53,7 @@ fn list(archive: Archive, student: Option<&str>, limit: usize, format: Format) -
             }
         }
     }
-    match format {
-        Format::Table => output::print(shown::sagas_shown(&sagas)),
-        Format::Json => output::json(&Value::Array(sagas.iter().map(shown::summary_to_json).collect()))?,
-    }
+    output::show(format, || shown::sagas_shown(&sagas), || sagas.iter().map(shown::summary_to_json).collect())?;
     if has_more {
         eprintln!("More sagas follow; raise --limit to see them.");
     }

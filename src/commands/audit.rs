@@ -33,10 +33,7 @@ pub async fn run(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
     let progress = Progress::on_terminal();
     let report = check(config, &progress).await?;
     drop(progress);
-    match format {
-        Format::Table => output::print(shown(&report)),
-        Format::Json => output::json(&to_json(&report))?,
-    }
+    output::show(format, || shown(&report), || to_json(&report))?;
     Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 
 use crate::arguments::{Format, Register};
-use crate::clients::{ANSWER_MARGIN, connect, explained, retried};
+use crate::clients::{ANSWER_MARGIN, connect, explained, print_retry, retried};
 use crate::commands::registration;
 use crate::config::Config;
 use crate::output::{self, Progress};
@@ -56,10 +56,7 @@ pub async fn run(config: &Config, register: Register, format: Format) -> anyhow:
         let last = retried(left(), print_retry, async || submit(left()).await).await;
         registration = last.map_err(|status| not_answered(&status, &key))?;
     }
-    match format {
-        Format::Table => output::print(registration::shown(&registration)),
-        Format::Json => output::json(&registration::to_json(&registration))?,
-    }
+    output::show(format, || registration::shown(&registration), || registration::to_json(&registration))?;
     if registration.outcome() == Outcome::Pending {
         let (wait_ms, id) = (register.wait.as_millis(), &registration.registration_id);
         eprintln!(
@@ -103,10 +100,6 @@ fn exit_code(registration: &Registration) -> ExitCode {
         Outcome::Enrolled | Outcome::Pending => ExitCode::SUCCESS,
         Outcome::Refused | Outcome::Cancelled | Outcome::Unspecified => ExitCode::FAILURE,
     }
-}
-
-fn print_retry(status: &Status) {
-    eprintln!("Not yet: {:#}; retrying", explained(status));
 }
 
 fn not_answered(status: &Status, key: &str) -> anyhow::Error {

@@ -14,10 +14,10 @@ use matricula_proto::registration::v1::{
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Registration};
-use crate::clients::{MESSAGE_BYTES_MAX, connect, explained, whole_id};
+use crate::clients::{MESSAGE_BYTES_MAX, answered, connect, whole_id};
 use crate::commands::door;
 use crate::config::Config;
-use crate::output::{self, NONE, moment, moment_or_none};
+use crate::output::{self, enum_name, moment, moment_or_none, or_none, text};
 
 /// The largest page that the service accepts.
 const PAGE_SIZE_MAX: u32 = 1_000;
@@ -40,13 +40,9 @@ pub async fn run(config: &Config, command: Registration, format: Format) -> anyh
 type Client = RegistrationServiceClient<tonic::transport::Channel>;
 
 async fn show(mut client: Client, registration_id: String, format: Format) -> anyhow::Result<()> {
-    let answer = client.get_registration(GetRegistrationRequest { registration_id }).await;
-    let registration = answer.map_err(|status| explained(&status))?.into_inner().registration.unwrap_or_default();
-    match format {
-        Format::Table => output::print(shown(&registration)),
-        Format::Json => output::json(&to_json(&registration))?,
-    }
-    Ok(())
+    let answer = answered(client.get_registration(GetRegistrationRequest { registration_id })).await?;
+    let registration = answer.registration.unwrap_or_default();
+    output::show(format, || shown(&registration), || to_json(&registration))
 }
 
 async fn list(mut client: Client, student: String, limit: u32, format: Format) -> anyhow::Result<()> {
@@ -59,18 +55,15 @@ async fn list(mut client: Client, student: String, limit: u32, format: Format) -
         }
         let page_size = left.min(PAGE_SIZE_MAX) as i32;
         let request = ListRegistrationsRequest { student_id: student.clone(), page_size, page_token };
-        let page = client.list_registrations(request).await.map_err(|status| explained(&status))?.into_inner();
+        let page = answered(client.list_registrations(request)).await?;
         registrations.extend(page.registrations);
         page_token = page.next_page_token;
         if page_token.is_empty() {
             break;
         }
     }
-    if format == Format::Json {
-        return output::json(&Value::Array(registrations.iter().map(to_json).collect()));
-    }
-    output::print(list_shown(&registrations));
-    if !page_token.is_empty() {
+    output::show(format, || list_shown(&registrations), || registrations.iter().map(to_json).collect())?;
+    if format == Format::Table && !page_token.is_empty() {
         eprintln!("More registrations follow; raise --limit to see them.");
     }
     Ok(())
@@ -98,13 +91,7 @@ pub fn list_shown(registrations: &[Wire]) -> String {
 
 /// The name of an outcome in the API.
 pub fn outcome_name(outcome: i32) -> &'static str {
-    match Outcome::try_from(outcome) {
-        Ok(Outcome::Pending) => "PENDING",
-        Ok(Outcome::Enrolled) => "ENROLLED",
-        Ok(Outcome::Refused) => "REFUSED",
-        Ok(Outcome::Cancelled) => "CANCELLED",
-        Ok(Outcome::Unspecified) | Err(_) => "UNKNOWN",
-    }
+    enum_name(Outcome::try_from(outcome).unwrap_or_default().as_str_name(), "OUTCOME_")
 }
 
 /// The name of a reason in the API.
@@ -222,8 +209,6 @@ pub fn to_json(registration: &Wire) -> Value {
 }
 
 fn refusal_to_json(refusal: &Refusal) -> Value {
-    let text = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
-    let closed_at = moment(refusal.closed_at.as_ref());
     json!({
         "reason": reason_name(refusal.reason),
         "section_id": text(&refusal.section_id),
@@ -232,7 +217,7 @@ fn refusal_to_json(refusal: &Refusal) -> Value {
         "next_step": text(&refusal.next_step),
         "overridable": refusal.overridable,
         "section_version": (refusal.section_version > 0).then_some(refusal.section_version),
-        "closed_at": closed_at,
+        "closed_at": moment(refusal.closed_at.as_ref()),
         "capacity": refusal.capacity,
         "capacity_set_at": moment(refusal.capacity_set_at.as_ref()),
         "seen": refusal.seen.as_ref().map(seen_to_json),
@@ -249,7 +234,7 @@ fn seen_to_json(seen: &SeenSection) -> Value {
 }
 
 fn sections(ids: &[String]) -> String {
-    if ids.is_empty() { NONE.to_owned() } else { ids.join(" ") }
+    or_none(&ids.join(" "))
 }
 
 #[cfg(test)]

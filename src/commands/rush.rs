@@ -77,12 +77,8 @@ pub async fn run(config: &Config, rush: Rush, format: Format) -> anyhow::Result<
     if let Some(file) = &rush.report {
         write(&report, file)?;
     }
-    match format {
-        Format::Table => {
-            output::print(format_args!("{report}\nAudit\n{}\n{}", audit::shown(&proof), report.verdict()));
-        }
-        Format::Json => output::json(&serde_json::to_value(&report)?)?,
-    }
+    let document = serde_json::to_value(&report)?;
+    output::show(format, || format!("{report}\nAudit\n{}\n{}", audit::shown(&proof), report.verdict()), || document)?;
     Ok(if report.is_clean() && !stop.hung_up() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

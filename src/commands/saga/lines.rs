@@ -6,7 +6,6 @@ use prost_types::Timestamp;
 use crate::output::NONE;
 
 /// Columns of a list in snapshots.
-#[cfg(test)]
 const COLUMNS_OF_TESTS: usize = 100;
 /// Length of `2026-11-22` and of `2026-11-22T` in an RFC 3339 timestamp.
 const DATE: usize = 10;
@@ -14,31 +13,15 @@ const DATE_AND_T: usize = 11;
 /// Length of `16:24:36`.
 const TIME: usize = 8;
 
-/// The widths to which output is fitted.
-#[derive(Debug, Clone, Copy)]
-pub struct Width {
-    /// The width of a list; unlimited in a file or a pipe.
-    pub columns: usize,
-    /// The width at which text is wrapped; unlimited in a file or a pipe, so that scripts find whole lines.
-    pub text: usize,
-}
-
-impl Width {
-    /// The width set in `COLUMNS`, or that of the terminal.
-    pub fn now() -> Self {
-        // Snapshots must not depend on the terminal of the test run.
-        #[cfg(test)]
-        let set = Some(COLUMNS_OF_TESTS);
-        #[cfg(not(test))]
-        let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
-        let known = set.or_else(|| comfy_table::Table::new().width().map(usize::from));
-        known.map_or(Self::exactly(usize::MAX), Self::exactly)
+/// The width to which text and lists are fitted: that set in `COLUMNS`, or that of the terminal. It is unlimited in a file
+/// or a pipe, so that scripts find whole lines.
+pub fn width() -> usize {
+    // Snapshots must not depend on the terminal of the test run.
+    if cfg!(test) {
+        return COLUMNS_OF_TESTS;
     }
-
-    /// A fixed width.
-    pub fn exactly(columns: usize) -> Self {
-        Self { columns, text: columns }
-    }
+    let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    set.or_else(|| comfy_table::Table::new().width().map(usize::from)).unwrap_or(usize::MAX)
 }
 
 /// A short timestamp: the time if it is today (UTC), otherwise the day and the minute.
@@ -114,10 +97,10 @@ impl List {
     }
 
     /// The list as text, fitted to the width unless an id is longer.
-    pub fn shown(&self, width: Width) -> String {
+    pub fn shown(&self, width: usize) -> String {
         let mut kept: Vec<usize> = (0..self.columns.len()).collect();
         for column in &self.dropped {
-            if self.line_width(&kept) <= width.columns {
+            if self.line_width(&kept) <= width {
                 break;
             }
             kept.retain(|index| self.columns[*index] != *column);
@@ -126,7 +109,7 @@ impl List {
         let mut lines = vec![self.line(&kept, &header), "─".repeat(self.line_width(&kept))];
         for (cells, below) in &self.rows {
             lines.push(self.line(&kept, cells));
-            lines.extend(below.iter().map(|text| wrapped(&format!("   {text}"), 2, width.text)));
+            lines.extend(below.iter().map(|text| wrapped(&format!("   {text}"), 2, width)));
         }
         lines.join("\n")
     }
@@ -183,14 +166,14 @@ mod tests {
         let mut list = List::new(["saga", "student", "phase", "created"], ["created", "phase"]);
         let cells = [ID, "S000001", "compensating", "20:53:20"].map(str::to_owned);
         list.row(cells, vec![format!("waits for {ID}, which waits for fees")]);
-        insta::assert_snapshot!(list.shown(Width::exactly(72)), @"
+        insta::assert_snapshot!(list.shown(72), @"
          saga                                  student  phase         created
         ──────────────────────────────────────────────────────────────────────
          0198c5d0-0000-7000-8000-000000000001  S000001  compensating  20:53:20
            waits for 0198c5d0-0000-7000-8000-000000000001, which waits for fees
         ");
         for width in [40, 50, 60, 80, 100] {
-            let shown = list.shown(Width::exactly(width));
+            let shown = list.shown(width);
             assert_eq!(shown.matches(ID).count(), 2, "{shown}");
             assert!(width < 55 || shown.lines().all(|line| line.chars().count() <= width), "{shown}");
         }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use matricula_proto::ops::v1::{Event, GetSagaResponse, Leg, LegStatus, SagaSummary, Step};
 
-use super::lines::{self, Width};
+use super::lines;
 use super::{direction_status_name, phase_name, waits_for};
 use crate::commands::registration;
 use crate::output::{NONE, moment_or_none};
@@ -14,8 +14,8 @@ use crate::output::{NONE, moment_or_none};
 const HANG: usize = 14;
 
 /// Shows the whole saga.
-pub fn shown(saga: &GetSagaResponse, width: Width) -> String {
-    let mut text = lines::wrapped(&head(saga), HANG, width.text);
+pub fn shown(saga: &GetSagaResponse, width: usize) -> String {
+    let mut text = lines::wrapped(&head(saga), HANG, width);
     text.push('\n');
     let times = CallTimes::of(&saga.events);
     let mut stages: BTreeMap<i32, Vec<&Step>> = BTreeMap::new();
@@ -30,7 +30,7 @@ pub fn shown(saga: &GetSagaResponse, width: Width) -> String {
             let is_last = index + 1 == steps.len();
             let mut lines = String::new();
             write_step(&mut lines, step, is_last, &times);
-            text.push_str(&lines::wrapped(&lines, HANG, width.text));
+            text.push_str(&lines::wrapped(&lines, HANG, width));
             text.push('\n');
         }
     }
@@ -109,9 +109,9 @@ fn write_step(text: &mut String, step: &Step, is_last: bool, times: &CallTimes) 
 }
 
 fn direction_shown(leg: &Leg, time_ms: Option<i64>) -> String {
-    let status = direction_status_name(leg.status);
+    let status = direction_status_name(leg.status).replace('_', " ");
     let attempts = match leg.attempts {
-        0 => return status.to_owned(),
+        0 => return status,
         1 => "1 attempt".to_owned(),
         attempts => format!("{attempts} attempts"),
     };
@@ -133,14 +133,14 @@ fn write_trouble(text: &mut String, leg: &Leg, below: &str) {
     }
 }
 
-fn log(events: &[Event], width: Width) -> String {
+fn log(events: &[Event], width: usize) -> String {
     let number = events.iter().map(|event| event.sequence.to_string().len()).max().unwrap_or_default();
     let mut text = String::new();
     for event in events {
         let took = if event.duration_ms > 0 { format!(" ({} ms)", event.duration_ms) } else { String::new() };
         let at = moment_or_none(event.at.as_ref());
         let line = format!(" {:>number$}  {at}  {}{took}", event.sequence, event.description);
-        text.push_str(&lines::wrapped(&line, number + 28, width.text));
+        text.push_str(&lines::wrapped(&line, number + 28, width));
         text.push('\n');
     }
     text.trim_end().to_owned()
