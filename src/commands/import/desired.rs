@@ -151,12 +151,11 @@ impl Overlay<'_> {
         };
         let merge = self.merge(File::AcademicSessions, has);
         let of_credit = self.merge(File::AcademicSessions, has.and_then(|has| has.per_credit.as_ref()));
-        let minor_units =
-            of_credit.pick("metadata.perCreditMinor", rates.per_credit.minor_units, |has| &has.minor_units);
+        let minor_units = of_credit.pick("metadata.perCreditMinor", rates.per_credit_minor, |has| &has.minor_units);
         let ladder = rates.refund_ladder.iter().map(step).collect();
         let limit = rates.balance_limit_minor.unwrap_or_default();
         Some(TermRates {
-            per_credit: Some(common::Money { currency: rates.per_credit.currency.to_string(), minor_units }),
+            per_credit: Some(common::Money { currency: rates.currency.code().to_owned(), minor_units }),
             refund_ladder: merge.pick("metadata.refundLadder", ladder, |has| &has.refund_ladder),
             balance_limit_minor_units: merge
                 .pick("metadata.balanceLimitMinor", limit, |has| &has.balance_limit_minor_units),

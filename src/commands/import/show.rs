@@ -1,6 +1,6 @@
 //! Shows the plan to people and programs.
 
-use matricula_campus::Note;
+use matricula_campus::Finding;
 use serde_json::{Map, Value, json};
 
 use super::plan::{Alarm, Changes, PartChanges, Plan};
@@ -93,7 +93,7 @@ pub fn stopped(alarms: &[Alarm]) -> String {
 }
 
 /// The notes of the bundle's reader.
-pub fn notes(notes: &[Note]) -> String {
+pub fn notes(notes: &[Finding]) -> String {
     let mut lines: Vec<String> = notes.iter().take(NOTES).map(|note| format!("note: {note}")).collect();
     if notes.len() > NOTES {
         lines.push(format!(

@@ -3,7 +3,10 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use super::Row;
-use crate::{file::File, problem::Problems};
+use crate::{file::File, ids::Invalid, problem::Problems};
+
+/// The column with the id of a row.
+const ID: &str = "sourcedId";
 
 /// The ids of a file.
 pub(crate) struct Index {
@@ -23,17 +26,27 @@ impl Index {
         Self { file, rows: HashMap::new(), complete: false }
     }
 
-    /// Adds the id of a row; a repeated id is a problem.
-    pub(crate) fn insert(&mut self, row: Row<'_>, column: &str, id: &str, deleted: bool, problems: &mut Problems) {
-        match self.rows.entry(id.to_owned()) {
+    /// Reads the id of a row, and whether the row is marked `tobedeleted`. Adds the id; a repeated one is a problem.
+    pub(crate) fn add<'a, T>(
+        &mut self,
+        row: Row<'a>,
+        parse: impl FnOnce(&'a str) -> Result<T, Invalid>,
+        problems: &mut Problems,
+    ) -> (Option<T>, bool) {
+        let deleted = row.deleted(problems);
+        let Some((text, id)) = row.required(ID, |text| Ok((text, parse(text)?)), problems) else {
+            return (None, deleted);
+        };
+        match self.rows.entry(text.to_owned()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(Indexed { line: row.line, deleted });
             }
             Entry::Occupied(first) => {
                 let what = format!("is also in line {}; keep one of them", first.get().line);
-                row.refuse(column, id, what, problems);
+                row.refuse(ID, text, what, problems);
             }
         }
+        (Some(id), deleted)
     }
 
     /// Whether a row of the file has the id.
