@@ -17,6 +17,8 @@ use crate::config::OrchestratorConfig;
 pub const ANSWER_MARGIN: Duration = Duration::from_secs(30);
 /// The largest message that a command accepts.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The largest page that the services accept.
+const PAGE_SIZE_MAX: usize = 1_000;
 /// First and longest delay between attempts: a restart takes a second, and a thousand clients must not retry at once.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
@@ -59,11 +61,6 @@ pub async fn connect(urls: &str) -> anyhow::Result<Channel> {
     Err(anyhow::Error::from(failed.expect("there is at least one part"))).with_context(|| {
         format!("can't reach {urls}: is it running? Start everything with `matricula up`, or set its URL")
     })
-}
-
-/// Connects at the first call.
-pub fn connect_lazily(url: &str) -> anyhow::Result<Channel> {
-    Ok(matricula_kit::connect::lazily(url)?)
 }
 
 /// Completes the prefix of an id of a saga or a registration, with the orchestrator's help.
@@ -159,6 +156,40 @@ pub fn print_retry(status: &Status) {
 /// The answer to a call; an error is explained.
 pub async fn answered<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> anyhow::Result<T> {
     Ok(call.await.map_err(|status| explained(&status))?.into_inner())
+}
+
+/// Folds all messages of a stream. A stream that breaks is read again from its start, for this long.
+pub async fn read_whole<T, R: Default>(
+    retry_for: Duration,
+    mut open: impl AsyncFnMut() -> Result<Response<Streaming<T>>, Status>,
+    mut add: impl FnMut(&mut R, T),
+) -> anyhow::Result<R> {
+    let read = async || {
+        let (mut stream, mut whole) = (open().await?.into_inner(), R::default());
+        while let Some(message) = stream.message().await? {
+            add(&mut whole, message);
+        }
+        Ok(whole)
+    };
+    retried(retry_for, |_| (), read).await.map_err(|status| explained(&status))
+}
+
+/// Reads pages until there are `limit` items. Also returns whether more items follow.
+pub async fn read_pages<T>(
+    limit: usize,
+    mut page: impl AsyncFnMut(i32, String) -> anyhow::Result<(Vec<T>, String)>,
+) -> anyhow::Result<(Vec<T>, bool)> {
+    let (mut items, mut token) = (Vec::new(), String::new());
+    while items.len() < limit {
+        let size = (limit - items.len()).min(PAGE_SIZE_MAX) as i32;
+        let (more, next) = page(size, token).await?;
+        items.extend(more);
+        token = next;
+        if token.is_empty() {
+            break;
+        }
+    }
+    Ok((items, !token.is_empty()))
 }
 
 /// Passes every message of a stream on until interrupted. Opens the stream again when the connection is lost, and returns

@@ -14,13 +14,10 @@ use matricula_proto::registration::v1::{
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Registration};
-use crate::clients::{MESSAGE_BYTES_MAX, answered, connect, whole_id};
+use crate::clients::{MESSAGE_BYTES_MAX, answered, connect, read_pages, whole_id};
 use crate::commands::door;
 use crate::config::Config;
 use crate::output::{self, enum_name, moment, moment_or_none, or_none, text};
-
-/// The largest page that the service accepts.
-const PAGE_SIZE_MAX: u32 = 1_000;
 
 /// Runs a subcommand of `registration`.
 pub async fn run(config: &Config, command: Registration, format: Format) -> anyhow::Result<ExitCode> {
@@ -46,24 +43,14 @@ async fn show(mut client: Client, registration_id: String, format: Format) -> an
 }
 
 async fn list(mut client: Client, student: String, limit: u32, format: Format) -> anyhow::Result<()> {
-    let mut registrations: Vec<Wire> = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let left = limit - registrations.len() as u32;
-        if left == 0 {
-            break;
-        }
-        let page_size = left.min(PAGE_SIZE_MAX) as i32;
+    let page = async |page_size, page_token| {
         let request = ListRegistrationsRequest { student_id: student.clone(), page_size, page_token };
         let page = answered(client.list_registrations(request)).await?;
-        registrations.extend(page.registrations);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
+        Ok((page.registrations, page.next_page_token))
+    };
+    let (registrations, has_more) = read_pages(limit as usize, page).await?;
     output::show(format, || list_shown(&registrations), || registrations.iter().map(to_json).collect())?;
-    if format == Format::Table && !page_token.is_empty() {
+    if format == Format::Table && has_more {
         eprintln!("More registrations follow; raise --limit to see them.");
     }
     Ok(())

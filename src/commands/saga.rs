@@ -25,25 +25,21 @@ use matricula_proto::ops::v1::{
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Saga};
-use crate::clients::{MESSAGE_BYTES_MAX, answered, connect, whole_id};
+use crate::clients::{MESSAGE_BYTES_MAX, answered, connect, read_pages, whole_id};
 use crate::commands::registration;
 use crate::config::Config;
 use crate::output::{self, NONE, enum_name, moment, text};
 
 use self::operator_command::{Action, OperatorCommand};
 
-/// The largest page that the service accepts.
-const PAGE_SIZE_MAX: usize = 1_000;
-
 /// Runs a subcommand of `saga`.
-pub async fn run(config: &Config, mut command: Saga, format: Format) -> anyhow::Result<ExitCode> {
+pub async fn run(config: &Config, command: Saga, format: Format) -> anyhow::Result<ExitCode> {
     let channel = connect(&config.client.orchestrator_url).await?;
-    if let Some(id) = command.id_mut() {
-        *id = whole_id(&channel, id).await?;
-    }
-    let client = SagaServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let decide = |id, action, decision, is_confirmed| {
-        operator_command::run(client.clone(), OperatorCommand { id, action, decision, is_confirmed }, format)
+    let client = SagaServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let whole = async |id: String| whole_id(&channel, &id).await;
+    let decide = async |id, action, decision, is_confirmed| {
+        let command = OperatorCommand { id: whole(id).await?, action, decision, is_confirmed };
+        operator_command::run(client.clone(), command, format).await
     };
     match command {
         Saga::List { student, needs_attention, unfinished, limit } => {
@@ -51,8 +47,8 @@ pub async fn run(config: &Config, mut command: Saga, format: Format) -> anyhow::
             let filter = ListSagasRequest { student_id, needs_attention, unfinished, ..ListSagasRequest::default() };
             list(client, filter, limit as usize, format).await?;
         }
-        Saga::Show { id } => show(client, id, format).await?,
-        Saga::Explain { id } => explain::run(client, id, format).await?,
+        Saga::Show { id } => show(client, whole(id).await?, format).await?,
+        Saga::Explain { id } => explain::run(client, whole(id).await?, format).await?,
         Saga::Watch { needs_attention } => watch::run(client, needs_attention, format).await?,
         Saga::Destinations => destinations::list(client, format).await?,
         Saga::Limit { name, in_flight_max } => destinations::limit(client, name, in_flight_max, format).await?,
@@ -70,20 +66,14 @@ pub async fn run(config: &Config, mut command: Saga, format: Format) -> anyhow::
 type Client = SagaServiceClient<tonic::transport::Channel>;
 
 async fn list(mut client: Client, filter: ListSagasRequest, limit: usize, format: Format) -> anyhow::Result<()> {
-    let mut sagas: Vec<SagaSummary> = Vec::new();
     let mut in_trouble: Vec<Destination> = Vec::new();
-    let mut page_token = String::new();
-    while sagas.len() < limit {
-        let page_size = (limit - sagas.len()).min(PAGE_SIZE_MAX) as i32;
+    let page = async |page_size, page_token| {
         let request = ListSagasRequest { page_size, page_token, ..filter.clone() };
         let page = answered(client.list_sagas(request)).await?;
-        sagas.extend(page.sagas);
         in_trouble = page.destinations_in_trouble;
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
+        Ok((page.sagas, page.next_page_token))
+    };
+    let (sagas, has_more) = read_pages(limit, page).await?;
     let list = Value::Array(sagas.iter().map(summary_to_json).collect());
     match format {
         Format::Table => {
@@ -98,7 +88,7 @@ async fn list(mut client: Client, filter: ListSagasRequest, limit: usize, format
         }
         Format::Json => output::json(&list)?,
     }
-    if !page_token.is_empty() {
+    if has_more {
         eprintln!("More sagas follow; raise --limit to see them.");
     }
     Ok(())

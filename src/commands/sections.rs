@@ -42,8 +42,7 @@ async fn catalog(config: &Config) -> anyhow::Result<Client> {
 async fn show(config: &Config, ids: Vec<String>, format: Format) -> anyhow::Result<ExitCode> {
     let mut client = catalog(config).await?;
     let mut sections: Vec<Section> = Vec::new();
-    let mut freshness = Freshness::default();
-    let (mut first, mut more) = (true, false);
+    let (mut freshness, mut more) = (None, false);
     let chunks: Vec<Vec<String>> =
         if ids.is_empty() { vec![Vec::new()] } else { ids.chunks(IDS_MAX).map(<[_]>::to_vec).collect() };
     for section_ids in chunks {
@@ -52,10 +51,10 @@ async fn show(config: &Config, ids: Vec<String>, format: Format) -> anyhow::Resu
         let page = answered(client.list_sections(request)).await?;
         sections.extend(page.sections);
         let of_page = page.freshness.unwrap_or_default();
-        freshness = if first { of_page } else { oldest(freshness, of_page) };
-        first = false;
+        freshness = Some(freshness.map_or(of_page, |before| oldest(before, of_page)));
         more = !page.next_page_token.is_empty();
     }
+    let freshness = freshness.unwrap_or_default();
     let document = || {
         json!({
             "sections": sections.iter().map(section_to_json).collect::<Vec<_>>(),
