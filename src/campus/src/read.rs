@@ -96,8 +96,8 @@ impl<'a> Reading<'a> {
     fn open(&mut self, file: File, columns: &[&str]) -> Option<Box<Table>> {
         match Table::open(&self.source.folder, file, columns, &mut self.problems) {
             Opened::Ready(table) => {
-                self.bundle.scope.insert(file, table.header());
-                self.unknown_columns(file, table.header());
+                self.bundle.scope.insert(file, &table.header);
+                self.unknown_columns(file, &table.header);
                 Some(table)
             }
             Opened::Broken => None,

@@ -42,7 +42,8 @@ pub(crate) enum Opened {
 /// A file that is being read.
 pub(crate) struct Table {
     file: File,
-    header: Vec<String>,
+    /// The names of the columns.
+    pub(crate) header: Vec<String>,
     reader: csv::Reader<io::Chain<fs::File, Cursor<&'static [u8]>>>,
     record: ByteRecord,
     end_byte: u64,
@@ -115,11 +116,6 @@ impl Table {
             }
         }
         usable
-    }
-
-    /// The names of the columns.
-    pub(crate) fn header(&self) -> &[String] {
-        &self.header
     }
 
     /// The next row with as many fields as the header; `None` at the end, or if the rest can't be read.

@@ -29,7 +29,9 @@ impl Reading<'_> {
                     row.refuse("value", value, "not supported; export the bundle as OneRoster 1.2", problems);
                 }
             }
-            let Some(file) = File::ALL.into_iter().find(|file| file.property() == Some(name)) else { continue };
+            let Some(file) = File::ALL.into_iter().find(|file| file.property().as_deref() == Some(name)) else {
+                continue;
+            };
             match lines.entry(file) {
                 Entry::Occupied(first) => {
                     let what = format!("is also in line {}; keep one of them", first.get());

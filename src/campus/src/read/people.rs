@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The role of students.
-const STUDENT: &str = "student";
+pub(super) const STUDENT: &str = "student";
 /// The roles of OneRoster: those in an organisation, and `administrator`, which occurs in rosters only.
 const ROLES: [&str; 13] = [
     "administrator",
@@ -145,11 +145,6 @@ pub(super) fn parse_role(text: &str) -> Result<&str, Invalid> {
         return Ok(text);
     }
     Err(Invalid::new(format!("not a role of OneRoster; {}", suggested(text, &ROLES))))
-}
-
-/// Whether a role makes a user a student.
-pub(super) fn is_student_role(role: &str) -> bool {
-    role == STUDENT
 }
 
 fn parse_active(row: Row<'_>, problems: &mut Problems) -> Active {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     Reading,
-    people::{OtherRoles, is_student_role, parse_role},
+    people::{OtherRoles, STUDENT, parse_role},
     values::parse_end,
 };
 use crate::{
@@ -25,7 +25,7 @@ impl Reading<'_> {
         while let Some(row) = table.next_row(&mut self.problems) {
             let (id, ended) = rows.add(row, RosterId::try_new, &mut self.problems);
             let Some(role) = row.required("role", parse_role, &mut self.problems) else { continue };
-            if !is_student_role(role) {
+            if role != STUDENT {
                 others.add(role);
                 continue;
             }

@@ -49,14 +49,9 @@ impl Index {
         (Some(id), deleted)
     }
 
-    /// Whether a row of the file has the id.
-    pub(crate) fn contains(&self, id: &str) -> bool {
-        self.rows.contains_key(id)
-    }
-
     /// Why a reference to an id of this file is invalid; `None` if it is valid or can't be decided.
     pub(crate) fn missing(&self, id: &str) -> Option<String> {
-        let is_missing = self.complete && !self.contains(id);
+        let is_missing = self.complete && !self.rows.contains_key(id);
         is_missing.then(|| format!("is not in {}; add it there or correct this value", self.file))
     }
 
@@ -64,11 +59,10 @@ impl Index {
     /// `tobedeleted`.
     pub(crate) fn check(&self, row: Row<'_>, column: &str, id: &str, problems: &mut Problems) -> bool {
         let missing = self.missing(id);
-        let holds = missing.is_none();
-        if let Some(what) = missing {
-            row.refuse(column, id, what, problems);
+        if let Some(what) = &missing {
+            row.refuse(column, id, what.as_str(), problems);
         }
-        holds
+        missing.is_none()
     }
 
     /// Like [`Self::check`], and the id must not be marked `tobedeleted`.
