@@ -1,4 +1,5 @@
-//! Connections of the commands to a running system: error texts for failed calls, and the delays between retries.
+//! Connections of the commands to a running system: calls with retries, whole streams, pages, watches, and the error
+//! texts of failed calls.
 
 use std::time::Duration;
 

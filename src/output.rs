@@ -46,38 +46,23 @@ pub fn print_to_stderr(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// An empty table with these columns.
-pub fn table<const N: usize>(columns: [&'static str; N]) -> Table {
-    Table { columns: columns.to_vec(), rows: Vec::new(), dropped: Vec::new() }
+/// A table as text, without spaces at the ends of lines. On a narrow terminal, some columns may be dropped, the first one
+/// first. JSON contains all columns.
+pub fn table<const N: usize>(
+    columns: [&'static str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+    dropped: &[&'static str],
+) -> String {
+    Table { columns, rows: rows.into_iter().collect(), dropped }.fitted(terminal_width())
 }
 
-/// A table that fits the terminal without cutting or wrapping a word, so that every id in it can be copied. In a file
-/// or a pipe it has its full width.
-pub struct Table {
-    columns: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
-    /// Columns that may be omitted on a narrow terminal; the first is omitted first.
-    dropped: Vec<&'static str>,
+struct Table<'a, const N: usize> {
+    columns: [&'static str; N],
+    rows: Vec<[String; N]>,
+    dropped: &'a [&'static str],
 }
 
-impl Table {
-    /// Adds a row.
-    pub fn add_row<const N: usize>(&mut self, cells: [impl Into<String>; N]) -> &mut Self {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// Names columns that may be omitted on a narrow terminal; the first is omitted first. JSON contains all columns.
-    pub fn may_drop<const N: usize>(&mut self, columns: [&'static str; N]) -> &mut Self {
-        self.dropped = columns.to_vec();
-        self
-    }
-
-    /// The table as text, without spaces at the ends of lines.
-    pub fn trim_fmt(&self) -> String {
-        self.fitted(terminal_width())
-    }
-
+impl<const N: usize> Table<'_, N> {
     fn fitted(&self, width: Option<usize>) -> String {
         let mut shown: Vec<usize> = (0..self.columns.len()).collect();
         let mut dropped = self.dropped.iter();
@@ -253,11 +238,13 @@ mod tests {
 
     const ID: &str = "0198c5d0-0000-7000-8000-000000000001";
 
-    fn registrations() -> Table {
-        let mut table = table(["registration", "adds", "submitted", "why"]);
-        table.add_row([ID, "C001-L1 C001-B1 C001-T1", "2026-08-17T20:53:20.000Z", "CLOSED_SECTION TIME_CONFLICT"]);
-        table.may_drop(["submitted"]);
-        table
+    fn registrations() -> Table<'static, 4> {
+        let row = [ID, "C001-L1 C001-B1 C001-T1", "2026-08-17T20:53:20.000Z", "CLOSED_SECTION TIME_CONFLICT"];
+        Table {
+            columns: ["registration", "adds", "submitted", "why"],
+            rows: vec![row.map(str::to_owned)],
+            dropped: &["submitted"],
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use matricula_kit::id::check_id;
 use matricula_registration::{StoredRegistration, saga};
 use matricula_runtime::SagaId;
-use matricula_runtime::archive::{Archive, Found, Problem};
+use matricula_runtime::archive::{Archive, Found};
 
 use crate::arguments::{self, ArchiveFolders, Format};
 use crate::commands::saga as shown;
@@ -48,7 +48,7 @@ fn list(archive: Archive, student: Option<&str>, limit: usize, format: Format) -
                 sagas.push(matricula_ops::summary(&stored));
             }
             Err(problem) => {
-                print_problem(&problem);
+                eprintln!("{problem}");
                 damaged += 1;
             }
         }
@@ -82,7 +82,7 @@ fn show(archive: Archive, typed: String, format: Format) -> anyhow::Result<ExitC
                 candidates.insert(read.saga.id);
                 found.get_or_insert(read);
             }
-            Err(problem) => print_problem(&problem),
+            Err(problem) => eprintln!("{problem}"),
         }
         if whole.is_some() && found.is_some() {
             break;
@@ -103,8 +103,4 @@ fn show(archive: Archive, typed: String, format: Format) -> anyhow::Result<ExitC
     eprintln!("in {}", file.display());
     shown::print(&saga, format)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn print_problem(problem: &Problem) {
-    eprintln!("{problem}");
 }

@@ -112,17 +112,16 @@ async fn ledger<T>(
 
 /// The verdicts for people.
 pub fn shown(report: &Report) -> String {
-    let mut table = output::table(["", "invariant", "facts checked", "violations", "verdict"]);
-    for verdict in &report.invariants {
-        table.add_row([
+    let rows = report.invariants.iter().map(|verdict| {
+        [
             verdict.number.to_string(),
             verdict.title.to_owned(),
             grouped(verdict.checked),
             grouped(verdict.violations_count),
             if verdict.holds() { "holds" } else { "BROKEN" }.to_owned(),
-        ]);
-    }
-    let mut text = table.trim_fmt();
+        ]
+    });
+    let mut text = output::table(["", "invariant", "facts checked", "violations", "verdict"], rows, &[]);
     text.push('\n');
     for verdict in report.invariants.iter().filter(|verdict| !verdict.holds()) {
         // Writing to a string does not fail.

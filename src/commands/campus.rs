@@ -53,11 +53,8 @@ fn to_json(bundle: &Bundle, dir: &str) -> Value {
 }
 
 fn shown(bundle: &Bundle) -> String {
-    let mut table = table(["generated", "count"]);
-    for (_, what, count) in counts(bundle) {
-        table.add_row([what.to_owned(), grouped(count)]);
-    }
-    table.trim_fmt()
+    let rows = counts(bundle).into_iter().map(|(_, what, count)| [what.to_owned(), grouped(count)]);
+    table(["generated", "count"], rows, &[])
 }
 
 #[cfg(test)]

@@ -38,11 +38,8 @@ async fn compact_all(config: &Config, compact: Compact, format: Format) -> anyho
         });
     }
     let table = || {
-        let mut table = output::table(["ROLE", "IDS"]);
-        for outcome in &outcomes {
-            table.add_row([outcome.role.name(), outcome.ids]);
-        }
-        table.trim_fmt()
+        let rows = outcomes.iter().map(|outcome| [outcome.role.name(), outcome.ids].map(str::to_owned));
+        output::table(["ROLE", "IDS"], rows, &[])
     };
     let shown = |of: &Outcome| json!({ "role": of.role.name(), "ids": of.ids, "problem": of.problem });
     output::show(format, table, || outcomes.iter().map(shown).collect())?;

@@ -54,18 +54,16 @@ pub async fn show(channel: Channel, limit: i32, format: Format) -> anyhow::Resul
 
 /// The newest change is the first one, and it is in force.
 fn shown(changes: &[DoorChange]) -> String {
-    let mut table = output::table(["door", "since", "by", "reason", "students read"]);
-    for change in changes {
-        table.add_row([
+    let rows = changes.iter().map(|change| {
+        [
             door_name(change.door()),
             moment_or_none(change.changed_at.as_ref()),
             change.by.clone(),
             change.reason.clone(),
             or_none(&change.sentence),
-        ]);
-    }
-    table.may_drop(["students read", "reason"]);
-    table.trim_fmt()
+        ]
+    });
+    output::table(["door", "since", "by", "reason", "students read"], rows, &["students read", "reason"])
 }
 
 fn door_name(door: Door) -> String {

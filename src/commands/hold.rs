@@ -66,12 +66,8 @@ async fn holds(academics: Academics, student: &str) -> anyhow::Result<Vec<Wire>>
 
 /// Holds for people.
 pub fn shown(holds: &[Wire]) -> String {
-    let mut table = output::table(["hold", "the student reads", "set by"]);
-    for hold in holds {
-        table.add_row([hold.hold_id.clone(), hold.description.clone(), output::source(hold.source())]);
-    }
-    table.may_drop(["set by"]);
-    table.trim_fmt()
+    let rows = holds.iter().map(|hold| [hold.hold_id.clone(), hold.description.clone(), output::source(hold.source())]);
+    output::table(["hold", "the student reads", "set by"], rows, &["set by"])
 }
 
 /// A hold for programs.

@@ -45,10 +45,8 @@ async fn grant(mut academics: crate::commands::student::Academics, grant: &Grant
 
 /// Overrides for people.
 pub fn shown(overrides: &[Wire]) -> String {
-    let mut table =
-        output::table(["reason", "section", "until", "by", "source", "justification", "granted", "override"]);
-    for granted in overrides {
-        table.add_row([
+    let rows = overrides.iter().map(|granted| {
+        [
             reason_name(granted.reason).to_owned(),
             if granted.section_id.is_empty() { "all".to_owned() } else { granted.section_id.clone() },
             moment(granted.valid_until.as_ref()).unwrap_or_else(|| "no limit".to_owned()),
@@ -57,10 +55,13 @@ pub fn shown(overrides: &[Wire]) -> String {
             granted.justification.clone(),
             moment_or_none(granted.granted_at.as_ref()),
             granted.override_id.clone(),
-        ]);
-    }
-    table.may_drop(["override", "granted", "source", "by"]);
-    table.trim_fmt()
+        ]
+    });
+    output::table(
+        ["reason", "section", "until", "by", "source", "justification", "granted", "override"],
+        rows,
+        &["override", "granted", "source", "by"],
+    )
 }
 
 /// An override for programs.

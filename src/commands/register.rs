@@ -27,9 +27,9 @@ pub async fn run(config: &Config, register: Register, format: Format) -> anyhow:
     let key = register.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let channel = connect(&config.client.orchestrator_url).await?;
     let client = RegistrationServiceClient::new(channel);
-    let seen = register.seen.iter().map(|(section, version)| (section.clone(), *version));
-    let seen_versions: Vec<SeenVersion> =
-        seen.map(|(section_id, version)| SeenVersion { section_id, version }).collect();
+    let seen =
+        |(section_id, version): &(String, i64)| SeenVersion { section_id: section_id.clone(), version: *version };
+    let seen_versions: Vec<SeenVersion> = register.seen.iter().map(seen).collect();
     let wait_until = Instant::now() + register.wait;
     let left = || wait_until.saturating_duration_since(Instant::now());
     let submit = async |wait: Duration| {

@@ -58,9 +58,8 @@ async fn list(mut client: Client, student: String, limit: u32, format: Format) -
 
 /// A list of registrations for people.
 pub fn list_shown(registrations: &[Wire]) -> String {
-    let mut table = output::table(["registration", "outcome", "adds", "drops", "submitted", "reasons"]);
-    for registration in registrations {
-        table.add_row([
+    let rows = registrations.iter().map(|registration| {
+        [
             registration.registration_id.clone(),
             match in_line(registration) {
                 Some(in_line) => format!("{}: {in_line}", outcome_name(registration.outcome)),
@@ -70,10 +69,9 @@ pub fn list_shown(registrations: &[Wire]) -> String {
             sections(&registration.drops),
             moment_or_none(registration.submitted_at.as_ref()),
             registration.reasons.iter().map(|refusal| reason_name(refusal.reason)).collect::<Vec<_>>().join(" "),
-        ]);
-    }
-    table.may_drop(["submitted", "drops"]);
-    table.trim_fmt()
+        ]
+    });
+    output::table(["registration", "outcome", "adds", "drops", "submitted", "reasons"], rows, &["submitted", "drops"])
 }
 
 /// The name of an outcome in the API.

@@ -110,8 +110,7 @@ pub fn sagas_shown(sagas: &[SagaSummary]) -> String {
 
 fn sagas_fitted(sagas: &[SagaSummary], width: usize) -> String {
     let columns = ["saga", "student", "phase", "outcome", "attention", "created", "recorded"];
-    let mut list = lines::List::new(columns, ["recorded", "created", "outcome"]);
-    for saga in sagas {
+    let row = |saga: &SagaSummary| {
         let cells = [
             saga.saga_id.clone(),
             saga.student_id.clone(),
@@ -121,9 +120,10 @@ fn sagas_fitted(sagas: &[SagaSummary], width: usize) -> String {
             lines::short(saga.created_at.as_ref()),
             lines::short(saga.updated_at.as_ref()),
         ];
-        list.row(cells, waits_for(saga).into_iter().collect());
-    }
-    list.shown(width)
+        (cells, waits_for(saga))
+    };
+    let rows: Vec<_> = sagas.iter().map(row).collect();
+    lines::list(columns, &rows, &["recorded", "created", "outcome"], width)
 }
 
 /// What a saga waits for; `None` when it is not blocked.

@@ -147,10 +147,7 @@ async fn set_capacity(config: &Config, id: String, capacity: i32, format: Format
 }
 
 fn sections_shown(sections: &[Section]) -> String {
-    let mut table = output::table([
-        "section", "course", "title", "credits", "part", "meets", "free", "seats", "set by", "version", "changed",
-    ]);
-    for section in sections {
+    let rows = sections.iter().map(|section| {
         let number = |of: fn(&Availability) -> i64| match &section.availability {
             _ if section.cancelled => "cancelled".to_owned(),
             Some(availability) => of(availability).to_string(),
@@ -158,7 +155,7 @@ fn sections_shown(sections: &[Section]) -> String {
         };
         let credits = section.credits_hundredths;
         let version = section.availability.as_ref().map_or(NONE.to_owned(), |seen| seen.version.to_string());
-        table.add_row([
+        [
             section.section_id.clone(),
             section.course_code.clone(),
             or_none(if section.title.is_empty() { &section.course_title } else { &section.title }),
@@ -170,10 +167,13 @@ fn sections_shown(sections: &[Section]) -> String {
             section.availability.as_ref().map_or(NONE.to_owned(), |seen| output::source(seen.capacity_source())),
             version,
             moment_or_none(section.availability.as_ref().and_then(|seen| seen.changed_at.as_ref())),
-        ]);
-    }
-    table.may_drop(["changed", "credits", "part", "set by", "course", "title", "meets"]);
-    table.trim_fmt()
+        ]
+    });
+    output::table(
+        ["section", "course", "title", "credits", "part", "meets", "free", "seats", "set by", "version", "changed"],
+        rows,
+        &["changed", "credits", "part", "set by", "course", "title", "meets"],
+    )
 }
 
 /// The time up to which two answers together are complete: that of the older answer, and unknown if it is unknown for

@@ -128,27 +128,27 @@ fn shown(known: &StudentRecord) -> String {
 }
 
 fn courses_shown(courses: &[RecordedCourse]) -> String {
-    let mut table = output::table(["section", "course", "credits", "status", "registration", "dropped by"]);
-    for course in courses {
-        table.add_row([
+    let rows = courses.iter().map(|course| {
+        [
             course.section_id.clone(),
             course.course_id.clone(),
             credits(course.credits_hundredths),
             status_name(course.status).to_owned(),
             course.registration_id.clone(),
             or_none(&course.dropped_by_registration_id),
-        ]);
-    }
-    table.may_drop(["dropped by", "credits", "course"]);
-    table.trim_fmt()
+        ]
+    });
+    output::table(
+        ["section", "course", "credits", "status", "registration", "dropped by"],
+        rows,
+        &["dropped by", "credits", "course"],
+    )
 }
 
 fn completed_shown(completed: &[CompletedCourse]) -> String {
-    let mut table = output::table(["course", "grade", "term"]);
-    for course in completed {
-        table.add_row([course.course_id.clone(), course.grade.clone(), or_none(&course.term_id)]);
-    }
-    table.trim_fmt()
+    let rows =
+        completed.iter().map(|course| [course.course_id.clone(), course.grade.clone(), or_none(&course.term_id)]);
+    output::table(["course", "grade", "term"], rows, &[])
 }
 
 fn credits(hundredths: i32) -> String {

@@ -90,24 +90,18 @@ impl State {
     pub async fn read(services: &Services) -> anyhow::Result<Self> {
         let mut state = Self::default();
         for service in Service::ALL {
-            state.read_one(service, services).await?;
+            let client = service.client(services);
+            let open = async || client.clone().read_imported(ReadImportedRequest {}).await;
+            let add = |(version, rows): &mut (Option<i64>, Vec<ImportRow>), message: ReadImportedResponse| {
+                *version = Some(message.version);
+                rows.extend(message.rows);
+            };
+            let (version, rows) = read_whole(RETRY_FOR, open, add).await.context(service.name())?;
+            let version = version.context("the service sent no version").context(service.name())?;
+            state.versions.insert(service, version);
+            rows.into_iter().filter_map(|row| row.row).for_each(|row| state.insert(row));
         }
         Ok(state)
-    }
-
-    /// Reads the rows of one service.
-    pub async fn read_one(&mut self, service: Service, services: &Services) -> anyhow::Result<()> {
-        let client = service.client(services);
-        let open = async || client.clone().read_imported(ReadImportedRequest {}).await;
-        let add = |(version, rows): &mut (Option<i64>, Vec<ImportRow>), message: ReadImportedResponse| {
-            *version = Some(message.version);
-            rows.extend(message.rows);
-        };
-        let (version, rows) = read_whole(RETRY_FOR, open, add).await.context(service.name())?;
-        let version = version.context("the service sent no version").context(service.name())?;
-        self.versions.insert(service, version);
-        rows.into_iter().filter_map(|row| row.row).for_each(|row| self.insert(row));
-        Ok(())
     }
 
     fn insert(&mut self, row: Inner) {

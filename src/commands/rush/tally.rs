@@ -330,15 +330,11 @@ impl Answered {
         let registration = self.followed.end.as_ref().ok();
         let click = Click {
             key: (self.student_id.clone(), self.key.clone()),
-            registration_id: String::new(),
             sent: self.sent,
             admitted: self.admitted,
             acknowledged: self.acknowledged,
             ended: registration.map(|_| self.ended),
-            submitted_at: None,
-            decided_at: None,
-            is_enrolled: false,
-            full: Vec::new(),
+            ..Click::default()
         };
         match registration {
             Some(registration) => click.decided_as(registration),

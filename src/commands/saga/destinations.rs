@@ -34,8 +34,7 @@ pub async fn limit(mut client: Client, name: String, in_flight_max: i32, format:
 }
 
 fn shown(destinations: &[Destination], width: usize) -> String {
-    let mut list = lines::List::new(["service", "waiting", "in flight", "at most", "breaker"], ["at most"]);
-    for one in destinations {
+    let row = |one: &Destination| {
         let cells = [
             one.name.clone(),
             one.waiting.to_string(),
@@ -43,17 +42,17 @@ fn shown(destinations: &[Destination], width: usize) -> String {
             if one.in_flight_max == 0 { "0 (parked)".to_owned() } else { one.in_flight_max.to_string() },
             one.breaker.clone(),
         ];
-        let mut below = Vec::new();
-        if one.needs_attention {
-            below.push(format!("needs attention: {}; {}", silence(one), sagas(one)));
+        let below = if one.needs_attention {
+            Some(format!("needs attention: {}; {}", silence(one), sagas(one)))
         } else if one.failing_since.is_some() {
-            below.push(silence(one));
-        } else if !one.last_error.is_empty() {
-            below.push(format!("last error: {}", one.last_error));
-        }
-        list.row(cells, below);
-    }
-    list.shown(width)
+            Some(silence(one))
+        } else {
+            text(&one.last_error).map(|error| format!("last error: {error}"))
+        };
+        (cells, below)
+    };
+    let rows: Vec<_> = destinations.iter().map(row).collect();
+    lines::list(["service", "waiting", "in flight", "at most", "breaker"], &rows, &["at most"], width)
 }
 
 /// The services that do not answer, each with the observations of every replica; empty when all services answer.

@@ -105,7 +105,7 @@ pub async fn run(mut client: Client, command: OperatorCommand, format: Format) -
     // All attempts have the same id, so the service recognizes a repeated command and repeats its answer.
     let command_id = uuid::Uuid::now_v7().to_string();
     let answer = retried(RETRY_FOR, print_retry, async || send(client.clone(), &command, &command_id).await).await;
-    let Accepted { summary, result, pending } = answer.map_err(|status| explained(&status))?;
+    let (summary, result, pending) = answer.map_err(|status| explained(&status))?;
     let is_done = result != VerbResult::Recorded;
     let document = || {
         let mut shown = summary_to_json(&summary);
@@ -124,19 +124,15 @@ pub async fn run(mut client: Client, command: OperatorCommand, format: Format) -
     Ok(ExitCode::from(EXIT_RECORDED))
 }
 
-/// The answer to an accepted command.
-struct Accepted {
-    summary: SagaSummary,
-    result: VerbResult,
-    pending: String,
-}
+/// The answer to an accepted command: the saga after it, the result, and what is pending.
+type Accepted = (SagaSummary, VerbResult, String);
 
 /// Sends a request and reads its answer; all actions have the same fields in their answers.
 macro_rules! accepted {
     ($answer:expr) => {{
         let answer = $answer.await?.into_inner();
         let result = answer.result();
-        Accepted { summary: answer.summary.unwrap_or_default(), result, pending: answer.pending }
+        (answer.summary.unwrap_or_default(), result, answer.pending)
     }};
 }
 

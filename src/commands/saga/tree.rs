@@ -17,7 +17,7 @@ const HANG: usize = 14;
 pub fn shown(saga: &GetSagaResponse, width: usize) -> String {
     let mut text = lines::wrapped(&head(saga), HANG, width);
     text.push('\n');
-    let times = CallTimes::of(&saga.events);
+    let times = call_times(&saga.events);
     let mut stages: BTreeMap<i32, Vec<&Step>> = BTreeMap::new();
     for step in &saga.steps {
         stages.entry(step.stage).or_default().push(step);
@@ -85,10 +85,11 @@ fn head(saga: &GetSagaResponse) -> String {
 
 fn write_step(text: &mut String, step: &Step, is_last: bool, times: &CallTimes) {
     let (branch, below) = if is_last { ("└─", "  ") } else { ("├─", "│ ") };
-    let Step { name, service, kind, .. } = step;
+    let Step { service, kind, .. } = step;
+    let name = step.name.as_str();
     let action = match &step.action {
         _ if !step.applies => "not needed".to_owned(),
-        Some(leg) => direction_shown(leg, times.of_direction(name, false)),
+        Some(leg) => direction_shown(leg, times.get(&(name, false))),
         None => NONE.to_owned(),
     };
     let _ = writeln!(text, "{branch} {name} ({service}, {kind}): {action}");
@@ -98,17 +99,13 @@ fn write_step(text: &mut String, step: &Step, is_last: bool, times: &CallTimes) 
     // A compensation that was never needed is not shown.
     let called_for = |leg: &&Leg| leg.status() != LegStatus::NotStarted && leg.status() != LegStatus::Unspecified;
     if let Some(undo) = step.undo.as_ref().filter(called_for) {
-        let _ = writeln!(
-            text,
-            "{below}   undo {}: {}",
-            step.undo_name,
-            direction_shown(undo, times.of_direction(name, true))
-        );
+        let _ =
+            writeln!(text, "{below}   undo {}: {}", step.undo_name, direction_shown(undo, times.get(&(name, true))));
         write_trouble(text, undo, below);
     }
 }
 
-fn direction_shown(leg: &Leg, time_ms: Option<i64>) -> String {
+fn direction_shown(leg: &Leg, time_ms: Option<&i64>) -> String {
     let status = direction_status_name(leg.status).replace('_', " ");
     let attempts = match leg.attempts {
         0 => return status,
@@ -146,21 +143,15 @@ fn log(events: &[Event], width: usize) -> String {
     text.trim_end().to_owned()
 }
 
-/// The total time of the recorded calls, per step and direction.
-struct CallTimes<'a>(BTreeMap<(&'a str, bool), i64>);
+/// The total time of the recorded calls, by step and direction.
+type CallTimes<'a> = BTreeMap<(&'a str, bool), i64>;
 
-impl<'a> CallTimes<'a> {
-    fn of(events: &'a [Event]) -> Self {
-        let mut times = BTreeMap::new();
-        for event in events.iter().filter(|event| event.duration_ms > 0) {
-            *times.entry((event.step.as_str(), event.undo)).or_insert(0) += event.duration_ms;
-        }
-        Self(times)
+fn call_times(events: &[Event]) -> CallTimes<'_> {
+    let mut times = BTreeMap::new();
+    for event in events.iter().filter(|event| event.duration_ms > 0) {
+        *times.entry((event.step.as_str(), event.undo)).or_insert(0) += event.duration_ms;
     }
-
-    fn of_direction(&self, step: &str, undo: bool) -> Option<i64> {
-        self.0.get(&(step, undo)).copied()
-    }
+    times
 }
 
 #[cfg(test)]
