@@ -193,8 +193,8 @@ pub async fn read_pages<T>(
     Ok((items, !token.is_empty()))
 }
 
-/// Passes every message of a stream on until interrupted. Opens the stream again when the connection is lost, and returns
-/// only errors that a retry can't fix.
+/// Passes every message of a stream on until interrupted. Opens the stream again when the connection is lost, and
+/// returns only errors that a retry can't fix.
 pub async fn watch<T>(
     mut open: impl AsyncFnMut() -> Result<Response<Streaming<T>>, Status>,
     mut print: impl FnMut(T),

@@ -46,8 +46,8 @@ pub fn print_to_stderr(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// A table as text, without spaces at the ends of lines. On a narrow terminal, some columns may be dropped, the first one
-/// first. JSON contains all columns.
+/// A table as text, without spaces at the ends of lines. On a narrow terminal, some columns may be dropped, the first
+/// one first. JSON contains all columns.
 pub fn table<const N: usize>(
     columns: [&'static str; N],
     rows: impl IntoIterator<Item = [String; N]>,

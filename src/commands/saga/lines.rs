@@ -13,8 +13,8 @@ const DATE_AND_T: usize = 11;
 /// Length of `16:24:36`.
 const TIME: usize = 8;
 
-/// The width to which text and lists are fitted: that set in `COLUMNS`, or that of the terminal. It is unlimited in a file
-/// or a pipe, so that scripts find whole lines.
+/// The width to which text and lists are fitted: that set in `COLUMNS`, or that of the terminal. It is unlimited in a
+/// file or a pipe, so that scripts find whole lines.
 pub fn width() -> usize {
     // Snapshots must not depend on the terminal of the test run.
     if cfg!(test) {
