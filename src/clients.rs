@@ -1,4 +1,5 @@
-//! Connections of the commands to a running system: error texts for failed calls, and the delays between retries.
+//! Connections of the commands to a running system: calls with retries, whole streams, pages, watches, and the error
+//! texts of failed calls.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use matricula_proto::ops::v1::FindSagaRequest;
 use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use crate::config::OrchestratorConfig;
@@ -17,6 +18,8 @@ use crate::config::OrchestratorConfig;
 pub const ANSWER_MARGIN: Duration = Duration::from_secs(30);
 /// The largest message that a command accepts.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The largest page that the services accept.
+const PAGE_SIZE_MAX: usize = 1_000;
 /// First and longest delay between attempts: a restart takes a second, and a thousand clients must not retry at once.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
@@ -61,11 +64,6 @@ pub async fn connect(urls: &str) -> anyhow::Result<Channel> {
     })
 }
 
-/// Connects at the first call.
-pub fn connect_lazily(url: &str) -> anyhow::Result<Channel> {
-    Ok(matricula_kit::connect::lazily(url)?)
-}
-
 /// Completes the prefix of an id of a saga or a registration, with the orchestrator's help.
 pub async fn whole_id(orchestrator: &Channel, typed: &str) -> anyhow::Result<String> {
     if let Ok(whole) = uuid::Uuid::try_parse(typed)
@@ -74,8 +72,7 @@ pub async fn whole_id(orchestrator: &Channel, typed: &str) -> anyhow::Result<Str
         return Ok(whole.to_string());
     }
     let request = FindSagaRequest { id_prefix: typed.to_owned() };
-    let found = SagaServiceClient::new(orchestrator.clone()).find_saga(request).await;
-    Ok(found.map_err(|status| explained(&status))?.into_inner().saga_id)
+    Ok(answered(SagaServiceClient::new(orchestrator.clone()).find_saga(request)).await?.saga_id)
 }
 
 /// An error for people: the message of the service, with the code and the machine-readable reason.
@@ -149,6 +146,83 @@ pub async fn retried<T>(
                 tokio::time::sleep(delay).await;
             }
         }
+    }
+}
+
+/// Tells people that a call is made again.
+pub fn print_retry(status: &Status) {
+    eprintln!("Not yet: {:#}; retrying", explained(status));
+}
+
+/// The answer to a call; an error is explained.
+pub async fn answered<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> anyhow::Result<T> {
+    Ok(call.await.map_err(|status| explained(&status))?.into_inner())
+}
+
+/// Folds all messages of a stream. A stream that breaks is read again from its start, for this long.
+pub async fn read_whole<T, R: Default>(
+    retry_for: Duration,
+    mut open: impl AsyncFnMut() -> Result<Response<Streaming<T>>, Status>,
+    mut add: impl FnMut(&mut R, T),
+) -> anyhow::Result<R> {
+    let read = async || {
+        let (mut stream, mut whole) = (open().await?.into_inner(), R::default());
+        while let Some(message) = stream.message().await? {
+            add(&mut whole, message);
+        }
+        Ok(whole)
+    };
+    retried(retry_for, |_| (), read).await.map_err(|status| explained(&status))
+}
+
+/// Reads pages until there are `limit` items. Also returns whether more items follow.
+pub async fn read_pages<T>(
+    limit: usize,
+    mut page: impl AsyncFnMut(i32, String) -> anyhow::Result<(Vec<T>, String)>,
+) -> anyhow::Result<(Vec<T>, bool)> {
+    let (mut items, mut token) = (Vec::new(), String::new());
+    while items.len() < limit {
+        let size = (limit - items.len()).min(PAGE_SIZE_MAX) as i32;
+        let (more, next) = page(size, token).await?;
+        items.extend(more);
+        token = next;
+        if token.is_empty() {
+            break;
+        }
+    }
+    Ok((items, !token.is_empty()))
+}
+
+/// Passes every message of a stream on until interrupted. Opens the stream again when the connection is lost, and
+/// returns only errors that a retry can't fix.
+pub async fn watch<T>(
+    mut open: impl AsyncFnMut() -> Result<Response<Streaming<T>>, Status>,
+    mut print: impl FnMut(T),
+) -> anyhow::Result<()> {
+    let watching = async {
+        let mut delays = RetryDelays::new();
+        loop {
+            let followed = async {
+                let mut stream = open().await?.into_inner();
+                while let Some(message) = stream.message().await? {
+                    delays = RetryDelays::new();
+                    print(message);
+                }
+                Ok(())
+            };
+            let ended = followed.await.err().unwrap_or_else(|| Status::unavailable("the stream ended"));
+            if is_permanent(ended.code()) {
+                return explained(&ended);
+            }
+            let (why, pause) = (explained(&ended), delays.after(&ended));
+            let pause_ms = pause.as_millis();
+            eprintln!("Connection lost: {why:#}; the lines above may be out of date. Retrying in {pause_ms} ms");
+            tokio::time::sleep(pause).await;
+        }
+    };
+    tokio::select! {
+        problem = watching => Err(problem),
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
     }
 }
 

@@ -46,6 +46,8 @@ const ORCHESTRATOR_PORT: u16 = 7_450;
 /// By default, a role's HTTP port (`/metrics`, `/healthz`, `/readyz`) is its gRPC port plus this number.
 const HTTP_PORT_AFTER: u16 = 1_000;
 
+/// The services, in the order in which `up` starts them.
+pub const SERVICES: [Role; 5] = [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications];
 /// The roles, in the order in which their databases are compared.
 pub const ROLES: [Role; 6] =
     [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications, Role::Orchestrator];
@@ -316,22 +318,24 @@ impl Config {
     fn problems(&self) -> Vec<(String, String)> {
         let mut problems = self.problems_of_databases();
         let mut found = |setting: &str, problem: String| problems.push((setting.to_owned(), problem));
-        for (setting, url) in self.urls() {
+        let services = SERVICES.into_iter().map(|service| (url_setting(service), self.url(service)));
+        let replicas = self.client.orchestrator_urls().map(|url| (url_setting(Role::Orchestrator), url));
+        let collector = Some(self.telemetry.otlp_endpoint.as_str()).filter(|url| !url.is_empty());
+        let collector = collector.map(|url| ("telemetry.otlp_endpoint".to_owned(), url));
+        for (setting, url) in services.chain(replicas).chain(collector) {
             if let Err(error) = service_url(url) {
-                found(setting, error.to_string());
+                found(&setting, error.to_string());
             }
         }
         if !(1..=VERSION_NEWEST).contains(&self.orchestrator.registration.begins_with_version) {
             found("orchestrator.registration.begins_with_version", format!("must be 1 to {VERSION_NEWEST}"));
         }
-        for (setting, problem) in self.orchestrator.runtime.problems() {
-            found(&format!("orchestrator.runtime.{setting}"), problem.to_string());
-        }
-        for (setting, problem) in self.orchestrator.retention.problems() {
-            found(&format!("orchestrator.retention.{setting}"), problem.to_string());
-        }
-        for (setting, problem) in self.limits.problems() {
-            found(&format!("limits.{setting}"), problem.to_string());
+        for (group, problems) in [
+            ("orchestrator.runtime", self.orchestrator.runtime.problems()),
+            ("orchestrator.retention", self.orchestrator.retention.problems()),
+            ("limits", self.limits.problems()),
+        ] {
+            problems.into_iter().for_each(|(setting, problem)| found(&format!("{group}.{setting}"), problem));
         }
         if let Err(problem) = self.cors() {
             found("orchestrator.cors_origins", problem.to_string());
@@ -359,21 +363,20 @@ impl Config {
     fn problems_of_databases(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
         let mut places = Vec::new();
-        for (role, (setting, _)) in ROLES.into_iter().zip(self.databases()) {
+        for role in ROLES {
+            let setting = format!("{}.database_url", role.name());
             let place = match DatabaseUrl::parse(&self.database_url(role)) {
                 Ok(url) => url.place(),
                 Err(error) => {
-                    problems.push((setting.to_owned(), error.to_string()));
+                    problems.push((setting, error.to_string()));
                     continue;
                 }
             };
             // Replicas of a role share its database. Each replica has its own copy of this configuration, so no
             // comparison is needed.
             match places.iter().find(|(_, other)| *other == place) {
-                Some((other, _)) => problems.push((
-                    setting.to_owned(),
-                    format!("is also the database of {other}: each role needs its own database"),
-                )),
+                Some((other, _)) => problems
+                    .push((setting, format!("is also the database of {other}: each role needs its own database"))),
                 None => places.push((role.name(), place)),
             }
         }
@@ -388,43 +391,9 @@ impl Config {
         problems
     }
 
-    fn databases(&self) -> [(&'static str, &str); 6] {
-        [
-            ("seats.database_url", &self.seats.database_url),
-            ("enrollments.database_url", &self.enrollments.database_url),
-            ("academics.database_url", &self.academics.database_url),
-            ("fees.database_url", &self.fees.database_url),
-            ("notifications.database_url", &self.notifications.database_url),
-            ("orchestrator.database_url", &self.orchestrator.database_url),
-        ]
-    }
-
-    fn urls(&self) -> Vec<(&'static str, &str)> {
-        let mut urls = vec![
-            ("orchestrator.seats_url", self.orchestrator.seats_url.as_str()),
-            ("orchestrator.enrollments_url", &self.orchestrator.enrollments_url),
-            ("orchestrator.academics_url", &self.orchestrator.academics_url),
-            ("orchestrator.fees_url", &self.orchestrator.fees_url),
-            ("orchestrator.notifications_url", &self.orchestrator.notifications_url),
-        ];
-        urls.extend(self.client.orchestrator_urls().map(|url| ("client.orchestrator_url", url)));
-        if !self.telemetry.otlp_endpoint.is_empty() {
-            urls.push(("telemetry.otlp_endpoint", &self.telemetry.otlp_endpoint));
-        }
-        urls
-    }
-
     /// The database of a role: the setting, or a SQLite file in the data folder.
     pub fn database_url(&self, role: Role) -> String {
-        let url = match role {
-            Role::Seats => &self.seats.database_url,
-            Role::Enrollments => &self.enrollments.database_url,
-            Role::Academics => &self.academics.database_url,
-            Role::Fees => &self.fees.database_url,
-            Role::Notifications => &self.notifications.database_url,
-            Role::Orchestrator => &self.orchestrator.database_url,
-        };
-        match url.as_str() {
+        match self.served(role).2 {
             "" => DatabaseUrl::of_file(&self.data_dir.join(format!("{}.db", role.name()))),
             url => url.to_owned(),
         }
@@ -438,19 +407,36 @@ impl Config {
 
     /// The addresses at which a role serves gRPC and HTTP. Host names are resolved now.
     pub async fn listen(&self, role: Role) -> Result<(SocketAddr, SocketAddr), LookupError> {
-        let (grpc, http) = self.addresses(role);
+        let (grpc, http, _) = self.served(role);
         let name = role.name();
         Ok((grpc.look_up(&format!("{name}.listen")).await?, http.look_up(&format!("{name}.http_listen")).await?))
     }
 
-    fn addresses(&self, role: Role) -> (&Address, &Address) {
+    /// The settings that all roles have: the gRPC and HTTP listen addresses, and the database.
+    fn served(&self, role: Role) -> (&Address, &Address, &str) {
+        let (notifications, orchestrator) = (&self.notifications, &self.orchestrator);
+        let service = match role {
+            Role::Seats => &self.seats,
+            Role::Enrollments => &self.enrollments,
+            Role::Academics => &self.academics,
+            Role::Fees => &self.fees,
+            Role::Notifications => {
+                return (&notifications.listen, &notifications.http_listen, &notifications.database_url);
+            }
+            Role::Orchestrator => return (&orchestrator.listen, &orchestrator.http_listen, &orchestrator.database_url),
+        };
+        (&service.listen, &service.http_listen, &service.database_url)
+    }
+
+    /// The URL by which the orchestrator calls a service, or by which commands call the orchestrator.
+    pub fn url(&self, role: Role) -> &str {
         match role {
-            Role::Seats => (&self.seats.listen, &self.seats.http_listen),
-            Role::Enrollments => (&self.enrollments.listen, &self.enrollments.http_listen),
-            Role::Academics => (&self.academics.listen, &self.academics.http_listen),
-            Role::Fees => (&self.fees.listen, &self.fees.http_listen),
-            Role::Notifications => (&self.notifications.listen, &self.notifications.http_listen),
-            Role::Orchestrator => (&self.orchestrator.listen, &self.orchestrator.http_listen),
+            Role::Seats => &self.orchestrator.seats_url,
+            Role::Enrollments => &self.orchestrator.enrollments_url,
+            Role::Academics => &self.orchestrator.academics_url,
+            Role::Fees => &self.orchestrator.fees_url,
+            Role::Notifications => &self.orchestrator.notifications_url,
+            Role::Orchestrator => &self.client.orchestrator_url,
         }
     }
 
@@ -487,6 +473,14 @@ impl Config {
         if let Ok(value) = serde_json::to_value(self) {
             each_of("", &value, &mut visit);
         }
+    }
+}
+
+/// The setting of [`Config::url`].
+pub fn url_setting(role: Role) -> String {
+    match role {
+        Role::Orchestrator => "client.orchestrator_url".to_owned(),
+        service => format!("orchestrator.{}_url", service.name()),
     }
 }
 

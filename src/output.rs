@@ -15,6 +15,8 @@ use matricula_kit::time::UnixMs;
 use matricula_proto::common::v1::Source;
 use prost_types::Timestamp;
 
+use crate::arguments::Format;
+
 /// Exit code when stdout could not be written.
 const EXIT_NOT_WRITTEN: i32 = 1;
 
@@ -44,38 +46,23 @@ pub fn print_to_stderr(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// An empty table with these columns.
-pub fn table<const N: usize>(columns: [&'static str; N]) -> Table {
-    Table { columns: columns.to_vec(), rows: Vec::new(), dropped: Vec::new() }
+/// A table as text, without spaces at the ends of lines. On a narrow terminal, some columns may be dropped, the first
+/// one first. JSON contains all columns.
+pub fn table<const N: usize>(
+    columns: [&'static str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+    dropped: &[&'static str],
+) -> String {
+    Table { columns, rows: rows.into_iter().collect(), dropped }.fitted(terminal_width())
 }
 
-/// A table that fits the terminal without cutting or wrapping a word, so that every id in it can be copied. In a file
-/// or a pipe it has its full width.
-pub struct Table {
-    columns: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
-    /// Columns that may be omitted on a narrow terminal; the first is omitted first.
-    dropped: Vec<&'static str>,
+struct Table<'a, const N: usize> {
+    columns: [&'static str; N],
+    rows: Vec<[String; N]>,
+    dropped: &'a [&'static str],
 }
 
-impl Table {
-    /// Adds a row.
-    pub fn add_row<const N: usize>(&mut self, cells: [impl Into<String>; N]) -> &mut Self {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// Names columns that may be omitted on a narrow terminal; the first is omitted first. JSON contains all columns.
-    pub fn may_drop<const N: usize>(&mut self, columns: [&'static str; N]) -> &mut Self {
-        self.dropped = columns.to_vec();
-        self
-    }
-
-    /// The table as text, without spaces at the ends of lines.
-    pub fn trim_fmt(&self) -> String {
-        self.fitted(terminal_width())
-    }
-
+impl<const N: usize> Table<'_, N> {
     fn fitted(&self, width: Option<usize>) -> String {
         let mut shown: Vec<usize> = (0..self.columns.len()).collect();
         let mut dropped = self.dropped.iter();
@@ -139,6 +126,19 @@ pub fn not_written(error: &io::Error) -> ! {
     std::process::exit(EXIT_NOT_WRITTEN);
 }
 
+/// Prints a result to stdout: a text for people, or a JSON document for programs.
+pub fn show<T: fmt::Display>(
+    format: Format,
+    text: impl FnOnce() -> T,
+    document: impl FnOnce() -> serde_json::Value,
+) -> anyhow::Result<()> {
+    match format {
+        Format::Table => print(text()),
+        Format::Json => json(&document())?,
+    }
+    Ok(())
+}
+
 /// Prints a JSON document to stdout.
 pub fn json(value: &serde_json::Value) -> anyhow::Result<()> {
     print(serde_json::to_string_pretty(value)?);
@@ -155,22 +155,32 @@ pub fn moment_or_none(wire: Option<&Timestamp>) -> String {
     moment(wire).unwrap_or_else(|| NONE.to_owned())
 }
 
-/// The source of a value, for a table.
-pub fn source(source: Source) -> &'static str {
-    match source {
-        Source::Unspecified => NONE,
-        Source::Bundle => "bundle",
-        Source::Staff => "staff",
+/// A text for a table.
+pub fn or_none(text: &str) -> String {
+    if text.is_empty() { NONE } else { text }.to_owned()
+}
+
+/// A text for programs; null when it is empty.
+pub fn text(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// The name of an enum's value for people and programs, without the enum's prefix: `ENROLLED` for `OUTCOME_ENROLLED`.
+pub fn enum_name(name: &'static str, prefix: &str) -> &'static str {
+    match name.trim_start_matches(prefix) {
+        "UNSPECIFIED" => "UNKNOWN",
+        name => name,
     }
+}
+
+/// The source of a value, for a table.
+pub fn source(source: Source) -> String {
+    source_to_json(source).map_or_else(|| NONE.to_owned(), str::to_lowercase)
 }
 
 /// The source of a value, for programs; null when it is unknown.
 pub fn source_to_json(source: Source) -> Option<&'static str> {
-    match source {
-        Source::Unspecified => None,
-        Source::Bundle => Some("BUNDLE"),
-        Source::Staff => Some("STAFF"),
-    }
+    (source != Source::Unspecified).then(|| enum_name(source.as_str_name(), "SOURCE_"))
 }
 
 /// A progress bar for long work. It is drawn only when stderr is a terminal, and removed at the end.
@@ -228,11 +238,13 @@ mod tests {
 
     const ID: &str = "0198c5d0-0000-7000-8000-000000000001";
 
-    fn registrations() -> Table {
-        let mut table = table(["registration", "adds", "submitted", "why"]);
-        table.add_row([ID, "C001-L1 C001-B1 C001-T1", "2026-08-17T20:53:20.000Z", "CLOSED_SECTION TIME_CONFLICT"]);
-        table.may_drop(["submitted"]);
-        table
+    fn registrations() -> Table<'static, 4> {
+        let row = [ID, "C001-L1 C001-B1 C001-T1", "2026-08-17T20:53:20.000Z", "CLOSED_SECTION TIME_CONFLICT"];
+        Table {
+            columns: ["registration", "adds", "submitted", "why"],
+            rows: vec![row.map(str::to_owned)],
+            dropped: &["submitted"],
+        }
     }
 
     #[test]

@@ -161,22 +161,6 @@ pub enum Saga {
     },
 }
 
-impl Saga {
-    /// The id that was typed, of subcommands on one saga.
-    pub fn id_mut(&mut self) -> Option<&mut String> {
-        match self {
-            Self::Show { id }
-            | Self::Explain { id }
-            | Self::Retry { id, .. }
-            | Self::Skip { id, .. }
-            | Self::Resolve { id, .. }
-            | Self::Abandon { id, .. }
-            | Self::Cancel { id, .. } => Some(id),
-            Self::List { .. } | Self::Watch { .. } | Self::Destinations | Self::Limit { .. } => None,
-        }
-    }
-}
-
 /// The author and the reason of a decision; both are recorded.
 #[derive(Debug, Args)]
 pub struct Decision {

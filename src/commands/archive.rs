@@ -8,8 +8,7 @@ use anyhow::Context as _;
 use matricula_kit::id::check_id;
 use matricula_registration::{StoredRegistration, saga};
 use matricula_runtime::SagaId;
-use matricula_runtime::archive::{Archive, Found, Problem};
-use serde_json::Value;
+use matricula_runtime::archive::{Archive, Found};
 
 use crate::arguments::{self, ArchiveFolders, Format};
 use crate::commands::saga as shown;
@@ -49,15 +48,12 @@ fn list(archive: Archive, student: Option<&str>, limit: usize, format: Format) -
                 sagas.push(matricula_ops::summary(&stored));
             }
             Err(problem) => {
-                print_problem(&problem);
+                eprintln!("{problem}");
                 damaged += 1;
             }
         }
     }
-    match format {
-        Format::Table => output::print(shown::sagas_shown(&sagas)),
-        Format::Json => output::json(&Value::Array(sagas.iter().map(shown::summary_to_json).collect()))?,
-    }
+    output::show(format, || shown::sagas_shown(&sagas), || sagas.iter().map(shown::summary_to_json).collect())?;
     if has_more {
         eprintln!("More sagas follow; raise --limit to see them.");
     }
@@ -86,7 +82,7 @@ fn show(archive: Archive, typed: String, format: Format) -> anyhow::Result<ExitC
                 candidates.insert(read.saga.id);
                 found.get_or_insert(read);
             }
-            Err(problem) => print_problem(&problem),
+            Err(problem) => eprintln!("{problem}"),
         }
         if whole.is_some() && found.is_some() {
             break;
@@ -107,8 +103,4 @@ fn show(archive: Archive, typed: String, format: Format) -> anyhow::Result<ExitC
     eprintln!("in {}", file.display());
     shown::print(&saga, format)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn print_problem(problem: &Problem) {
-    eprintln!("{problem}");
 }

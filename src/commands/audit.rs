@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
 use crate::arguments::Format;
-use crate::clients::{connect, explained, retried};
+use crate::clients::{connect, read_whole};
 use crate::config::Config;
 use crate::output::{self, Progress, grouped};
 
@@ -31,23 +31,14 @@ const RETRY_FOR: Duration = Duration::from_secs(60);
 /// Checks the invariants of a running system.
 pub async fn run(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
     let progress = Progress::on_terminal();
-    let report = check(config, &progress).await?;
+    let (report, ()) = check(config, &progress, |_| ()).await?;
     drop(progress);
-    match format {
-        Format::Table => output::print(shown(&report)),
-        Format::Json => output::json(&to_json(&report))?,
-    }
+    output::show(format, || shown(&report), || to_json(&report))?;
     Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Reads all ledgers and checks every invariant over them.
-pub async fn check(config: &Config, progress: &Progress) -> anyhow::Result<Report> {
-    let (report, ()) = check_and(config, progress, |_| ()).await?;
-    Ok(report)
-}
-
-/// Like [`check`], and also derives another result from the ledgers.
-pub async fn check_and<T: Send + 'static>(
+/// Reads all ledgers, checks every invariant over them, and derives another result from them.
+pub async fn check<T: Send + 'static>(
     config: &Config,
     progress: &Progress,
     also: impl FnOnce(&Ledgers) -> T + Send + 'static,
@@ -110,34 +101,27 @@ async fn registrations(
 async fn ledger<T>(
     service: &str,
     progress: &Progress,
-    mut open: impl AsyncFnMut() -> Result<Response<Streaming<T>>, Status>,
+    open: impl AsyncFnMut() -> Result<Response<Streaming<T>>, Status>,
 ) -> anyhow::Result<Vec<T>> {
-    let read = async || {
-        let mut stream = open().await?.into_inner();
-        let mut entries = Vec::new();
-        while let Some(entry) = stream.message().await? {
-            entries.push(entry);
-            progress.advance(1);
-        }
-        Ok(entries)
+    let add = |entries: &mut Vec<T>, entry| {
+        entries.push(entry);
+        progress.advance(1);
     };
-    let entries = retried(RETRY_FOR, |_| (), read).await;
-    entries.map_err(|status| explained(&status)).with_context(|| format!("the ledger of {service} can't be read"))
+    read_whole(RETRY_FOR, open, add).await.with_context(|| format!("the ledger of {service} can't be read"))
 }
 
 /// The verdicts for people.
 pub fn shown(report: &Report) -> String {
-    let mut table = output::table(["", "invariant", "facts checked", "violations", "verdict"]);
-    for verdict in &report.invariants {
-        table.add_row([
+    let rows = report.invariants.iter().map(|verdict| {
+        [
             verdict.number.to_string(),
             verdict.title.to_owned(),
             grouped(verdict.checked),
             grouped(verdict.violations_count),
             if verdict.holds() { "holds" } else { "BROKEN" }.to_owned(),
-        ]);
-    }
-    let mut text = table.trim_fmt();
+        ]
+    });
+    let mut text = output::table(["", "invariant", "facts checked", "violations", "verdict"], rows, &[]);
     text.push('\n');
     for verdict in report.invariants.iter().filter(|verdict| !verdict.holds()) {
         // Writing to a string does not fail.

@@ -25,65 +25,36 @@ pub async fn run(command: Campus, format: Format) -> anyhow::Result<ExitCode> {
     let bundle = written?;
     drop(progress);
     let dir = dir.display();
-    match format {
-        Format::Table => output::print(shown(&bundle)),
-        Format::Json => output::json(&to_json(&bundle, &dir.to_string()))?,
-    }
+    output::show(format, || shown(&bundle), || to_json(&bundle, &dir.to_string()))?;
     eprintln!("Wrote the bundle to {dir}. Next: `matricula import {dir}`, then `matricula rush {dir} --speed 60x`");
     Ok(ExitCode::SUCCESS)
 }
 
-/// The size of the generated campus.
-struct Counts {
-    courses: u64,
-    sections: u64,
-    seats: u64,
-    students: u64,
-    clicks: u64,
-    duration_s: u64,
-}
-
-impl Counts {
-    fn of(bundle: &Bundle) -> Self {
-        let seats: i64 = bundle.sections.iter().filter_map(|section| section.capacity).map(i64::from).sum();
-        Self {
-            courses: bundle.courses.len() as u64,
-            sections: bundle.sections.len() as u64,
-            seats: seats.unsigned_abs(),
-            students: bundle.students.len() as u64,
-            clicks: bundle.registrations.len() as u64,
-            duration_s: bundle.registrations.last().map_or(0, |click| click.arrival_ms / 1_000),
-        }
-    }
+/// The counts of the bundle: the name of each for programs, its name for people, and the count.
+fn counts(bundle: &Bundle) -> [(&'static str, &'static str, u64); 6] {
+    let seats: i64 = bundle.sections.iter().filter_map(|section| section.capacity).map(i64::from).sum();
+    let duration_s = bundle.registrations.last().map_or(0, |click| click.arrival_ms / 1_000);
+    [
+        ("courses", "courses", bundle.courses.len() as u64),
+        ("sections", "sections", bundle.sections.len() as u64),
+        ("seats", "seats", seats.unsigned_abs()),
+        ("students", "students", bundle.students.len() as u64),
+        ("clicks", "clicks of the morning", bundle.registrations.len() as u64),
+        ("duration_s", "length of the morning, s", duration_s),
+    ]
 }
 
 fn to_json(bundle: &Bundle, dir: &str) -> Value {
-    let Counts { courses, sections, seats, students, clicks, duration_s } = Counts::of(bundle);
-    json!({
-        "dir": dir,
-        "courses": courses,
-        "sections": sections,
-        "seats": seats,
-        "students": students,
-        "clicks": clicks,
-        "duration_s": duration_s,
-    })
+    let mut document = json!({ "dir": dir });
+    for (name, _, count) in counts(bundle) {
+        document[name] = count.into();
+    }
+    document
 }
 
 fn shown(bundle: &Bundle) -> String {
-    let Counts { courses, sections, seats, students, clicks, duration_s } = Counts::of(bundle);
-    let mut table = table(["generated", "count"]);
-    for (what, count) in [
-        ("courses", courses),
-        ("sections", sections),
-        ("seats", seats),
-        ("students", students),
-        ("clicks of the morning", clicks),
-        ("length of the morning, s", duration_s),
-    ] {
-        table.add_row([what.to_owned(), grouped(count)]);
-    }
-    table.trim_fmt()
+    let rows = counts(bundle).into_iter().map(|(_, what, count)| [what.to_owned(), grouped(count)]);
+    table(["generated", "count"], rows, &[])
 }
 
 #[cfg(test)]

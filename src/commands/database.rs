@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use matricula_kit::database::{CompactError, CompactStep, Compacted, Database, DatabaseUrl, Schema};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::arguments::{self, Compact, Format, Role};
 use crate::config::{Config, ROLES};
@@ -37,19 +37,12 @@ async fn compact_all(config: &Config, compact: Compact, format: Format) -> anyho
             }
         });
     }
-    match format {
-        Format::Table => {
-            let mut table = output::table(["ROLE", "IDS"]);
-            for outcome in &outcomes {
-                table.add_row([outcome.role.name(), outcome.ids]);
-            }
-            output::print(table.trim_fmt());
-        }
-        Format::Json => {
-            let shown = |of: &Outcome| json!({ "role": of.role.name(), "ids": of.ids, "problem": of.problem });
-            output::json(&Value::Array(outcomes.iter().map(shown).collect()))?;
-        }
-    }
+    let table = || {
+        let rows = outcomes.iter().map(|outcome| [outcome.role.name(), outcome.ids].map(str::to_owned));
+        output::table(["ROLE", "IDS"], rows, &[])
+    };
+    let shown = |of: &Outcome| json!({ "role": of.role.name(), "ids": of.ids, "problem": of.problem });
+    output::show(format, table, || outcomes.iter().map(shown).collect())?;
     let is_done = outcomes.iter().all(|outcome| outcome.problem.is_none());
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

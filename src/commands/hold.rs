@@ -6,7 +6,7 @@ use matricula_proto::academics::v1::{Hold as Wire, SetHoldRequest};
 use serde_json::{Value, json};
 
 use crate::arguments::{Decision, Format, Hold, SetHold};
-use crate::clients::explained;
+use crate::clients::answered;
 use crate::commands::student::{Academics, academics, record};
 use crate::config::Config;
 use crate::output;
@@ -34,11 +34,8 @@ pub async fn run(config: &Config, command: Hold, format: Format) -> anyhow::Resu
         }
     };
     let holds = holds(academics, &student).await?;
-    match format {
-        Format::Table if holds.is_empty() => output::print(format_args!("{student} has no hold.")),
-        Format::Table => output::print(shown(&holds)),
-        Format::Json => output::json(&Value::Array(holds.iter().map(to_json).collect()))?,
-    }
+    let text = || if holds.is_empty() { format!("{student} has no hold.") } else { shown(&holds) };
+    output::show(format, text, || holds.iter().map(to_json).collect())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -57,7 +54,7 @@ async fn change(
         changed_by: decision.by(),
         justification: decision.reason.clone(),
     };
-    academics.set_hold(request).await.map_err(|status| explained(&status))?;
+    answered(academics.set_hold(request)).await?;
     let done = if lifted { "lifted" } else { "set" };
     eprintln!("Recorded in the log of the academic service: {name} {done} by {}", decision.by());
     Ok(())
@@ -69,13 +66,8 @@ async fn holds(academics: Academics, student: &str) -> anyhow::Result<Vec<Wire>>
 
 /// Holds for people.
 pub fn shown(holds: &[Wire]) -> String {
-    let mut table = output::table(["hold", "the student reads", "set by"]);
-    for hold in holds {
-        let source = output::source(hold.source()).to_owned();
-        table.add_row([hold.hold_id.clone(), hold.description.clone(), source]);
-    }
-    table.may_drop(["set by"]);
-    table.trim_fmt()
+    let rows = holds.iter().map(|hold| [hold.hold_id.clone(), hold.description.clone(), output::source(hold.source())]);
+    output::table(["hold", "the student reads", "set by"], rows, &["set by"])
 }
 
 /// A hold for programs.

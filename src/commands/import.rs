@@ -30,12 +30,13 @@ use std::process::ExitCode;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use matricula_campus::{Bundle, BundleErrors};
+use matricula_kit::connect::lazily;
 use matricula_kit::time;
 use serde_json::json;
 use tonic::transport::Channel;
 
 use crate::arguments::{Format, Import};
-use crate::clients::{Services, connect, connect_lazily};
+use crate::clients::{Services, connect};
 use crate::config::Config;
 use crate::output::{self, Progress, grouped};
 use desired::Overlay;
@@ -124,7 +125,7 @@ async fn apply_all(
 ) -> anyhow::Result<Option<Result<roster::Outcome, String>>> {
     apply::apply(plan, services, &Progress::on_terminal()).await?;
     let Some(rosters) = rosters.filter(|rosters| !rosters.is_empty()) else { return Ok(None) };
-    let orchestrator = connect_lazily(config.client.orchestrator_urls().next().unwrap_or_default())?;
+    let orchestrator = lazily(config.client.orchestrator_urls().next().unwrap_or_default())?;
     if let Some(why) = roster::pause_problem(&orchestrator).await? {
         return Ok(Some(Err(why)));
     }

@@ -7,11 +7,11 @@ use matricula_proto::academics::v1::{GrantOverrideRequest, Override as Wire};
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Grant, Override};
-use crate::clients::explained;
+use crate::clients::answered;
 use crate::commands::registration::reason_name;
 use crate::commands::student::{academics, record};
 use crate::config::Config;
-use crate::output::{self, NONE, moment, moment_or_none};
+use crate::output::{self, moment, moment_or_none, or_none, text};
 
 /// Runs a subcommand of `override`.
 pub async fn run(config: &Config, command: Override, format: Format) -> anyhow::Result<ExitCode> {
@@ -19,19 +19,13 @@ pub async fn run(config: &Config, command: Override, format: Format) -> anyhow::
     match command {
         Override::Grant(grant) => {
             let granted = self::grant(academics, &grant).await?;
-            match format {
-                Format::Table => output::print(shown(&[granted])),
-                Format::Json => output::json(&to_json(&granted))?,
-            }
+            output::show(format, || shown(std::slice::from_ref(&granted)), || to_json(&granted))?;
             eprintln!("Granted and recorded, by {}. The student can register now.", grant.decision.by());
         }
         Override::List { student } => {
             let overrides = record(academics, &student).await?.overrides;
-            match format {
-                Format::Table if overrides.is_empty() => output::print(format_args!("{student} has no override.")),
-                Format::Table => output::print(shown(&overrides)),
-                Format::Json => output::json(&Value::Array(overrides.iter().map(to_json).collect()))?,
-            }
+            let text = || if overrides.is_empty() { format!("{student} has no override.") } else { shown(&overrides) };
+            output::show(format, text, || overrides.iter().map(to_json).collect())?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -46,28 +40,28 @@ async fn grant(mut academics: crate::commands::student::Academics, grant: &Grant
         justification: grant.decision.reason.clone(),
         valid_until: grant.until.map(|until| UnixMs(until.as_millisecond()).to_wire()),
     };
-    let answer = academics.grant_override(request).await.map_err(|status| explained(&status))?;
-    Ok(answer.into_inner().r#override.unwrap_or_default())
+    Ok(answered(academics.grant_override(request)).await?.r#override.unwrap_or_default())
 }
 
 /// Overrides for people.
 pub fn shown(overrides: &[Wire]) -> String {
-    let mut table =
-        output::table(["reason", "section", "until", "by", "source", "justification", "granted", "override"]);
-    for granted in overrides {
-        table.add_row([
+    let rows = overrides.iter().map(|granted| {
+        [
             reason_name(granted.reason).to_owned(),
             if granted.section_id.is_empty() { "all".to_owned() } else { granted.section_id.clone() },
             moment(granted.valid_until.as_ref()).unwrap_or_else(|| "no limit".to_owned()),
-            if granted.granted_by.is_empty() { NONE.to_owned() } else { granted.granted_by.clone() },
-            output::source(granted.source()).to_owned(),
+            or_none(&granted.granted_by),
+            output::source(granted.source()),
             granted.justification.clone(),
             moment_or_none(granted.granted_at.as_ref()),
             granted.override_id.clone(),
-        ]);
-    }
-    table.may_drop(["override", "granted", "source", "by"]);
-    table.trim_fmt()
+        ]
+    });
+    output::table(
+        ["reason", "section", "until", "by", "source", "justification", "granted", "override"],
+        rows,
+        &["override", "granted", "source", "by"],
+    )
 }
 
 /// An override for programs.
@@ -75,7 +69,7 @@ pub fn to_json(granted: &Wire) -> Value {
     json!({
         "override_id": granted.override_id,
         "student_id": granted.student_id,
-        "section_id": (!granted.section_id.is_empty()).then_some(&granted.section_id),
+        "section_id": text(&granted.section_id),
         "reason": reason_name(granted.reason),
         "granted_by": granted.granted_by,
         "source": output::source_to_json(granted.source()),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 
 use crate::arguments::{Format, Register};
-use crate::clients::{ANSWER_MARGIN, connect, explained, retried};
+use crate::clients::{ANSWER_MARGIN, connect, explained, print_retry, retried};
 use crate::commands::registration;
 use crate::config::Config;
 use crate::output::{self, Progress};
@@ -27,9 +27,9 @@ pub async fn run(config: &Config, register: Register, format: Format) -> anyhow:
     let key = register.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let channel = connect(&config.client.orchestrator_url).await?;
     let client = RegistrationServiceClient::new(channel);
-    let seen = register.seen.iter().map(|(section, version)| (section.clone(), *version));
-    let seen_versions: Vec<SeenVersion> =
-        seen.map(|(section_id, version)| SeenVersion { section_id, version }).collect();
+    let seen =
+        |(section_id, version): &(String, i64)| SeenVersion { section_id: section_id.clone(), version: *version };
+    let seen_versions: Vec<SeenVersion> = register.seen.iter().map(seen).collect();
     let wait_until = Instant::now() + register.wait;
     let left = || wait_until.saturating_duration_since(Instant::now());
     let submit = async |wait: Duration| {
@@ -56,10 +56,7 @@ pub async fn run(config: &Config, register: Register, format: Format) -> anyhow:
         let last = retried(left(), print_retry, async || submit(left()).await).await;
         registration = last.map_err(|status| not_answered(&status, &key))?;
     }
-    match format {
-        Format::Table => output::print(registration::shown(&registration)),
-        Format::Json => output::json(&registration::to_json(&registration))?,
-    }
+    output::show(format, || registration::shown(&registration), || registration::to_json(&registration))?;
     if registration.outcome() == Outcome::Pending {
         let (wait_ms, id) = (register.wait.as_millis(), &registration.registration_id);
         eprintln!(
@@ -103,10 +100,6 @@ fn exit_code(registration: &Registration) -> ExitCode {
         Outcome::Enrolled | Outcome::Pending => ExitCode::SUCCESS,
         Outcome::Refused | Outcome::Cancelled | Outcome::Unspecified => ExitCode::FAILURE,
     }
-}
-
-fn print_retry(status: &Status) {
-    eprintln!("Not yet: {:#}; retrying", explained(status));
 }
 
 fn not_answered(status: &Status, key: &str) -> anyhow::Error {

@@ -14,13 +14,10 @@ use matricula_proto::registration::v1::{
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Registration};
-use crate::clients::{MESSAGE_BYTES_MAX, connect, explained, whole_id};
+use crate::clients::{MESSAGE_BYTES_MAX, answered, connect, read_pages, whole_id};
 use crate::commands::door;
 use crate::config::Config;
-use crate::output::{self, NONE, moment, moment_or_none};
-
-/// The largest page that the service accepts.
-const PAGE_SIZE_MAX: u32 = 1_000;
+use crate::output::{self, enum_name, moment, moment_or_none, or_none, text};
 
 /// Runs a subcommand of `registration`.
 pub async fn run(config: &Config, command: Registration, format: Format) -> anyhow::Result<ExitCode> {
@@ -40,37 +37,20 @@ pub async fn run(config: &Config, command: Registration, format: Format) -> anyh
 type Client = RegistrationServiceClient<tonic::transport::Channel>;
 
 async fn show(mut client: Client, registration_id: String, format: Format) -> anyhow::Result<()> {
-    let answer = client.get_registration(GetRegistrationRequest { registration_id }).await;
-    let registration = answer.map_err(|status| explained(&status))?.into_inner().registration.unwrap_or_default();
-    match format {
-        Format::Table => output::print(shown(&registration)),
-        Format::Json => output::json(&to_json(&registration))?,
-    }
-    Ok(())
+    let answer = answered(client.get_registration(GetRegistrationRequest { registration_id })).await?;
+    let registration = answer.registration.unwrap_or_default();
+    output::show(format, || shown(&registration), || to_json(&registration))
 }
 
 async fn list(mut client: Client, student: String, limit: u32, format: Format) -> anyhow::Result<()> {
-    let mut registrations: Vec<Wire> = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let left = limit - registrations.len() as u32;
-        if left == 0 {
-            break;
-        }
-        let page_size = left.min(PAGE_SIZE_MAX) as i32;
+    let page = async |page_size, page_token| {
         let request = ListRegistrationsRequest { student_id: student.clone(), page_size, page_token };
-        let page = client.list_registrations(request).await.map_err(|status| explained(&status))?.into_inner();
-        registrations.extend(page.registrations);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    if format == Format::Json {
-        return output::json(&Value::Array(registrations.iter().map(to_json).collect()));
-    }
-    output::print(list_shown(&registrations));
-    if !page_token.is_empty() {
+        let page = answered(client.list_registrations(request)).await?;
+        Ok((page.registrations, page.next_page_token))
+    };
+    let (registrations, has_more) = read_pages(limit as usize, page).await?;
+    output::show(format, || list_shown(&registrations), || registrations.iter().map(to_json).collect())?;
+    if format == Format::Table && has_more {
         eprintln!("More registrations follow; raise --limit to see them.");
     }
     Ok(())
@@ -78,9 +58,8 @@ async fn list(mut client: Client, student: String, limit: u32, format: Format) -
 
 /// A list of registrations for people.
 pub fn list_shown(registrations: &[Wire]) -> String {
-    let mut table = output::table(["registration", "outcome", "adds", "drops", "submitted", "reasons"]);
-    for registration in registrations {
-        table.add_row([
+    let rows = registrations.iter().map(|registration| {
+        [
             registration.registration_id.clone(),
             match in_line(registration) {
                 Some(in_line) => format!("{}: {in_line}", outcome_name(registration.outcome)),
@@ -90,21 +69,14 @@ pub fn list_shown(registrations: &[Wire]) -> String {
             sections(&registration.drops),
             moment_or_none(registration.submitted_at.as_ref()),
             registration.reasons.iter().map(|refusal| reason_name(refusal.reason)).collect::<Vec<_>>().join(" "),
-        ]);
-    }
-    table.may_drop(["submitted", "drops"]);
-    table.trim_fmt()
+        ]
+    });
+    output::table(["registration", "outcome", "adds", "drops", "submitted", "reasons"], rows, &["submitted", "drops"])
 }
 
 /// The name of an outcome in the API.
 pub fn outcome_name(outcome: i32) -> &'static str {
-    match Outcome::try_from(outcome) {
-        Ok(Outcome::Pending) => "PENDING",
-        Ok(Outcome::Enrolled) => "ENROLLED",
-        Ok(Outcome::Refused) => "REFUSED",
-        Ok(Outcome::Cancelled) => "CANCELLED",
-        Ok(Outcome::Unspecified) | Err(_) => "UNKNOWN",
-    }
+    enum_name(Outcome::try_from(outcome).unwrap_or_default().as_str_name(), "OUTCOME_")
 }
 
 /// The name of a reason in the API.
@@ -222,8 +194,6 @@ pub fn to_json(registration: &Wire) -> Value {
 }
 
 fn refusal_to_json(refusal: &Refusal) -> Value {
-    let text = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
-    let closed_at = moment(refusal.closed_at.as_ref());
     json!({
         "reason": reason_name(refusal.reason),
         "section_id": text(&refusal.section_id),
@@ -232,7 +202,7 @@ fn refusal_to_json(refusal: &Refusal) -> Value {
         "next_step": text(&refusal.next_step),
         "overridable": refusal.overridable,
         "section_version": (refusal.section_version > 0).then_some(refusal.section_version),
-        "closed_at": closed_at,
+        "closed_at": moment(refusal.closed_at.as_ref()),
         "capacity": refusal.capacity,
         "capacity_set_at": moment(refusal.capacity_set_at.as_ref()),
         "seen": refusal.seen.as_ref().map(seen_to_json),
@@ -249,7 +219,7 @@ fn seen_to_json(seen: &SeenSection) -> Value {
 }
 
 fn sections(ids: &[String]) -> String {
-    if ids.is_empty() { NONE.to_owned() } else { ids.join(" ") }
+    or_none(&ids.join(" "))
 }
 
 #[cfg(test)]

@@ -23,13 +23,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use matricula_campus::BundleErrors;
+use matricula_kit::connect::lazily;
 use matricula_proto::ops::v1::ListSagasRequest;
 use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::arguments::{Format, Rush};
-use crate::clients::{connect, connect_lazily, explained, retried};
+use crate::clients::{answered, connect, retried};
 use crate::commands::audit;
 use crate::config::{ClientConfig, Config};
 use crate::output::{self, Progress};
@@ -69,7 +70,7 @@ pub async fn run(config: &Config, rush: Rush, format: Format) -> anyhow::Result<
     let progress = Progress::on_terminal();
     let (played, started) = (std::mem::take(&mut tally.played), tally.started_at);
     let judged = move |ledgers: &matricula_audit::Ledgers| order::judge(played, &ledgers.holds, started);
-    let proof = audit::check_and(config, &progress, judged).await;
+    let proof = audit::check(config, &progress, judged).await;
     let (proof, order) = proof.context("all clicks were played, but the audit failed")?;
     drop(progress);
 
@@ -77,12 +78,8 @@ pub async fn run(config: &Config, rush: Rush, format: Format) -> anyhow::Result<
     if let Some(file) = &rush.report {
         write(&report, file)?;
     }
-    match format {
-        Format::Table => {
-            output::print(format_args!("{report}\nAudit\n{}\n{}", audit::shown(&proof), report.verdict()));
-        }
-        Format::Json => output::json(&serde_json::to_value(&report)?)?,
-    }
+    let document = serde_json::to_value(&report)?;
+    output::show(format, || format!("{report}\nAudit\n{}\n{}", audit::shown(&proof), report.verdict()), || document)?;
     Ok(if report.is_clean() && !stop.hung_up() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -116,13 +113,13 @@ impl Morning {
 async fn connections(client: &ClientConfig, count: usize) -> anyhow::Result<Vec<Channel>> {
     drop(connect(&client.orchestrator_url).await?);
     let urls: Vec<&str> = client.orchestrator_urls().collect();
-    urls.iter().cycle().take(count.max(urls.len())).map(|url| connect_lazily(url)).collect()
+    let channels: Result<_, _> = urls.iter().cycle().take(count.max(urls.len())).map(|url| lazily(url)).collect();
+    Ok(channels?)
 }
 
 /// Waits until no saga is unfinished. Returns whether any saga is left after the longest wait.
 async fn settle(client: &ClientConfig) -> anyhow::Result<bool> {
-    let replicas: anyhow::Result<Vec<Channel>> = client.orchestrator_urls().map(connect_lazily).collect();
-    let replicas = replicas?;
+    let replicas = client.orchestrator_urls().map(lazily).collect::<Result<Vec<Channel>, _>>()?;
     let mut next = replicas.iter().cycle();
     let request = ListSagasRequest { page_size: 1, unfinished: true, ..ListSagasRequest::default() };
     let give_up_at = Instant::now() + SETTLE_MAX;
@@ -131,9 +128,9 @@ async fn settle(client: &ClientConfig) -> anyhow::Result<bool> {
             let replica = next.next().cloned().unwrap_or_else(|| replicas[0].clone());
             SagaServiceClient::new(replica).list_sagas(request.clone()).await
         };
-        let page = retried(SETTLE_MAX, |_| (), list).await.map_err(|status| explained(&status));
+        let page = answered(retried(SETTLE_MAX, |_| (), list)).await;
         let page = page.context("all clicks were played, but the unfinished sagas could not be queried")?;
-        if page.into_inner().sagas.is_empty() {
+        if page.sagas.is_empty() {
             return Ok(false);
         }
         if Instant::now() >= give_up_at {

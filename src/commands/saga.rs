@@ -25,72 +25,40 @@ use matricula_proto::ops::v1::{
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Saga};
-use crate::clients::{MESSAGE_BYTES_MAX, connect, explained, whole_id};
+use crate::clients::{MESSAGE_BYTES_MAX, answered, connect, read_pages, whole_id};
 use crate::commands::registration;
 use crate::config::Config;
-use crate::output::{self, NONE, moment};
+use crate::output::{self, NONE, enum_name, moment, text};
 
-use self::lines::Width;
 use self::operator_command::{Action, OperatorCommand};
 
-/// The largest page that the service accepts.
-const PAGE_SIZE_MAX: usize = 1_000;
-
 /// Runs a subcommand of `saga`.
-pub async fn run(config: &Config, mut command: Saga, format: Format) -> anyhow::Result<ExitCode> {
+pub async fn run(config: &Config, command: Saga, format: Format) -> anyhow::Result<ExitCode> {
     let channel = connect(&config.client.orchestrator_url).await?;
-    if let Some(id) = command.id_mut() {
-        *id = whole_id(&channel, id).await?;
-    }
-    let client = SagaServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let client = SagaServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let whole = async |id: String| whole_id(&channel, &id).await;
+    let decide = async |id, action, decision, is_confirmed| {
+        let command = OperatorCommand { id: whole(id).await?, action, decision, is_confirmed };
+        operator_command::run(client.clone(), command, format).await
+    };
     match command {
         Saga::List { student, needs_attention, unfinished, limit } => {
             let student_id = student.unwrap_or_default();
             let filter = ListSagasRequest { student_id, needs_attention, unfinished, ..ListSagasRequest::default() };
             list(client, filter, limit as usize, format).await?;
         }
-        Saga::Show { id } => show(client, id, format).await?,
-        Saga::Explain { id } => explain::run(client, id, format).await?,
+        Saga::Show { id } => show(client, whole(id).await?, format).await?,
+        Saga::Explain { id } => explain::run(client, whole(id).await?, format).await?,
         Saga::Watch { needs_attention } => watch::run(client, needs_attention, format).await?,
         Saga::Destinations => destinations::list(client, format).await?,
         Saga::Limit { name, in_flight_max } => destinations::limit(client, name, in_flight_max, format).await?,
-        Saga::Retry { id, step, decision } => {
-            return operator_command::run(
-                client,
-                OperatorCommand { id, action: Action::Retry { step }, decision, is_confirmed: true },
-                format,
-            )
-            .await;
-        }
-        Saga::Skip { id, step, yes, decision } => {
-            return operator_command::run(
-                client,
-                OperatorCommand { id, action: Action::Skip { step }, decision, is_confirmed: yes },
-                format,
-            )
-            .await;
-        }
+        Saga::Retry { id, step, decision } => return decide(id, Action::Retry { step }, decision, true).await,
+        Saga::Skip { id, step, yes, decision } => return decide(id, Action::Skip { step }, decision, yes).await,
         Saga::Resolve { id, step, done, refused: _, yes, decision } => {
-            let action = Action::Resolve { step, done };
-            return operator_command::run(client, OperatorCommand { id, action, decision, is_confirmed: yes }, format)
-                .await;
+            return decide(id, Action::Resolve { step, done }, decision, yes).await;
         }
-        Saga::Abandon { id, yes, decision } => {
-            return operator_command::run(
-                client,
-                OperatorCommand { id, action: Action::Abandon, decision, is_confirmed: yes },
-                format,
-            )
-            .await;
-        }
-        Saga::Cancel { id, decision } => {
-            return operator_command::run(
-                client,
-                OperatorCommand { id, action: Action::Cancel, decision, is_confirmed: true },
-                format,
-            )
-            .await;
-        }
+        Saga::Abandon { id, yes, decision } => return decide(id, Action::Abandon, decision, yes).await,
+        Saga::Cancel { id, decision } => return decide(id, Action::Cancel, decision, true).await,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -98,25 +66,19 @@ pub async fn run(config: &Config, mut command: Saga, format: Format) -> anyhow::
 type Client = SagaServiceClient<tonic::transport::Channel>;
 
 async fn list(mut client: Client, filter: ListSagasRequest, limit: usize, format: Format) -> anyhow::Result<()> {
-    let mut sagas: Vec<SagaSummary> = Vec::new();
     let mut in_trouble: Vec<Destination> = Vec::new();
-    let mut page_token = String::new();
-    while sagas.len() < limit {
-        let page_size = (limit - sagas.len()).min(PAGE_SIZE_MAX) as i32;
+    let page = async |page_size, page_token| {
         let request = ListSagasRequest { page_size, page_token, ..filter.clone() };
-        let page = client.list_sagas(request).await.map_err(|status| explained(&status))?.into_inner();
-        sagas.extend(page.sagas);
+        let page = answered(client.list_sagas(request)).await?;
         in_trouble = page.destinations_in_trouble;
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
+        Ok((page.sagas, page.next_page_token))
+    };
+    let (sagas, has_more) = read_pages(limit, page).await?;
     let list = Value::Array(sagas.iter().map(summary_to_json).collect());
     match format {
         Format::Table => {
             // First the services that may be the cause of the rows below.
-            let causes = destinations::in_trouble(&in_trouble, Width::now());
+            let causes = destinations::in_trouble(&in_trouble, lines::width());
             let gap = if causes.is_empty() { "" } else { "\n\n" };
             output::print(format_args!("{causes}{gap}{}", sagas_shown(&sagas)));
         }
@@ -126,47 +88,42 @@ async fn list(mut client: Client, filter: ListSagasRequest, limit: usize, format
         }
         Format::Json => output::json(&list)?,
     }
-    if !page_token.is_empty() {
+    if has_more {
         eprintln!("More sagas follow; raise --limit to see them.");
     }
     Ok(())
 }
 
 async fn show(mut client: Client, saga_id: String, format: Format) -> anyhow::Result<()> {
-    let answer = client.get_saga(GetSagaRequest { saga_id }).await.map_err(|status| explained(&status))?;
-    print(&answer.into_inner(), format)
+    print(&answered(client.get_saga(GetSagaRequest { saga_id })).await?, format)
 }
 
 /// Prints a saga in full.
 pub fn print(saga: &GetSagaResponse, format: Format) -> anyhow::Result<()> {
-    match format {
-        Format::Table => output::print(tree::shown(saga, Width::now())),
-        Format::Json => output::json(&saga_to_json(saga))?,
-    }
-    Ok(())
+    output::show(format, || tree::shown(saga, lines::width()), || saga_to_json(saga))
 }
 
 /// A list of sagas for people.
 pub fn sagas_shown(sagas: &[SagaSummary]) -> String {
-    sagas_fitted(sagas, Width::now())
+    sagas_fitted(sagas, lines::width())
 }
 
-fn sagas_fitted(sagas: &[SagaSummary], width: Width) -> String {
+fn sagas_fitted(sagas: &[SagaSummary], width: usize) -> String {
     let columns = ["saga", "student", "phase", "outcome", "attention", "created", "recorded"];
-    let mut list = lines::List::new(columns, ["recorded", "created", "outcome"]);
-    for saga in sagas {
+    let row = |saga: &SagaSummary| {
         let cells = [
             saga.saga_id.clone(),
             saga.student_id.clone(),
-            phase_name(saga.phase).to_owned(),
+            phase_name(saga.phase),
             registration::outcome_name(saga.outcome).to_owned(),
             if saga.needs_attention { "needed" } else { NONE }.to_owned(),
             lines::short(saga.created_at.as_ref()),
             lines::short(saga.updated_at.as_ref()),
         ];
-        list.row(cells, waits_for(saga).into_iter().collect());
-    }
-    list.shown(width)
+        (cells, waits_for(saga))
+    };
+    let rows: Vec<_> = sagas.iter().map(row).collect();
+    lines::list(columns, &rows, &["recorded", "created", "outcome"], width)
 }
 
 /// What a saga waits for; `None` when it is not blocked.
@@ -180,29 +137,12 @@ fn waits_for(saga: &SagaSummary) -> Option<String> {
     }
 }
 
-fn phase_name(phase: i32) -> &'static str {
-    match SagaPhase::try_from(phase) {
-        Ok(SagaPhase::Queued) => "queued",
-        Ok(SagaPhase::Running) => "running",
-        Ok(SagaPhase::Compensating) => "compensating",
-        Ok(SagaPhase::Completing) => "completing",
-        Ok(SagaPhase::Completed) => "completed",
-        Ok(SagaPhase::Compensated) => "compensated",
-        Ok(SagaPhase::Abandoned) => "abandoned",
-        Ok(SagaPhase::Unreadable) => "unreadable",
-        Ok(SagaPhase::Unspecified) | Err(_) => "unknown",
-    }
+fn phase_name(phase: i32) -> String {
+    enum_name(SagaPhase::try_from(phase).unwrap_or_default().as_str_name(), "SAGA_PHASE_").to_lowercase()
 }
 
-fn direction_status_name(status: i32) -> &'static str {
-    match LegStatus::try_from(status) {
-        Ok(LegStatus::NotStarted) => "not started",
-        Ok(LegStatus::Trying) => "trying",
-        Ok(LegStatus::Done) => "done",
-        Ok(LegStatus::Refused) => "refused",
-        Ok(LegStatus::Skipped) => "skipped",
-        Ok(LegStatus::Unspecified) | Err(_) => "unknown",
-    }
+fn direction_status_name(status: i32) -> String {
+    enum_name(LegStatus::try_from(status).unwrap_or_default().as_str_name(), "LEG_STATUS_").to_lowercase()
 }
 
 /// A saga of a list for programs.
@@ -215,16 +155,15 @@ pub fn summary_to_json(saga: &SagaSummary) -> Value {
         "needs_attention": saga.needs_attention,
         "created_at": moment(saga.created_at.as_ref()),
         "updated_at": moment(saga.updated_at.as_ref()),
-        "owner": (!saga.owner.is_empty()).then_some(&saga.owner),
+        "owner": text(&saga.owner),
         "definition": saga.definition,
         "definition_version": saga.definition_version,
-        "waits_for_saga_id": (!saga.waits_for_saga_id.is_empty()).then_some(&saga.waits_for_saga_id),
-        "waits_for_service": (!saga.waits_for_service.is_empty()).then_some(&saga.waits_for_service),
+        "waits_for_saga_id": text(&saga.waits_for_saga_id),
+        "waits_for_service": text(&saga.waits_for_service),
     })
 }
 
 fn saga_to_json(saga: &GetSagaResponse) -> Value {
-    let text = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
     let steps = saga.steps.iter().map(|step| {
         json!({
             "name": step.name,
@@ -264,9 +203,9 @@ fn saga_to_json(saga: &GetSagaResponse) -> Value {
 
 fn direction_to_json(leg: &Leg) -> Value {
     json!({
-        "status": direction_status_name(leg.status).replace(' ', "_"),
+        "status": direction_status_name(leg.status),
         "attempts": leg.attempts,
-        "last_error": (!leg.last_error.is_empty()).then_some(&leg.last_error),
+        "last_error": text(&leg.last_error),
         "next_attempt_at": moment(leg.next_attempt_at.as_ref()),
         "needs_attention": leg.needs_attention,
     })
@@ -293,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_saga_that_waits_for_another_shows_that_saga_and_its_service() {
-        insta::assert_snapshot!(sagas_fitted(&[saga()], Width::exactly(100)), @"
+        insta::assert_snapshot!(sagas_fitted(&[saga()], 100), @"
          saga                                  student  phase         outcome  attention  created  recorded
         ───────────────────────────────────────────────────────────────────────────────────────────────────
          0198c5d0-0000-7000-8000-000000000001  S000001  compensating  UNKNOWN  needed     -        -
@@ -307,7 +246,7 @@ mod tests {
     #[test]
     fn a_list_fits_80_and_100_columns_and_its_ids_stay_whole() {
         for (width, dropped) in [(100, ""), (80, "recorded")] {
-            let shown = sagas_fitted(&[saga()], Width::exactly(width));
+            let shown = sagas_fitted(&[saga()], width);
             assert!(shown.lines().all(|line| line.chars().count() <= width), "{shown}");
             assert!(shown.contains(ID) && shown.contains(OTHER), "{shown}");
             assert!(dropped.is_empty() || !shown.contains(dropped), "{shown}");

@@ -1,5 +1,6 @@
 //! `matricula sections`: sections with their free seats, and the capacity of a section.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
@@ -10,12 +11,11 @@ use matricula_proto::catalog::v1::{
 use matricula_proto::seats::v1::SetCapacityRequest;
 use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
 use serde_json::{Value, json};
-use tonic::Status;
 
 use crate::arguments::{Format, Sections};
-use crate::clients::{MESSAGE_BYTES_MAX, RetryDelays, connect, explained, is_permanent};
+use crate::clients::{self, MESSAGE_BYTES_MAX, answered, connect};
 use crate::config::Config;
-use crate::output::{self, NONE, moment, moment_or_none};
+use crate::output::{self, NONE, moment, moment_or_none, or_none};
 
 /// Sections that are shown when no ids are given.
 const SHOWN_DEFAULT: i32 = 100;
@@ -25,10 +25,11 @@ const IDS_MAX: usize = 1_000;
 /// Runs a subcommand of `sections`.
 pub async fn run(config: &Config, command: Sections, format: Format) -> anyhow::Result<ExitCode> {
     match command {
-        Sections::Show { ids } => show(config, ids, format).await,
-        Sections::Watch { ids } => watch(config, ids, format).await,
-        Sections::SetCapacity { id, capacity } => set_capacity(config, id, capacity, format).await,
+        Sections::Show { ids } => return show(config, ids, format).await,
+        Sections::Watch { ids } => watch(config, ids, format).await?,
+        Sections::SetCapacity { id, capacity } => set_capacity(config, id, capacity, format).await?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 type Client = CatalogServiceClient<tonic::transport::Channel>;
@@ -41,29 +42,26 @@ async fn catalog(config: &Config) -> anyhow::Result<Client> {
 async fn show(config: &Config, ids: Vec<String>, format: Format) -> anyhow::Result<ExitCode> {
     let mut client = catalog(config).await?;
     let mut sections: Vec<Section> = Vec::new();
-    let mut freshness = Freshness::default();
-    let (mut first, mut more) = (true, false);
+    let (mut freshness, mut more) = (None, false);
     let chunks: Vec<Vec<String>> =
         if ids.is_empty() { vec![Vec::new()] } else { ids.chunks(IDS_MAX).map(<[_]>::to_vec).collect() };
     for section_ids in chunks {
         let page_size = if section_ids.is_empty() { SHOWN_DEFAULT } else { section_ids.len() as i32 };
         let request = ListSectionsRequest { page_size, section_ids, ..ListSectionsRequest::default() };
-        let page = client.list_sections(request).await.map_err(|status| explained(&status))?.into_inner();
+        let page = answered(client.list_sections(request)).await?;
         sections.extend(page.sections);
         let of_page = page.freshness.unwrap_or_default();
-        freshness = if first { of_page } else { oldest(freshness, of_page) };
-        first = false;
+        freshness = Some(freshness.map_or(of_page, |before| oldest(before, of_page)));
         more = !page.next_page_token.is_empty();
     }
-    match format {
-        Format::Table => {
-            output::print(format_args!("{}\n\n{}", sections_shown(&sections), freshness_shown(&freshness)));
-        }
-        Format::Json => output::json(&json!({
+    let freshness = freshness.unwrap_or_default();
+    let document = || {
+        json!({
             "sections": sections.iter().map(section_to_json).collect::<Vec<_>>(),
             "freshness": freshness_to_json(&freshness),
-        }))?,
-    }
+        })
+    };
+    output::show(format, || format!("{}\n\n{}", sections_shown(&sections), freshness_shown(&freshness)), document)?;
     if ids.is_empty() && more {
         eprintln!("More sections exist; give the ids of the sections to show.");
     }
@@ -77,57 +75,17 @@ async fn show(config: &Config, ids: Vec<String>, format: Format) -> anyhow::Resu
 }
 
 /// Prints every change until interrupted.
-async fn watch(config: &Config, section_ids: Vec<String>, format: Format) -> anyhow::Result<ExitCode> {
+async fn watch(config: &Config, section_ids: Vec<String>, format: Format) -> anyhow::Result<()> {
     let client = catalog(config).await?;
-    tokio::select! {
-        problem = watch_forever(client, section_ids, format) => Err(problem),
-        interrupted = tokio::signal::ctrl_c() => Ok(interrupted.map(|()| ExitCode::SUCCESS)?),
-    }
-}
-
-/// Reconnects when the connection is lost; returns only errors that a retry can't fix.
-async fn watch_forever(mut client: Client, section_ids: Vec<String>, format: Format) -> anyhow::Error {
-    let mut delays = RetryDelays::new();
-    loop {
-        let request = WatchAvailabilityRequest { section_ids: section_ids.clone() };
-        let ended = follow(&mut client, request, format, &mut delays).await;
-        if is_permanent(ended.code()) {
-            return explained(&ended);
-        }
-        let pause = delays.after(&ended);
-        eprintln!(
-            "Connection lost: {:#}; the lines above may be out of date. Retrying in {} ms",
-            explained(&ended),
-            pause.as_millis()
-        );
-        tokio::time::sleep(pause).await;
-    }
-}
-
-async fn follow(
-    client: &mut Client,
-    request: WatchAvailabilityRequest,
-    format: Format,
-    delays: &mut RetryDelays,
-) -> Status {
-    let mut stream = match client.watch_availability(request).await {
-        Ok(stream) => stream.into_inner(),
-        Err(status) => return status,
+    let was_live = Cell::new(None);
+    let open = async || {
+        was_live.set(None);
+        client.clone().watch_availability(WatchAvailabilityRequest { section_ids: section_ids.clone() }).await
     };
-    let mut was_live = None;
-    loop {
-        match stream.message().await {
-            Ok(Some(message)) => {
-                *delays = RetryDelays::new();
-                print_change(&message, format, &mut was_live);
-            }
-            Ok(None) => return Status::unavailable("the stream ended"),
-            Err(status) => return status,
-        }
-    }
+    clients::watch(open, |message| print_change(&message, format, &was_live)).await
 }
 
-fn print_change(message: &WatchAvailabilityResponse, format: Format, was_live: &mut Option<bool>) {
+fn print_change(message: &WatchAvailabilityResponse, format: Format, was_live: &Cell<Option<bool>>) {
     let freshness = message.freshness.unwrap_or_default();
     if format == Format::Json {
         // One document per line, because the stream has no end.
@@ -157,16 +115,16 @@ fn print_change(message: &WatchAvailabilityResponse, format: Format, was_live: &
     if freshness.live && freshness.as_of.is_none() {
         return;
     }
-    if was_live.replace(freshness.live) != Some(freshness.live) {
+    if was_live.replace(Some(freshness.live)) != Some(freshness.live) {
         eprintln!("{}", freshness_shown(&freshness));
     }
 }
 
-async fn set_capacity(config: &Config, id: String, capacity: i32, format: Format) -> anyhow::Result<ExitCode> {
+async fn set_capacity(config: &Config, id: String, capacity: i32, format: Format) -> anyhow::Result<()> {
     let channel = connect(&config.orchestrator.seats_url).await?;
     let request = SetCapacityRequest { section_id: id, capacity };
-    let answer = SeatServiceClient::new(channel).set_capacity(request).await.map_err(|status| explained(&status))?;
-    let section = answer.into_inner().section.unwrap_or_default();
+    let answer = answered(SeatServiceClient::new(channel).set_capacity(request)).await?;
+    let section = answer.section.unwrap_or_default();
     match format {
         Format::Table => {
             let (id, taken, capacity) = (&section.section_id, section.taken, section.capacity);
@@ -185,23 +143,19 @@ async fn set_capacity(config: &Config, id: String, capacity: i32, format: Format
             "changed_at": moment(section.changed_at.as_ref()),
         }))?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn sections_shown(sections: &[Section]) -> String {
-    let mut table = output::table([
-        "section", "course", "title", "credits", "part", "meets", "free", "seats", "set by", "version", "changed",
-    ]);
-    for section in sections {
+    let rows = sections.iter().map(|section| {
         let number = |of: fn(&Availability) -> i64| match &section.availability {
             _ if section.cancelled => "cancelled".to_owned(),
             Some(availability) => of(availability).to_string(),
             None => "unknown".to_owned(),
         };
-        let or_none = |text: &str| if text.is_empty() { NONE.to_owned() } else { text.to_owned() };
         let credits = section.credits_hundredths;
         let version = section.availability.as_ref().map_or(NONE.to_owned(), |seen| seen.version.to_string());
-        table.add_row([
+        [
             section.section_id.clone(),
             section.course_code.clone(),
             or_none(if section.title.is_empty() { &section.course_title } else { &section.title }),
@@ -210,13 +164,16 @@ fn sections_shown(sections: &[Section]) -> String {
             or_none(&section.meetings),
             number(|availability| availability.free.into()),
             number(|availability| availability.capacity.into()),
-            section.availability.as_ref().map_or(NONE, |seen| output::source(seen.capacity_source())).to_owned(),
+            section.availability.as_ref().map_or(NONE.to_owned(), |seen| output::source(seen.capacity_source())),
             version,
             moment_or_none(section.availability.as_ref().and_then(|seen| seen.changed_at.as_ref())),
-        ]);
-    }
-    table.may_drop(["changed", "credits", "part", "set by", "course", "title", "meets"]);
-    table.trim_fmt()
+        ]
+    });
+    output::table(
+        ["section", "course", "title", "credits", "part", "meets", "free", "seats", "set by", "version", "changed"],
+        rows,
+        &["changed", "credits", "part", "set by", "course", "title", "meets"],
+    )
 }
 
 /// The time up to which two answers together are complete: that of the older answer, and unknown if it is unknown for

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use crate::arguments::{Format, Student};
-use crate::clients::{MESSAGE_BYTES_MAX, connect, explained};
+use crate::clients::{MESSAGE_BYTES_MAX, answered, connect};
 use crate::commands::{hold, overrides, registration};
 use crate::config::Config;
-use crate::output::{self, NONE, moment};
+use crate::output::{self, NONE, enum_name, moment, moment_or_none, or_none, text};
 
 /// Number of the latest registrations that are shown.
 const REGISTRATIONS_SHOWN: i32 = 10;
@@ -34,10 +34,7 @@ pub async fn run(config: &Config, command: Student, format: Format) -> anyhow::R
         registrations: or_warning(registrations(config, &student).await, "the registrations are omitted"),
         balance: or_warning(balance(config, &student).await, "the balance is omitted"),
     };
-    match format {
-        Format::Table => output::print(shown(&known)),
-        Format::Json => output::json(&to_json(&known))?,
-    }
+    output::show(format, || shown(&known), || to_json(&known))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -60,7 +57,7 @@ pub async fn academics(config: &Config) -> anyhow::Result<Academics> {
 /// The academic service's record of a student.
 pub async fn record(mut academics: Academics, student: &str) -> anyhow::Result<GetAcademicRecordResponse> {
     let request = GetAcademicRecordRequest { student_id: student.to_owned() };
-    Ok(academics.get_academic_record(request).await.map_err(|status| explained(&status))?.into_inner())
+    answered(academics.get_academic_record(request)).await
 }
 
 async fn registrations(config: &Config, student: &str) -> anyhow::Result<Vec<Registration>> {
@@ -71,16 +68,14 @@ async fn registrations(config: &Config, student: &str) -> anyhow::Result<Vec<Reg
         page_size: REGISTRATIONS_SHOWN,
         ..ListRegistrationsRequest::default()
     };
-    let page = client.list_registrations(request).await.map_err(|status| explained(&status))?;
-    Ok(page.into_inner().registrations)
+    Ok(answered(client.list_registrations(request)).await?.registrations)
 }
 
 async fn balance(config: &Config, student: &str) -> anyhow::Result<Money> {
     let channel = connect(&config.orchestrator.fees_url).await.context("the fee service")?;
     let request = GetAccountRequest { student_id: student.to_owned() };
-    let account =
-        FeeServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).get_account(request).await;
-    Ok(account.map_err(|status| explained(&status))?.into_inner().balance.unwrap_or_default())
+    let mut client = FeeServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    Ok(answered(client.get_account(request)).await?.balance.unwrap_or_default())
 }
 
 /// The part, or a warning on stderr that it is missing.
@@ -104,21 +99,17 @@ fn shown(known: &StudentRecord) -> String {
             "an import closed the student: new registrations are refused until an import opens it again".to_owned(),
         );
     }
-    let (from, until) = (moment(student.active_from.as_ref()), moment(student.active_until.as_ref()));
-    if from.is_some() || until.is_some() {
-        line("active", format!("{} to {}", from.as_deref().unwrap_or(NONE), until.as_deref().unwrap_or(NONE)));
-    }
-    let (start, end) = (moment(student.appointment_start.as_ref()), moment(student.appointment_end.as_ref()));
-    if start.is_some() || end.is_some() {
-        line("appointment", format!("{} to {}", start.as_deref().unwrap_or(NONE), end.as_deref().unwrap_or(NONE)));
+    let spans = [
+        ("active", student.active_from, student.active_until),
+        ("appointment", student.appointment_start, student.appointment_end),
+    ];
+    for (name, from, until) in spans.iter().filter(|(_, from, until)| from.is_some() || until.is_some()) {
+        line(name, format!("{} to {}", moment_or_none(from.as_ref()), moment_or_none(until.as_ref())));
     }
     if student.max_credits_hundredths > 0 {
         line("credits", format!("at most {}", credits(student.max_credits_hundredths)));
     }
-    match &known.balance {
-        Some(balance) => line("balance", registration::amount(balance)),
-        None => line("balance", "unknown".to_owned()),
-    }
+    line("balance", known.balance.as_ref().map_or_else(|| "unknown".to_owned(), registration::amount));
     let mut part = |title: &str, is_empty: bool, table: &dyn Fn() -> String| {
         let _ = match is_empty {
             true => writeln!(text, "\n{title}: none"),
@@ -137,29 +128,27 @@ fn shown(known: &StudentRecord) -> String {
 }
 
 fn courses_shown(courses: &[RecordedCourse]) -> String {
-    let mut table = output::table(["section", "course", "credits", "status", "registration", "dropped by"]);
-    for course in courses {
-        let dropped_by = &course.dropped_by_registration_id;
-        table.add_row([
+    let rows = courses.iter().map(|course| {
+        [
             course.section_id.clone(),
             course.course_id.clone(),
             credits(course.credits_hundredths),
             status_name(course.status).to_owned(),
             course.registration_id.clone(),
-            if dropped_by.is_empty() { NONE.to_owned() } else { dropped_by.clone() },
-        ]);
-    }
-    table.may_drop(["dropped by", "credits", "course"]);
-    table.trim_fmt()
+            or_none(&course.dropped_by_registration_id),
+        ]
+    });
+    output::table(
+        ["section", "course", "credits", "status", "registration", "dropped by"],
+        rows,
+        &["dropped by", "credits", "course"],
+    )
 }
 
 fn completed_shown(completed: &[CompletedCourse]) -> String {
-    let mut table = output::table(["course", "grade", "term"]);
-    for course in completed {
-        let term = if course.term_id.is_empty() { NONE.to_owned() } else { course.term_id.clone() };
-        table.add_row([course.course_id.clone(), course.grade.clone(), term]);
-    }
-    table.trim_fmt()
+    let rows =
+        completed.iter().map(|course| [course.course_id.clone(), course.grade.clone(), or_none(&course.term_id)]);
+    output::table(["course", "grade", "term"], rows, &[])
 }
 
 fn credits(hundredths: i32) -> String {
@@ -168,23 +157,13 @@ fn credits(hundredths: i32) -> String {
 
 /// The name of a status in the API.
 fn status_name(status: i32) -> &'static str {
-    match EnrollmentStatus::try_from(status) {
-        Ok(EnrollmentStatus::Pending) => "PENDING",
-        Ok(EnrollmentStatus::Enrolled) => "ENROLLED",
-        Ok(EnrollmentStatus::Cancelled) => "CANCELLED",
-        Ok(EnrollmentStatus::Dropped) => "DROPPED",
-        Ok(EnrollmentStatus::Withdrawn) => "WITHDRAWN",
-        Ok(EnrollmentStatus::Waitlisted) => "WAITLISTED",
-        Ok(EnrollmentStatus::Unspecified) | Err(_) => "UNKNOWN",
-    }
+    enum_name(EnrollmentStatus::try_from(status).unwrap_or_default().as_str_name(), "ENROLLMENT_STATUS_")
 }
 
-/// A student for programs.
 fn to_json(known: &StudentRecord) -> Value {
     let unknown = Profile::default();
     let GetAcademicRecordResponse { student, courses, overrides } = &known.record;
     let student = student.as_ref().unwrap_or(&unknown);
-    let text = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
     let courses = courses.iter().map(|course| {
         json!({
             "section_id": course.section_id,

@@ -9,15 +9,11 @@ use serde::{Deserialize, Serialize};
 /// `127.0.0.1:7450`, `[::1]:7450` or `localhost:7450`. A host name is resolved when the role starts to listen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Address {
-    host: Host,
-    port: u16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Host {
-    Address(SocketAddr),
-    Name(String),
+pub enum Address {
+    /// An IP address and a port.
+    Socket(SocketAddr),
+    /// A host name and a port.
+    Name(String, u16),
 }
 
 /// Why a text is not a valid address.
@@ -37,7 +33,7 @@ pub struct LookupError {
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        Self { host: Host::Address(address), port: address.port() }
+        Self::Socket(address)
     }
 }
 
@@ -58,9 +54,7 @@ impl FromStr for Address {
             return refused("the host is neither an IP address nor a host name");
         }
         match port.parse::<u16>() {
-            Ok(port) if port.to_string().len() == text.len() - name.len() - 1 => {
-                Ok(Self { host: Host::Name(name.to_owned()), port })
-            }
+            Ok(port) if port.to_string().len() == text.len() - name.len() - 1 => Ok(Self::Name(name.to_owned(), port)),
             _ => refused("the port must be a number from 0 to 65535"),
         }
     }
@@ -82,29 +76,22 @@ impl From<Address> for String {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Address(address) => write!(f, "{address}"),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        match self {
+            Self::Socket(address) => write!(f, "{address}"),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
         }
     }
 }
 
 impl Address {
-    /// The port; 0 takes a free port.
-    #[cfg(test)]
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Resolves the host name. It prefers the first IPv4 address, because the default URLs use IPv4.
     pub async fn look_up(&self, setting: &str) -> Result<SocketAddr, LookupError> {
-        let name = match &self.host {
-            Host::Address(address) => return Ok(*address),
-            Host::Name(name) => name,
+        let (name, port) = match self {
+            Self::Socket(address) => return Ok(*address),
+            Self::Name(name, port) => (name.as_str(), *port),
         };
         let failed = |source| LookupError { setting: setting.to_owned(), address: self.clone(), source };
-        let found: Vec<SocketAddr> =
-            tokio::net::lookup_host((name.as_str(), self.port)).await.map_err(failed)?.collect();
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((name, port)).await.map_err(failed)?.collect();
         let first = found.iter().find(|address| address.is_ipv4()).or(found.first()).copied();
         first.ok_or_else(|| failed(std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address")))
     }

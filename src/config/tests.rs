@@ -278,9 +278,9 @@ fn no_default_port_is_in_a_range_of_local_ports() {
 #[test]
 fn default_ports_are_the_documented_ones() {
     let config = Config::default();
-    let ports = |role| {
-        let (grpc, http) = config.addresses(role);
-        (grpc.port(), http.port())
+    let ports = |role| -> (u16, u16) {
+        let (grpc, http, _) = config.served(role);
+        [grpc, http].map(|address| address.to_string().parse::<SocketAddr>().expect("an address").port()).into()
     };
     assert_eq!(ports(Role::Orchestrator), (7450, 8450));
     assert_eq!(ports(Role::Seats), (7451, 8451));

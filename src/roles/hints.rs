@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use crate::arguments::Role;
-use crate::config::Config;
+use crate::config::{Config, ROLES, url_setting};
 
 /// The URL of each role, by the setting from which a command reads it.
-pub type RoleUrls = BTreeMap<&'static str, String>;
+pub type RoleUrls = BTreeMap<String, String>;
 
 /// A registration to propose.
 pub struct Proposed {
@@ -17,18 +17,6 @@ pub struct Proposed {
     pub student: String,
     /// The sections to add.
     pub sections: Vec<String>,
-}
-
-/// The setting from which a command reads a role's URL.
-pub fn setting(role: Role) -> &'static str {
-    match role {
-        Role::Orchestrator => "client.orchestrator_url",
-        Role::Seats => "orchestrator.seats_url",
-        Role::Enrollments => "orchestrator.enrollments_url",
-        Role::Academics => "orchestrator.academics_url",
-        Role::Fees => "orchestrator.fees_url",
-        Role::Notifications => "orchestrator.notifications_url",
-    }
 }
 
 /// The URL by which this machine calls a role with this listen address.
@@ -50,38 +38,30 @@ pub fn lines(places: &RoleUrls, campus: Option<&Path>, proposed: Option<Proposed
 }
 
 fn urls(config: &Config) -> RoleUrls {
-    let services = &config.orchestrator;
-    BTreeMap::from([
-        (setting(Role::Orchestrator), config.client.orchestrator_url.clone()),
-        (setting(Role::Seats), services.seats_url.clone()),
-        (setting(Role::Enrollments), services.enrollments_url.clone()),
-        (setting(Role::Academics), services.academics_url.clone()),
-        (setting(Role::Fees), services.fees_url.clone()),
-        (setting(Role::Notifications), services.notifications_url.clone()),
-    ])
+    ROLES.into_iter().map(|role| (url_setting(role), config.url(role).to_owned())).collect()
 }
 
 /// The flags that a command needs, by setting: one for each URL that it would not find by itself, neither by the
 /// defaults nor by the file and the environment. The environment of the other terminal may be another one.
-fn flags(places: &RoleUrls, default: &RoleUrls, found: &RoleUrls) -> BTreeMap<&'static str, String> {
+fn flags(places: &RoleUrls, default: &RoleUrls, found: &RoleUrls) -> RoleUrls {
     let is_elsewhere =
-        |setting: &&str, url: &String| default.get(setting) != Some(url) || found.get(setting) != Some(url);
+        |setting: &str, url: &String| [default, found].iter().any(|known| known.get(setting) != Some(url));
     let elsewhere = places.iter().filter(|(setting, url)| is_elsewhere(setting, url));
-    let flag = |setting: &'static str, url: &String| match setting == self::setting(Role::Orchestrator) {
+    let flag = |setting: &str, url: &String| match setting == url_setting(Role::Orchestrator) {
         true => format!(" --orchestrator {url}"),
         false => format!(" --set {setting}={url}"),
     };
-    elsewhere.map(|(setting, url)| (*setting, flag(setting, url))).collect()
+    elsewhere.map(|(setting, url)| (setting.clone(), flag(setting, url))).collect()
 }
 
 fn proposals(
     program: &str,
-    flags: &BTreeMap<&'static str, String>,
+    flags: &BTreeMap<String, String>,
     campus: Option<&Path>,
     proposed: Option<Proposed>,
 ) -> Vec<String> {
     let program = quoted(program);
-    let orchestrator = flags.get(setting(Role::Orchestrator)).map_or("", String::as_str);
+    let orchestrator = flags.get(&url_setting(Role::Orchestrator)).map_or("", String::as_str);
     let all: String = flags.values().map(String::as_str).collect();
     let mut lines = vec![format!("{program} sections show{orchestrator}")];
     lines.push(match proposed {
@@ -128,8 +108,8 @@ mod tests {
     #[test]
     fn other_ports_are_named() {
         let mut places = urls(&Config::default());
-        places.insert(setting(Role::Orchestrator), "http://127.0.0.1:4711".to_owned());
-        places.insert(setting(Role::Fees), "http://127.0.0.1:4712".to_owned());
+        places.insert(url_setting(Role::Orchestrator), "http://127.0.0.1:4711".to_owned());
+        places.insert(url_setting(Role::Fees), "http://127.0.0.1:4712".to_owned());
         insta::assert_snapshot!(shown(&places), @r"
         matricula sections show --orchestrator http://127.0.0.1:4711
         matricula register S7 --add A B --orchestrator http://127.0.0.1:4711

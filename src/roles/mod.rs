@@ -32,7 +32,7 @@ pub async fn serve_one(config: Config, role: Role) -> anyhow::Result<ExitCode> {
     let limits = config.limits.in_process(1);
     let serving = match role {
         Role::Orchestrator => {
-            let channels = start::channels_over_tcp(&config.orchestrator)?;
+            let channels = start::channels_over_tcp(&config)?;
             start::orchestrator(&config, channels, limits, &[], stop.shutdown().clone()).await?
         }
         service => start::service(&config, service, true, limits, &stop.token(), stop.shutdown().clone()).await?,

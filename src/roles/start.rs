@@ -3,7 +3,6 @@
 //! A start waits a limited time for a database that does not answer yet, because machines may start in any order. A
 //! database that answers with an error (missing database, wrong password, locked file) is an error at once.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
 use crate::arguments::Role;
-use crate::config::{Config, OrchestratorConfig};
+use crate::config::{Config, SERVICES};
 
 /// How long a role waits at its start for a database that does not answer, and how long between two tries. Then the
 /// process ends with the cause, so that its supervisor restarts it or an operator looks.
@@ -137,19 +136,14 @@ async fn open(config: &Config, role: Role) -> anyhow::Result<Database> {
 }
 
 /// Channels that connect at the first call, and reconnect when the connection is lost.
-pub fn channels_over_tcp(config: &OrchestratorConfig) -> anyhow::Result<Channels> {
+pub fn channels_over_tcp(config: &Config) -> anyhow::Result<Channels> {
+    let channel = |service| connect::lazily(config.url(service));
     Ok(Channels {
-        seats: connect::lazily(&config.seats_url)?,
-        enrollments: connect::lazily(&config.enrollments_url)?,
-        academics: connect::lazily(&config.academics_url)?,
-        fees: connect::lazily(&config.fees_url)?,
-        notifications: connect::lazily(&config.notifications_url)?,
-        urls: HashMap::from([
-            ("seats", config.seats_url.clone()),
-            ("enrollments", config.enrollments_url.clone()),
-            ("academics", config.academics_url.clone()),
-            ("fees", config.fees_url.clone()),
-            ("notifications", config.notifications_url.clone()),
-        ]),
+        seats: channel(Role::Seats)?,
+        enrollments: channel(Role::Enrollments)?,
+        academics: channel(Role::Academics)?,
+        fees: channel(Role::Fees)?,
+        notifications: channel(Role::Notifications)?,
+        urls: SERVICES.into_iter().map(|service| (service.name(), config.url(service).to_owned())).collect(),
     })
 }

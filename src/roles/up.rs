@@ -16,12 +16,9 @@ use tonic::transport::Channel;
 use crate::arguments::{Role, Up};
 use crate::clients::Services;
 use crate::commands::import;
-use crate::config::Config;
+use crate::config::{Config, SERVICES, url_setting};
 use crate::roles::stop::Stop;
 use crate::roles::{METRICS, announce, flush, hints, start};
-
-/// The services, in the order in which they are started.
-const SERVICES: [Role; 5] = [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications];
 
 /// Clicks of the morning that are searched for a proposal.
 const CLICKS_LOOKED_AT_MAX: usize = 200;
@@ -165,6 +162,6 @@ async fn proposed(folder: &Path, academics: Channel) -> Option<hints::Proposed> 
 /// The URL of each role, by the setting from which a command reads it.
 fn places(services: &[Serving], orchestrator: &Serving) -> hints::RoleUrls {
     let of_services = SERVICES.into_iter().zip(services);
-    let of_services = of_services.map(|(role, serving)| (hints::setting(role), hints::url(serving.grpc)));
-    of_services.chain([(hints::setting(Role::Orchestrator), hints::url(orchestrator.grpc))]).collect()
+    let of_services = of_services.map(|(role, serving)| (url_setting(role), hints::url(serving.grpc)));
+    of_services.chain([(url_setting(Role::Orchestrator), hints::url(orchestrator.grpc))]).collect()
 }

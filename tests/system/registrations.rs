@@ -88,9 +88,9 @@ async fn five_hundred_students_for_ten_seats() {
 #[tokio::test]
 async fn a_refused_fee_gives_the_seat_back_and_shows_why() {
     let mut campus = bundle(&[("A", 3, "")], 1);
-    let currency = matricula_campus::Currency::try_new("USD").expect("a currency");
     campus.terms[0].rates = Some(matricula_campus::Rates {
-        per_credit: matricula_campus::Money { currency, minor_units: 45_000 },
+        currency: matricula_campus::Currency::USD,
+        per_credit_minor: 45_000,
         refund_ladder: Vec::new(),
         balance_limit_minor: Some(100_000),
     });

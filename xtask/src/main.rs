@@ -1,13 +1,8 @@
 //! Development tasks. `cargo xtask test` runs the whole suite on a machine with nothing but a Rust toolchain.
 
-mod bench;
-mod chaos;
 mod child;
-mod last_seat;
-mod load;
 mod packages;
 mod release;
-mod simulate;
 mod suite;
 
 use std::process::ExitCode;
@@ -37,22 +32,41 @@ enum Chore {
     /// database alone.
     ///
     /// Starts everything it needs on this machine, and prints tables. Exit code not 0: a check failed.
-    Bench(bench::Bench),
+    Bench {
+        /// A scenario with its flags, such as `campus --database postgres --in-flight 64,256 --seconds 10 --repeats 5`;
+        /// `help` lists all scenarios.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        words: Vec<String>,
+    },
     /// Tests the released binary under faults from a seed, then checks that nothing was lost.
     ///
     /// Kills, pauses and restarts processes, and breaks their connections and their PostgreSQL server. All processes
     /// are its own, on this machine. Exit code 1: an invariant is broken; the logs are then kept.
-    Chaos(chaos::Chaos),
+    Chaos {
+        /// `--minutes 10`, `--database sqlite|postgres` [default: postgres], `--seed N` to repeat the faults of a run,
+        /// `--clicks-per-second 60` and `--report FILE.json`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Tests the released binary under load: many unfinished sagas at the start, ten times its capacity, a long line.
     ///
     /// Prints a table. Exit code not 0: a check failed.
-    Load(load::Load),
+    Load {
+        /// `unfinished [--sagas 50000]`, `spike [--seconds 10] [--queue 1000]` or `line [--waiting 20000] [--streams
+        /// 1000]`; `--database sqlite|postgres` and `--help` for each.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        words: Vec<String>,
+    },
     /// Compares four ways to sell the last seat: row lock, optimistic version, lock in Redis, one writer with batches.
     ///
     /// Prints a table. Starts its own PostgreSQL and Redis servers, and installs them if they are missing. Exit code
     /// not 0: a seat was sold twice.
     #[command(disable_help_flag = true)]
-    LastSeat(last_seat::LastSeat),
+    LastSeat {
+        /// `--sections 1,100 --clients 64,500 --seconds 5 --report FILE.json`; `--help` shows all.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Runs simulated histories of sagas under faults, and checks every invariant after every event.
     ///
     /// `--minutes 10` sets the duration; `--seed 42` replays one history with its whole log; `--help` shows all
@@ -61,18 +75,18 @@ enum Chore {
     Simulate {
         /// Arguments of the simulation.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
+        words: Vec<String>,
     },
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Test { cargo_args } => suite::run(&cargo_args),
-        Chore::Bench(bench) => bench::run(bench),
-        Chore::Chaos(chaos) => chaos::run(&chaos),
-        Chore::Load(load) => load::run(load),
-        Chore::LastSeat(last_seat) => last_seat::run(last_seat),
-        Chore::Simulate { args } => simulate::run(&args),
+        Chore::Bench { words } => release::run("matricula-bench", &words),
+        Chore::Chaos { words } => release::run("matricula-chaos", &words),
+        Chore::Load { words } => release::run("matricula-load", &words),
+        Chore::LastSeat { words } => release::compare_last_seat(&words),
+        Chore::Simulate { words } => release::simulate(&words),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -18,7 +18,6 @@ struct Manager {
     postgres: &'static str,
     faketime: &'static str,
     redis: &'static str,
-    pgbouncer: &'static str,
     /// Whether its commands need root. Homebrew refuses to run as root.
     as_root: bool,
 }
@@ -31,7 +30,6 @@ const MANAGERS: [Manager; 5] = [
         postgres: "postgresql",
         faketime: "faketime",
         redis: "redis-server",
-        pgbouncer: "pgbouncer",
         as_root: true,
     },
     Manager {
@@ -41,7 +39,6 @@ const MANAGERS: [Manager; 5] = [
         postgres: "postgresql-server",
         faketime: "libfaketime",
         redis: "redis",
-        pgbouncer: "pgbouncer",
         as_root: true,
     },
     Manager {
@@ -51,7 +48,6 @@ const MANAGERS: [Manager; 5] = [
         postgres: "postgresql",
         faketime: "libfaketime",
         redis: "redis",
-        pgbouncer: "pgbouncer",
         as_root: true,
     },
     Manager {
@@ -61,7 +57,6 @@ const MANAGERS: [Manager; 5] = [
         postgres: "postgresql",
         faketime: "libfaketime",
         redis: "valkey",
-        pgbouncer: "pgbouncer",
         as_root: true,
     },
     Manager {
@@ -71,7 +66,6 @@ const MANAGERS: [Manager; 5] = [
         postgres: "postgresql@17",
         faketime: "libfaketime",
         redis: "redis",
-        pgbouncer: "pgbouncer",
         as_root: false,
     },
 ];
@@ -89,31 +83,25 @@ pub fn find_or_install_postgres() -> anyhow::Result<PathBuf> {
 /// Installs libfaketime if it is missing. Without it, one test is skipped with a message.
 pub fn install_faketime_if_missing() {
     // The program comes with the library.
-    if on_path("faketime") {
-        return;
-    }
-    if let Err(error) = install("libfaketime", |manager| manager.faketime) {
-        say(&format!("{error:#}. The test with wrong clocks will be skipped."));
-    }
+    let missing = "The test with wrong clocks will be skipped.";
+    install_unless(on_path("faketime"), "libfaketime", |manager| manager.faketime, missing);
 }
 
 /// Installs PgBouncer if it is missing. Without it, the tests with a pooler are skipped with a message.
 pub fn install_pgbouncer_if_missing() {
-    if matricula_postgres::PgBouncer::find().is_some() {
-        return;
-    }
-    if let Err(error) = install("pgbouncer", |manager| manager.pgbouncer) {
-        say(&format!("{error:#}. The tests with a connection pooler will be skipped."));
-    }
+    let is_there = matricula_postgres::PgBouncer::find().is_some();
+    install_unless(is_there, "pgbouncer", |_| "pgbouncer", "The tests with a connection pooler will be skipped.");
 }
 
 /// Installs a Redis server if it is missing. Without it, the lock in Redis is not measured.
 pub fn install_redis_if_missing() {
-    if on_path("redis-server") {
-        return;
-    }
-    if let Err(error) = install("redis-server", |manager| manager.redis) {
-        say(&format!("{error:#}. The lock in Redis will not be measured."));
+    let missing = "The lock in Redis will not be measured.";
+    install_unless(on_path("redis-server"), "redis-server", |manager| manager.redis, missing);
+}
+
+fn install_unless(is_there: bool, what: &str, package: impl Fn(&Manager) -> &'static str, without_it: &str) {
+    if !is_there && let Err(error) = install(what, package) {
+        say(&format!("{error:#}. {without_it}"));
     }
 }
 

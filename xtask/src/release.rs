@@ -1,29 +1,42 @@
 //! Builds the released binary together with a program that tests it, and runs that program; or builds and runs a
-//! program that needs no binary.
+//! program that needs no binary. The programs check their arguments themselves.
 
 use std::path::PathBuf;
 
 use anyhow::Context;
 use tokio::process::Command;
 
-use crate::{child, say};
+use crate::{child, packages, say};
 
 /// The released binary and the programs that test it. All are always built together: shared dependencies are built with
 /// the union of the needed features, and a subset of the packages would rebuild them.
 const TOGETHER: [&str; 4] = ["matricula", "matricula-bench", "matricula-chaos", "matricula-load"];
 
-/// Builds them with optimisations, as users run them, and runs the program of this package. Returns its exit code, or
-/// that of a failed build.
-pub fn run(package: &str, arguments: Vec<String>) -> anyhow::Result<u8> {
+/// Builds them with optimisations, as users run them, and runs the program of this package, with PostgreSQL unless the
+/// arguments need none. Returns its exit code, or that of a failed build.
+pub fn run(package: &str, arguments: &[String]) -> anyhow::Result<u8> {
+    if !arguments.iter().any(|argument| argument.ends_with("sqlite") || argument == "help") {
+        packages::find_or_install_postgres()?;
+    }
     build_and_run(&TOGETHER, package, arguments)
 }
 
-/// Like [`run`], without the binary.
-pub fn run_alone(package: &str, arguments: Vec<String>) -> anyhow::Result<u8> {
+/// Compares ways to sell the last seat, in PostgreSQL and in Redis. Needs no binary.
+pub fn compare_last_seat(arguments: &[String]) -> anyhow::Result<u8> {
+    packages::find_or_install_postgres()?;
+    packages::install_redis_if_missing();
+    let package = "matricula-last-seat";
     build_and_run(&[package], package, arguments)
 }
 
-fn build_and_run(packages: &[&str], package: &str, arguments: Vec<String>) -> anyhow::Result<u8> {
+/// Runs the simulation, which needs neither the binary nor a database.
+pub fn simulate(arguments: &[String]) -> anyhow::Result<u8> {
+    let mut command = child::cargo();
+    command.args(["run", "--quiet", "--release", "--package", "matricula-simulation", "--"]).args(arguments);
+    child::run(command)
+}
+
+fn build_and_run(packages: &[&str], package: &str, arguments: &[String]) -> anyhow::Result<u8> {
     let mut build = child::cargo();
     build.args(["build", "--release"]).args(packages.iter().flat_map(|package| ["--package", package]));
     say(&format!("building with optimisations: {}.", packages.join(", ")));

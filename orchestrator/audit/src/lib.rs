@@ -39,7 +39,9 @@ pub fn audit(ledgers: &Ledgers) -> Report {
     let flagged = |entry: &&ExportLedgerResponse| entry.registration.as_ref().is_some_and(|one| one.needs_attention);
     let needing_attention = ledgers.registrations_after.iter().filter(flagged).count() as u64;
     let invariants = invariants::ALL.iter().map(|prove| prove(&world)).collect();
-    Report { invariants, needing_attention, manual: ManualDecisions::of(world.manual()) }
+    let manual = world::entries(&ledgers.registrations_after).filter(|(_, entry)| world::is_manual(entry));
+    let manual: Vec<&str> = manual.map(|(registration, _)| registration.registration_id.as_str()).collect();
+    Report { invariants, needing_attention, manual: ManualDecisions::of(&manual) }
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@ pub struct World<'a> {
     registrations: HashMap<&'a str, Known<'a>>,
     /// The sections that registrations in motion add or drop, with their students.
     in_motion: HashSet<StudentSection<'a>>,
-    manual: Vec<&'a str>,
     /// The status of each enrollment, by (registration that added it, section).
     added: HashMap<(&'a str, &'a str), EnrollmentStatus>,
     /// The ended enrollments, by (registration that dropped it, section).
@@ -43,8 +42,6 @@ impl<'a> World<'a> {
             .filter(|(_, entry)| is_finished(entry) && !is_manual(entry))
             .map(|(r, _)| r.registration_id.as_str())
             .collect();
-        let after = entries(&ledgers.registrations_after);
-        let manual = after.filter(|(_, entry)| is_manual(entry)).map(|(r, _)| r.registration_id.as_str()).collect();
         let registrations: HashMap<&str, Known<'_>> = entries(&ledgers.registrations_after)
             .map(|(registration, entry)| {
                 let id = registration.registration_id.as_str();
@@ -67,12 +64,7 @@ impl<'a> World<'a> {
             .filter(|e| has_left(e.status()))
             .map(|e| (e.dropped_by_registration_id.as_str(), e.section_id.as_str()))
             .collect();
-        Self { ledgers, registrations, in_motion, manual, added, dropped }
-    }
-
-    /// Whether a registration was ever accepted.
-    pub fn is_known(&self, registration_id: &str) -> bool {
-        self.registrations.contains_key(registration_id)
+        Self { ledgers, registrations, in_motion, added, dropped }
     }
 
     /// A registration as of the last reading.
@@ -88,11 +80,6 @@ impl<'a> World<'a> {
     /// Whether a registration waited for the retry of a call, or for another instance.
     pub fn was_delayed(&self, registration_id: &str) -> bool {
         self.registrations.get(registration_id).is_some_and(|known| known.was_delayed)
-    }
-
-    /// The registrations about which an operator decided something manually.
-    pub fn manual(&self) -> &[&'a str] {
-        &self.manual
     }
 
     /// A registration that was finished at the first reading, without a manual decision.
@@ -134,7 +121,7 @@ pub fn is_finished(entry: &ExportLedgerResponse) -> bool {
 }
 
 /// Whether an operator skipped or resolved a step of a saga, or abandoned it.
-fn is_manual(entry: &ExportLedgerResponse) -> bool {
+pub fn is_manual(entry: &ExportLedgerResponse) -> bool {
     entry.decided_by_hand || entry.phase() == SagaPhase::Abandoned
 }
 

@@ -43,9 +43,6 @@ pub fn basic(shape: &Shape) -> Vec<Case> {
 /// fails, or its answers are lost, until long after the deadline: this starts a compensation only if the pivot can be
 /// withdrawn, and the withdrawal succeeds only if the pivot never arrived.
 pub fn failures(shape: &Shape) -> Vec<Case> {
-    let directions = directions(shape);
-    let directions = directions
-        .map(|(step, direction)| case_for(shape, direction).with(shape, step, direction, until_attention(shape, step)));
     let pivot = actions(shape).filter(|step| shape.definition().step(*step).kind == Kind::Pivot);
     let late_pivot = pivot.flat_map(|step| {
         let attempts = attempts_past_deadline(shape, step);
@@ -54,29 +51,25 @@ pub fn failures(shape: &Shape) -> Vec<Case> {
         let faults = [failing, Fault::AnswerLost { attempts }];
         faults.map(|fault| Case::calm().with(shape, step, Direction::Forward, fault))
     });
-    directions.chain(of_compensatable(shape, FAILING_FOR_EVER)).chain(late_pivot).collect()
+    let failing = of_each(shape, |step| until_attention(shape, step));
+    failing.chain(of_compensatable(shape, FAILING_FOR_EVER)).chain(late_pivot).collect()
 }
 
 /// Each call takes effect while its caller receives an error, once. The same for each action that can be undone, for
 /// ever.
 pub fn lost_answers(shape: &Shape) -> Vec<Case> {
-    let directions =
-        directions(shape).map(|(step, direction)| case_for(shape, direction).with(shape, step, direction, LOST));
-    directions.chain(of_compensatable(shape, LOST_FOR_EVER)).collect()
+    of_each(shape, |_| LOST).chain(of_compensatable(shape, LOST_FOR_EVER)).collect()
 }
 
 /// Each call is delivered three times.
 pub fn repeats(shape: &Shape) -> Vec<Case> {
-    let thrice = Fault::Repeated { times: 3 };
-    directions(shape).map(|(step, direction)| case_for(shape, direction).with(shape, step, direction, thrice)).collect()
+    of_each(shape, |_| Fault::Repeated { times: 3 }).collect()
 }
 
 /// The first attempt of each call arrives after the end of the saga: after a second attempt, or, if the action was
 /// cancelled meanwhile, after its undo.
 pub fn late(shape: &Shape) -> Vec<Case> {
-    let directions =
-        directions(shape).map(|(step, direction)| case_for(shape, direction).with(shape, step, direction, Fault::Late));
-    directions.chain(cancelled_while_late(shape)).collect()
+    of_each(shape, |_| Fault::Late).chain(cancelled_while_late(shape)).collect()
 }
 
 /// A cancel while a withdrawable pivot is called and not answered. The cancel is in time if the pivot arrives after the
@@ -262,6 +255,11 @@ fn case_for(shape: &Shape, direction: Direction) -> Case {
         (Direction::Compensation, Some(last)) => Case::calm().cancelled_at(shape, last),
         _ => Case::calm(),
     }
+}
+
+/// A fault for each direction of each step.
+fn of_each(shape: &Shape, fault: impl Fn(StepIndex) -> Fault) -> impl Iterator<Item = Case> {
+    directions(shape).map(move |(step, direction)| case_for(shape, direction).with(shape, step, direction, fault(step)))
 }
 
 fn of_undos(shape: &Shape, fault: Fault) -> impl Iterator<Item = Case> {

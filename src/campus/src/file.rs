@@ -68,17 +68,9 @@ impl File {
     }
 
     /// Its property in the manifest; `None` for the manifest itself and for our extensions.
-    pub(crate) fn property(self) -> Option<&'static str> {
-        match self {
-            Self::AcademicSessions => Some("file.academicSessions"),
-            Self::Orgs => Some("file.orgs"),
-            Self::Courses => Some("file.courses"),
-            Self::Classes => Some("file.classes"),
-            Self::Users => Some("file.users"),
-            Self::Roles => Some("file.roles"),
-            Self::Enrollments => Some("file.enrollments"),
-            Self::Manifest | Self::Holds | Self::Completed | Self::Registrations => None,
-        }
+    pub(crate) fn property(self) -> Option<String> {
+        let is_in_it = !matches!(self, Self::Manifest | Self::Holds | Self::Completed | Self::Registrations);
+        is_in_it.then(|| format!("file.{}", self.name().trim_end_matches(".csv")))
     }
 
     /// Whether every bundle must have the file.

@@ -13,13 +13,14 @@ mod demand;
 mod morning;
 mod students;
 
+use iso_currency::Currency;
 use jiff::{Timestamp, civil::date, tz::TimeZone};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
     ids::{Invalid, TermId},
-    model::{Bundle, Currency, Money, Rates, RefundStep, Term, TermKind},
+    model::{Bundle, Rates, RefundStep, Term, TermKind},
 };
 
 /// More than the largest university has; the ids have a fixed width.
@@ -97,7 +98,12 @@ fn fall_term() -> Result<Term, Invalid> {
         let until: Timestamp = day.to_zoned(TimeZone::UTC).ok()?.timestamp();
         Some(RefundStep { until, percent })
     });
-    let per_credit = Money { currency: Currency::try_new("USD")?, minor_units: PER_CREDIT_MINOR };
+    let rates = Rates {
+        currency: Currency::USD,
+        per_credit_minor: PER_CREDIT_MINOR,
+        refund_ladder: refund_ladder.collect(),
+        balance_limit_minor: None,
+    };
     Ok(Term {
         id: TermId::try_new(&format!("{YEAR}-fall"))?,
         title: format!("Fall {YEAR}"),
@@ -109,7 +115,7 @@ fn fall_term() -> Result<Term, Invalid> {
         add_deadline: None,
         drop_deadline: None,
         max_credits_hundredths: Some(TERM_MAX_CREDITS_HUNDREDTHS),
-        rates: Some(Rates { per_credit, refund_ladder: refund_ladder.collect(), balance_limit_minor: None }),
+        rates: Some(rates),
         closed: false,
     })
 }

@@ -34,12 +34,12 @@ mod tests;
 pub use file::File;
 pub use generate::{SECTIONS_MAX, STUDENTS_MAX, Spec, SpecError, generate};
 pub use ids::{CourseId, HoldId, IdempotencyKey, Invalid, RosterId, SectionId, StudentId, TermId};
+pub use iso_currency::Currency;
 pub use model::{
-    Bundle, CompletedCourse, Course, Currency, Hold, Money, Rates, RefundStep, Registration, RosterEntry, Section,
-    Student, Term, TermKind,
+    Bundle, CompletedCourse, Course, Hold, Rates, RefundStep, Registration, RosterEntry, Section, Student, Term,
+    TermKind,
 };
-pub use notes::Note;
-pub use problem::{BundleErrors, Problem};
+pub use problem::{BundleErrors, Finding};
 pub use read::read;
 pub use registrations::{Registrations, registrations};
 pub use scope::Scope;

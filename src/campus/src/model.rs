@@ -1,12 +1,11 @@
 //! The values of a bundle. All references are valid: [`crate::read`] and [`crate::generate`] check them.
 
-use std::fmt;
-
+use iso_currency::Currency;
 use jiff::{Timestamp, civil::Date};
 
 use crate::{
-    ids::{CourseId, HoldId, IdempotencyKey, Invalid, RosterId, SectionId, StudentId, TermId},
-    notes::Note,
+    ids::{CourseId, HoldId, IdempotencyKey, RosterId, SectionId, StudentId, TermId},
+    problem::Finding,
     scope::Scope,
 };
 
@@ -29,7 +28,7 @@ pub struct Bundle {
     /// The registration morning, in order of arrival; empty if there is no `registrations.csv`.
     pub registrations: Vec<Registration>,
     /// Messages for people before the import.
-    pub notes: Vec<Note>,
+    pub notes: Vec<Finding>,
 }
 
 /// A term with its deadlines and rates.
@@ -77,26 +76,15 @@ pub enum TermKind {
 /// The charges of a term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rates {
-    /// Charge for one credit; its currency applies to the whole term.
-    pub per_credit: Money,
+    /// Of all charges of the term.
+    pub currency: Currency,
+    /// Charge for one credit in minor units, never negative: 12345 is USD 123.45.
+    pub per_credit_minor: i64,
     /// Ordered by `until`; after the last step nothing is refunded.
     pub refund_ladder: Vec<RefundStep>,
     /// The most that a student may owe after a charge, in minor units and above 0; `None`: no limit.
     pub balance_limit_minor: Option<i64>,
 }
-
-/// An amount of money; never negative here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Money {
-    /// The currency.
-    pub currency: Currency,
-    /// 12345 is USD 123.45.
-    pub minor_units: i64,
-}
-
-/// ISO 4217 code: three capital letters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Currency([u8; 3]);
 
 /// The part of a charge that is refunded for a drop before a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -256,28 +244,5 @@ impl TermKind {
             Self::GradingPeriod => "gradingPeriod",
             Self::SchoolYear => "schoolYear",
         }
-    }
-}
-
-impl Currency {
-    /// Checks the code. Codes without a minor unit, such as gold, are rejected, because amounts can't be written in
-    /// them.
-    pub fn try_new(code: &str) -> Result<Self, Invalid> {
-        let has_minor_unit = iso_currency::Currency::from_code(code).is_some_and(|known| known.exponent().is_some());
-        match <[u8; 3]>::try_from(code.as_bytes()) {
-            Ok(letters) if has_minor_unit => Ok(Self(letters)),
-            _ => Err(Invalid::new("not a currency; use the three letters of ISO 4217, such as USD")),
-        }
-    }
-
-    /// The code.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for Currency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }

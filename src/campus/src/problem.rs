@@ -1,4 +1,4 @@
-//! Problems of a bundle, with the place, the cause, and what to do.
+//! What was found in a bundle: problems, which prevent its use, and notes; each with its place.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ const PROBLEMS_SHOWN_MAX: usize = 50;
 /// Characters of a bad value that are shown, enough to find it.
 const VALUE_CHARS_MAX: usize = 60;
 
-/// One thing to mend: `classes.csv:17: metadata.maxNumberStudents: "many": not a number of seats`.
+/// A problem (`classes.csv:17: metadata.maxNumberStudents: "many": not a number of seats`), or a note.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Name of the file; the directory itself if the problem is not in a file.
+pub struct Finding {
+    /// Name of the file; the directory itself if it is not about a file.
     pub file: String,
     /// Line where the row begins (the header is line 1); `None` for the whole file.
     pub line: Option<u64>,
@@ -22,31 +22,35 @@ pub struct Problem {
     pub column: Option<String>,
     /// The value, shortened.
     pub value: Option<String>,
-    /// The cause, and what to do.
+    /// Of a problem: the cause, and what to do. Of a note: the fact, and its effect.
     pub what: String,
 }
 
 /// Why a bundle is not used: all problems that were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleErrors {
-    problems: Vec<Problem>,
+    problems: Vec<Finding>,
     total: usize,
 }
 
 /// Collects problems while a bundle is read.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
-    kept: Vec<Problem>,
+    kept: Vec<Finding>,
     total: usize,
 }
 
-impl Problem {
+impl Finding {
     pub(crate) fn of_file(file: impl fmt::Display, what: impl Into<String>) -> Self {
         Self { file: file.to_string(), line: None, column: None, value: None, what: what.into() }
     }
 
     pub(crate) fn of_line(file: impl fmt::Display, line: u64, what: impl Into<String>) -> Self {
         Self { line: Some(line), ..Self::of_file(file, what) }
+    }
+
+    pub(crate) fn of_column(file: impl fmt::Display, line: u64, column: &str, what: impl Into<String>) -> Self {
+        Self { column: Some(column.to_owned()), ..Self::of_line(file, line, what) }
     }
 
     pub(crate) fn of_value(
@@ -60,11 +64,11 @@ impl Problem {
         if shortened.len() < value.len() {
             shortened.push('…');
         }
-        Self { column: Some(column.to_owned()), value: Some(shortened), ..Self::of_line(file, line, what) }
+        Self { value: Some(shortened), ..Self::of_column(file, line, column, what) }
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
         if let Some(line) = self.line {
@@ -82,7 +86,7 @@ impl fmt::Display for Problem {
 
 impl BundleErrors {
     /// The first thousand problems, by file and line.
-    pub fn problems(&self) -> &[Problem] {
+    pub fn problems(&self) -> &[Finding] {
         &self.problems
     }
 
@@ -109,7 +113,7 @@ impl fmt::Display for BundleErrors {
 impl std::error::Error for BundleErrors {}
 
 impl Problems {
-    pub(crate) fn push(&mut self, problem: Problem) {
+    pub(crate) fn push(&mut self, problem: Finding) {
         self.total += 1;
         if self.kept.len() < PROBLEMS_KEPT_MAX {
             self.kept.push(problem);
@@ -123,7 +127,7 @@ impl Problems {
     /// The collected problems by file and line; those outside of a bundle's files come last.
     pub(crate) fn into_errors(self) -> BundleErrors {
         let Self { kept: mut problems, total } = self;
-        let file = |problem: &Problem| File::from_name(&problem.file);
+        let file = |problem: &Finding| File::from_name(&problem.file);
         problems.sort_by_key(|problem| (file(problem).is_none(), file(problem), problem.line));
         BundleErrors { problems, total }
     }

@@ -21,8 +21,8 @@ use crate::{
     file::File,
     ids::StudentId,
     model::Bundle,
-    notes::{Note, Notes},
-    problem::{BundleErrors, Problem, Problems},
+    notes::Notes,
+    problem::{BundleErrors, Finding, Problems},
     scope::Scope,
     source::Source,
     suggest::did_you_mean,
@@ -96,14 +96,14 @@ impl<'a> Reading<'a> {
     fn open(&mut self, file: File, columns: &[&str]) -> Option<Box<Table>> {
         match Table::open(&self.source.folder, file, columns, &mut self.problems) {
             Opened::Ready(table) => {
-                self.bundle.scope.insert(file, table.header());
-                self.unknown_columns(file, table.header());
+                self.bundle.scope.insert(file, &table.header);
+                self.unknown_columns(file, &table.header);
                 Some(table)
             }
             Opened::Broken => None,
             Opened::Absent => {
                 if file.is_required() {
-                    self.problems.push(Problem::of_file(file, "is missing; add it to the bundle"));
+                    self.problems.push(Finding::of_file(file, "is missing; add it to the bundle"));
                 }
                 None
             }
@@ -115,7 +115,7 @@ impl<'a> Reading<'a> {
         let unknown = header.iter().filter(|name| !name.is_empty() && !known().any(|known| known == *name));
         for name in unknown {
             let text = format!("is a column of neither OneRoster nor Matricula{}", did_you_mean(name, known()));
-            self.notes.push(Note::of_value(file, 1, name, text));
+            self.notes.push(Finding::of_column(file, 1, name, text));
         }
     }
 
@@ -123,21 +123,18 @@ impl<'a> Reading<'a> {
         let others = &self.source.others;
         for name in others.iter().take(NAMED_MAX) {
             let names = File::ALL.map(File::name);
-            self.notes.push(Note::of_file(name, format!("is not read{}", did_you_mean(name, names))));
+            self.notes.push(Finding::of_file(name, format!("is not read{}", did_you_mean(name, names))));
         }
         if let Some(first) = others.get(NAMED_MAX) {
             let text = format!("is not read, nor are {} more files", others.len() - NAMED_MAX - 1);
-            self.notes.push(Note::of_file(first, text));
+            self.notes.push(Finding::of_file(first, text));
         }
     }
 
     fn orgs(&mut self) {
         let Some(mut table) = self.open(File::Orgs, &["sourcedId"]) else { return };
         while let Some(row) = table.next_row(&mut self.problems) {
-            let deleted = row.deleted(&mut self.problems);
-            if let Some(id) = row.required("sourcedId", Ok, &mut self.problems) {
-                self.orgs.insert(row, "sourcedId", id, deleted, &mut self.problems);
-            }
+            self.orgs.add(row, Ok, &mut self.problems);
         }
         self.orgs.complete = table.complete;
     }
@@ -156,7 +153,7 @@ impl<'a> Reading<'a> {
         let is_student = self.has_student_role(id);
         if !is_student {
             let text = format!("{id} does not have the role student in {}; the row is ignored", File::Roles);
-            self.notes.push(Note::of_value(row.file, row.line, column, text));
+            self.notes.push(Finding::of_column(row.file, row.line, column, text));
         }
         is_student
     }

@@ -6,7 +6,7 @@ use crate::{
     file::File,
     ids::{IdempotencyKey, Invalid, SectionId, StudentId},
     model::Registration,
-    problem::{BundleErrors, Problem, Problems},
+    problem::{BundleErrors, Finding, Problems},
     source::Source,
     table::{Opened, Row, Table},
 };
@@ -25,7 +25,7 @@ pub fn registrations(path: &Path) -> Result<Registrations, BundleErrors> {
         Opened::Broken => {}
         Opened::Absent => {
             let what = format!("is missing in {}; generate a campus, or use a bundle that contains it", path.display());
-            problems.push(Problem::of_file(file, what));
+            problems.push(Finding::of_file(file, what));
         }
     }
     Err(problems.into_errors())
@@ -77,7 +77,7 @@ pub(crate) fn parse(row: Row<'_>, last_arrival_ms: &mut u64, problems: &mut Prob
     } else {
         return Some(Registration { arrival_ms, key, student_id, adds, drops });
     };
-    problems.push(Problem::of_line(row.file, row.line, what));
+    problems.push(Finding::of_line(row.file, row.line, what));
     None
 }
 

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::{
     file::File,
-    problem::{Problem, Problems},
+    problem::{Finding, Problems},
     unpack::unpack,
 };
 
@@ -30,7 +30,7 @@ impl Source {
     /// Opens a folder or a zip; `None` if there is a problem.
     pub(crate) fn open(path: &Path, problems: &mut Problems) -> Option<Self> {
         let refuse = |problems: &mut Problems, error: &dyn std::fmt::Display| {
-            problems.push(Problem::of_file(path.display(), format!("can't be read ({error}); {NAME_A_BUNDLE}")));
+            problems.push(Finding::of_file(path.display(), format!("can't be read ({error}); {NAME_A_BUNDLE}")));
         };
         let is_folder = match path.metadata() {
             Ok(metadata) => metadata.is_dir(),

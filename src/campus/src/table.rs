@@ -20,7 +20,7 @@ pub(crate) use self::{
 };
 use crate::{
     file::File,
-    problem::{Problem, Problems},
+    problem::{Finding, Problems},
 };
 
 /// Enough for four million clicks; a larger file is not a campus.
@@ -42,7 +42,8 @@ pub(crate) enum Opened {
 /// A file that is being read.
 pub(crate) struct Table {
     file: File,
-    header: Vec<String>,
+    /// The names of the columns.
+    pub(crate) header: Vec<String>,
     reader: csv::Reader<io::Chain<fs::File, Cursor<&'static [u8]>>>,
     record: ByteRecord,
     end_byte: u64,
@@ -54,7 +55,7 @@ impl Table {
     /// Opens a file of a folder and reads its header, which must have the `required` columns.
     pub(crate) fn open(folder: &Path, file: File, required: &[&str], problems: &mut Problems) -> Opened {
         let broken = |problems: &mut Problems, what: String| {
-            problems.push(Problem::of_file(file, what));
+            problems.push(Finding::of_file(file, what));
             Opened::Broken
         };
         let opened = match fs::File::open(folder.join(file.name())) {
@@ -89,7 +90,7 @@ impl Table {
 
     fn read_header(&mut self, required: &[&str], problems: &mut Problems) -> bool {
         let Some(line) = self.advance(problems) else {
-            problems.push(Problem::of_file(self.file, "is empty; it needs at least a header"));
+            problems.push(Finding::of_file(self.file, "is empty; it needs at least a header"));
             return false;
         };
         self.header = self.record.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
@@ -98,28 +99,23 @@ impl Table {
         if required.iter().any(is_missing)
             && let Some(cause) = causes::other_separator(&self.header, required)
         {
-            problems.push(Problem::of_line(self.file, line, cause));
+            problems.push(Finding::of_line(self.file, line, cause));
             return false;
         }
         for column in required {
             if is_missing(column) {
-                problems.push(Problem::of_line(self.file, line, format!("has no column {column}; add it")));
+                problems.push(Finding::of_line(self.file, line, format!("has no column {column}; add it")));
                 usable = false;
             }
         }
         let mut names = HashSet::new();
         for name in self.header.iter().filter(|name| !name.is_empty()) {
             if !names.insert(name) {
-                problems.push(Problem::of_line(self.file, line, format!("has column {name} twice; keep one")));
+                problems.push(Finding::of_line(self.file, line, format!("has column {name} twice; keep one")));
                 usable = false;
             }
         }
         usable
-    }
-
-    /// The names of the columns.
-    pub(crate) fn header(&self) -> &[String] {
-        &self.header
     }
 
     /// The next row with as many fields as the header; `None` at the end, or if the rest can't be read.
@@ -131,7 +127,7 @@ impl Table {
             }
             let (has, wanted) = (self.record.len(), self.header.len());
             let what = format!("has {has} fields, the header has {wanted}; put a field with a comma in quotes");
-            problems.push(Problem::of_line(self.file, line, what));
+            problems.push(Finding::of_line(self.file, line, what));
             self.complete = false;
         };
         Some(Row { file: self.file, line, header: &self.header, record: &self.record })
@@ -145,7 +141,7 @@ impl Table {
                 Ok(false) => return None,
                 Err(error) => {
                     problems
-                        .push(Problem::of_file(self.file, format!("can't be read any further ({error}); try again")));
+                        .push(Finding::of_file(self.file, format!("can't be read any further ({error}); try again")));
                     self.complete = false;
                     return None;
                 }
@@ -154,7 +150,7 @@ impl Table {
             let ended = self.reader.position();
             if ended.byte() >= self.end_byte {
                 let line = ended.line() - line_breaks;
-                problems.push(Problem::of_line(self.file, line, "a closing quote is missing in this row; add it"));
+                problems.push(Finding::of_line(self.file, line, "a closing quote is missing in this row; add it"));
                 self.complete = false;
                 return None;
             }

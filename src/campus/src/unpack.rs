@@ -11,7 +11,7 @@ use zip::ZipArchive;
 
 use crate::{
     file::File,
-    problem::{Problem, Problems},
+    problem::{Finding, Problems},
 };
 
 /// More than the files of a bundle and those that systems add.
@@ -27,7 +27,7 @@ pub(crate) fn unpack(
     path: &Path,
     problems: &mut Problems,
 ) -> Option<(TempDir, Vec<String>)> {
-    let refuse = |problems: &mut Problems, what: String| problems.push(Problem::of_file(path.display(), what));
+    let refuse = |problems: &mut Problems, what: String| problems.push(Finding::of_file(path.display(), what));
     if archive.len() > ENTRIES_MAX {
         refuse(problems, format!("has {} entries, the limit is {ENTRIES_MAX}; zip only the bundle", archive.len()));
         return None;
@@ -64,7 +64,7 @@ pub(crate) fn unpack(
                 "is in another folder than the files before it; put all files into one folder".to_owned()
             }
         };
-        problems.push(Problem::of_file(name, what));
+        problems.push(Finding::of_file(name, what));
         is_good = false;
     }
     others.sort();

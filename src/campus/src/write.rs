@@ -6,8 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jiff::{Timestamp, civil::Date};
-
 use crate::{
     file::File,
     ids::{SectionId, TermId},
@@ -115,7 +113,7 @@ fn manifest(bundle: &Bundle, sink: &mut Sink) -> csv::Result<()> {
     sink.write_record(&["manifest.version", "1.0"])?;
     sink.write_record(&["oneroster.version", "1.2"])?;
     for (file, property) in File::ALL.into_iter().filter_map(|file| Some((file, file.property()?))) {
-        sink.write_record(&[property, if has_file(bundle, file) { "bulk" } else { "absent" }])?;
+        sink.write_record(&[&property, if has_file(bundle, file) { "bulk" } else { "absent" }])?;
     }
     sink.write_record(&["source.systemName", "matricula"])
 }
@@ -139,12 +137,12 @@ fn terms(bundle: &Bundle, sink: &mut Sink) -> csv::Result<()> {
         sink.write_record(&[
             term.id.as_str(), status(term.closed), MODIFIED, &term.title, term.kind.as_str(),
             &term.starts_on.to_string(), &term.ends_on.to_string(), term.parent.as_ref().map_or("", TermId::as_str),
-            &term.ends_on.year().to_string(), &moment(term.add_deadline), &moment(term.drop_deadline),
+            &term.ends_on.year().to_string(), &or_empty(term.add_deadline), &or_empty(term.drop_deadline),
             &term.max_credits_hundredths.map_or(String::new(), credits),
-            rates.map_or("", |rates| rates.per_credit.currency.as_str()),
-            &rates.map_or(String::new(), |rates| rates.per_credit.minor_units.to_string()),
+            rates.map_or("", |rates| rates.currency.code()),
+            &or_empty(rates.map(|rates| rates.per_credit_minor)),
             &ladder.join(";"),
-            &rates.and_then(|rates| rates.balance_limit_minor).map_or(String::new(), |minor| minor.to_string()),
+            &or_empty(rates.and_then(|rates| rates.balance_limit_minor)),
             term.time_zone.as_deref().unwrap_or_default(),
         ])?;
     }
@@ -176,7 +174,7 @@ fn sections(bundle: &Bundle, sink: &mut Sink) -> csv::Result<()> {
         "metadata.maxNumberStudents", "metadata.component", "metadata.meetings", "metadata.permissionRequired",
     ])?;
     for section in &bundle.sections {
-        let capacity = section.capacity.map_or(String::new(), |seats| seats.to_string());
+        let capacity = or_empty(section.capacity);
         let permission = if section.permission_required { "true" } else { "" };
         sink.write_record(&[
             section.id.as_str(), status(section.cancelled), MODIFIED, &section.title, "", section.course_id.as_str(),
@@ -201,7 +199,7 @@ fn users(bundle: &Bundle, sink: &mut Sink) -> csv::Result<()> {
         sink.write_record(&[
             student.id.as_str(), status(student.closed), MODIFIED, enabled, student.id.as_str(), "", &student.given_name,
             &student.family_name, "", "", &student.email, "", "", "", "", "", "", "", "", "", ORG, "",
-            &moment(student.appointment_start), &moment(student.appointment_end),
+            &or_empty(student.appointment_start), &or_empty(student.appointment_end),
             &student.max_credits_hundredths.map_or(String::new(), credits),
         ])?;
     }
@@ -217,8 +215,8 @@ fn roles(bundle: &Bundle, sink: &mut Sink) -> csv::Result<()> {
     for (at, student) in bundle.students.iter().enumerate() {
         let id = format!("role-{}", at + 1);
         sink.write_record(&[
-            &id, ACTIVE, MODIFIED, student.id.as_str(), "primary", "student", &day(student.active_from),
-            &day(student.active_until), ORG, "",
+            &id, ACTIVE, MODIFIED, student.id.as_str(), "primary", "student", &or_empty(student.active_from),
+            &or_empty(student.active_until), ORG, "",
         ])?;
     }
     Ok(())
@@ -254,7 +252,7 @@ fn rosters(bundle: &Bundle, sink: &mut Sink) -> csv::Result<()> {
     for entry in bundle.rosters.iter().flatten() {
         sink.write_record(&[
             entry.id.as_str(), status(entry.ended), MODIFIED, entry.section_id.as_str(), ORG,
-            entry.student_id.as_str(), "student", "false", "", &day(entry.ends_on),
+            entry.student_id.as_str(), "student", "false", "", &or_empty(entry.ends_on),
         ])?;
     }
     Ok(())
@@ -278,12 +276,8 @@ fn status(to_be_deleted: bool) -> &'static str {
     if to_be_deleted { TO_BE_DELETED } else { ACTIVE }
 }
 
-fn day(day: Option<Date>) -> String {
-    day.map_or(String::new(), |day| day.to_string())
-}
-
-fn moment(moment: Option<Timestamp>) -> String {
-    moment.map_or(String::new(), |moment| moment.to_string())
+fn or_empty(value: Option<impl ToString>) -> String {
+    value.map_or(String::new(), |value| value.to_string())
 }
 
 fn credits(hundredths: i32) -> String {

@@ -4,11 +4,11 @@
 use anyhow::{Context as _, anyhow};
 use matricula_proto::imports::v1::{ApplyImportRequest, ImportRow, StageRowsRequest};
 use prost::Message as _;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::plan::Plan;
 use super::state::{RETRY_FOR, Service};
-use crate::clients::{Services, explained, retried};
+use crate::clients::{Services, answered, explained, retried};
 use crate::output::Progress;
 
 /// Rows in a part: the maximum of a service.
@@ -44,24 +44,24 @@ async fn apply_to(
     for (part, rows) in (0..).zip(parts) {
         let staged = rows.len();
         let request = StageRowsRequest { import_id: import_id.clone(), part, rows };
-        send(async || client.clone().stage_rows(request.clone()).await).await.map_err(|status| explained(&status))?;
+        answered(retried(RETRY_FOR, |_| (), async || client.clone().stage_rows(request.clone()).await)).await?;
         progress.advance(staged);
     }
     let request = ApplyImportRequest { import_id, parts: count, base_version };
     // ABORTED is final here: another import was applied first, or this import was applied and its answer was lost.
-    let applied = send(async || match client.clone().apply_import(request.clone()).await {
-        Err(status) if status.code() == Code::Aborted => Ok(Err(status)),
-        applied => applied.map(Ok),
-    });
+    let applied = retried(
+        RETRY_FOR,
+        |_| (),
+        async || match client.clone().apply_import(request.clone()).await {
+            Err(status) if status.code() == Code::Aborted => Ok(Err(status)),
+            applied => applied.map(Ok),
+        },
+    );
     match applied.await.map_err(|status| explained(&status))? {
         Ok(_) => Ok(()),
         Err(outdated) => Err(explained(&outdated))
             .context(anyhow!("another import was applied since the plan was made; import again")),
     }
-}
-
-async fn send<T>(call: impl AsyncFnMut() -> Result<T, Status>) -> Result<T, Status> {
-    retried(RETRY_FOR, |_| (), call).await
 }
 
 /// Splits rows into as many parts as needed.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use matricula_campus::{Bundle, Course, File, Section, Student, Term};
+use matricula_campus::{Bundle, Course, File, Scope, Section, Student, Term};
 use matricula_grammar::Requirement;
 use matricula_kit::time::UnixMs;
 use matricula_proto::fees::v1::{CourseFee, RefundStep, TermRates};
@@ -28,6 +28,23 @@ pub struct Overlay<'a> {
     pub zone: &'a TimeZone,
 }
 
+/// Chooses between the bundle and a stored row, column by column.
+struct Merge<'a, R> {
+    scope: &'a Scope,
+    file: File,
+    stored: Option<&'a R>,
+}
+
+impl<R> Merge<'_, R> {
+    /// The bundle's value if its file has the column or no row is stored yet; otherwise the stored value.
+    fn pick<T: Clone>(&self, column: &str, says: T, has: impl Fn(&R) -> &T) -> T {
+        match self.stored {
+            Some(stored) if !self.scope.has_column(self.file, column) => has(stored).clone(),
+            _ => says,
+        }
+    }
+}
+
 impl Overlay<'_> {
     /// The rows as they are to be.
     pub fn desired(&self) -> Desired {
@@ -44,19 +61,12 @@ impl Overlay<'_> {
         }
     }
 
-    /// The bundle's value if its file has the column or no row exists yet; otherwise the existing value.
-    fn pick<T>(&self, file: File, column: &str, says: T, has: Option<T>) -> T {
-        match has {
-            Some(has) if !self.bundle.scope.has_column(file, column) => has,
-            _ => says,
-        }
+    fn merge<'a, R>(&'a self, file: File, stored: Option<&'a R>) -> Merge<'a, R> {
+        Merge { scope: &self.bundle.scope, file, stored }
     }
 
     fn term(&self, term: &Term) -> academics::Term {
         let has = self.state.terms.get(term.id.as_str());
-        let pick_moment = |column, says: Option<Timestamp>, has: Option<Option<prost_types::Timestamp>>| {
-            self.pick(File::AcademicSessions, column, moment(says), has)
-        };
         let says_kind = match term.kind {
             matricula_campus::TermKind::Term => academics::TermKind::Term,
             matricula_campus::TermKind::Semester => academics::TermKind::Semester,
@@ -65,77 +75,53 @@ impl Overlay<'_> {
         };
         let parent = term.parent.as_ref().map(ToString::to_string).unwrap_or_default();
         let max_credits = term.max_credits_hundredths.unwrap_or_default();
+        let (add_deadline, drop_deadline) = (moment(term.add_deadline), moment(term.drop_deadline));
+        let merge = self.merge(File::AcademicSessions, has);
         academics::Term {
             term_id: term.id.to_string(),
             title: term.title.clone(),
-            add_deadline: pick_moment("metadata.addDeadline", term.add_deadline, has.map(|has| has.add_deadline)),
-            drop_deadline: pick_moment("metadata.dropDeadline", term.drop_deadline, has.map(|has| has.drop_deadline)),
-            max_credits_hundredths: self.pick(
-                File::AcademicSessions,
-                "metadata.maxCredits",
-                max_credits,
-                has.map(|has| has.max_credits_hundredths),
-            ),
+            add_deadline: merge.pick("metadata.addDeadline", add_deadline, |has| &has.add_deadline),
+            drop_deadline: merge.pick("metadata.dropDeadline", drop_deadline, |has| &has.drop_deadline),
+            max_credits_hundredths: merge.pick("metadata.maxCredits", max_credits, |has| &has.max_credits_hundredths),
             starts_on: term.starts_on.to_string(),
             ends_on: term.ends_on.to_string(),
             // The spelling of the time zone database, as the service returns it.
             time_zone: term.time_zone.as_deref().or(self.zone.iana_name()).unwrap_or("UTC").to_owned(),
-            parent_term_id: self.pick(
-                File::AcademicSessions,
-                "parentSourcedId",
-                parent,
-                has.map(|has| has.parent_term_id.clone()),
-            ),
-            kind: self.pick(File::AcademicSessions, "type", says_kind.into(), has.map(|has| has.kind)),
+            parent_term_id: merge.pick("parentSourcedId", parent, |has| &has.parent_term_id),
+            kind: merge.pick("type", says_kind.into(), |has| &has.kind),
             closed: term.closed,
         }
     }
 
     fn course(&self, course: &Course) -> academics::Course {
         let has = self.state.courses.get(course.id.as_str());
-        let text = |column, says: String, has: Option<&String>| self.pick(File::Courses, column, says, has.cloned());
+        let (prerequisites, corequisites) = (as_stored(&course.prerequisites), as_stored(&course.corequisites));
+        let merge = self.merge(File::Courses, has);
         academics::Course {
             course_id: course.id.to_string(),
-            code: text("courseCode", course.code.clone(), has.map(|has| &has.code)),
+            code: merge.pick("courseCode", course.code.clone(), |has| &has.code),
             title: course.title.clone(),
-            credits_hundredths: self.pick(
-                File::Courses,
-                "metadata.credits",
-                course.credits_hundredths,
-                has.map(|has| has.credits_hundredths),
-            ),
-            prerequisites: text(
-                "metadata.prerequisites",
-                as_stored(&course.prerequisites),
-                has.map(|has| &has.prerequisites),
-            ),
-            corequisites: text(
-                "metadata.corequisites",
-                as_stored(&course.corequisites),
-                has.map(|has| &has.corequisites),
-            ),
+            credits_hundredths: merge
+                .pick("metadata.credits", course.credits_hundredths, |has| &has.credits_hundredths),
+            prerequisites: merge.pick("metadata.prerequisites", prerequisites, |has| &has.prerequisites),
+            corequisites: merge.pick("metadata.corequisites", corequisites, |has| &has.corequisites),
             closed: course.closed,
         }
     }
 
     fn section(&self, section: &Section) -> academics::Section {
         let has = self.state.sections.get(section.id.as_str());
-        let text =
-            |column, says: &String, has: Option<&String>| self.pick(File::Classes, column, says.clone(), has.cloned());
+        let permission = section.permission_required;
+        let merge = self.merge(File::Classes, has);
         academics::Section {
             section_id: section.id.to_string(),
             course_id: section.course_id.to_string(),
             term_id: section.term_id.to_string(),
             title: section.title.clone(),
-            component: text("metadata.component", &section.component, has.map(|has| &has.component)),
-            meetings: text("metadata.meetings", &section.meetings, has.map(|has| &has.meetings)),
+            component: merge.pick("metadata.component", section.component.clone(), |has| &has.component),
+            meetings: merge.pick("metadata.meetings", section.meetings.clone(), |has| &has.meetings),
             cancelled: section.cancelled,
-            permission_required: self.pick(
-                File::Classes,
-                "metadata.permissionRequired",
-                section.permission_required,
-                has.map(|has| has.permission_required),
-            ),
+            permission_required: merge.pick("metadata.permissionRequired", permission, |has| &has.permission_required),
         }
     }
 
@@ -163,29 +149,16 @@ impl Overlay<'_> {
             until: moment(Some(step.until)),
             percent: i32::from(step.percent),
         };
-        let has_minor = has.and_then(|has| has.per_credit.as_ref()).map(|has| has.minor_units);
+        let merge = self.merge(File::AcademicSessions, has);
+        let of_credit = self.merge(File::AcademicSessions, has.and_then(|has| has.per_credit.as_ref()));
+        let minor_units = of_credit.pick("metadata.perCreditMinor", rates.per_credit_minor, |has| &has.minor_units);
+        let ladder = rates.refund_ladder.iter().map(step).collect();
+        let limit = rates.balance_limit_minor.unwrap_or_default();
         Some(TermRates {
-            per_credit: Some(common::Money {
-                currency: rates.per_credit.currency.to_string(),
-                minor_units: self.pick(
-                    File::AcademicSessions,
-                    "metadata.perCreditMinor",
-                    rates.per_credit.minor_units,
-                    has_minor,
-                ),
-            }),
-            refund_ladder: self.pick(
-                File::AcademicSessions,
-                "metadata.refundLadder",
-                rates.refund_ladder.iter().map(step).collect(),
-                has.map(|has| has.refund_ladder.clone()),
-            ),
-            balance_limit_minor_units: self.pick(
-                File::AcademicSessions,
-                "metadata.balanceLimitMinor",
-                rates.balance_limit_minor.unwrap_or_default(),
-                has.map(|has| has.balance_limit_minor_units),
-            ),
+            per_credit: Some(common::Money { currency: rates.currency.code().to_owned(), minor_units }),
+            refund_ladder: merge.pick("metadata.refundLadder", ladder, |has| &has.refund_ladder),
+            balance_limit_minor_units: merge
+                .pick("metadata.balanceLimitMinor", limit, |has| &has.balance_limit_minor_units),
             ..none
         })
     }
@@ -205,37 +178,22 @@ impl Overlay<'_> {
 
     fn student(&self, student: &Student) -> academics::Student {
         let has = self.state.students.get(student.id.as_str());
-        let pick_moment =
-            |file, column, says, has: Option<Option<prost_types::Timestamp>>| self.pick(file, column, says, has);
         let (start, end) = (moment(student.appointment_start), moment(student.appointment_end));
         let (from, until) = (midnight(student.active_from, self.zone), midnight(student.active_until, self.zone));
+        let max_credits = student.max_credits_hundredths.unwrap_or_default();
+        let (user, role) = (self.merge(File::Users, has), self.merge(File::Roles, has));
         academics::Student {
             student_id: student.id.to_string(),
             name: student.name(),
-            appointment_start: pick_moment(
-                File::Users,
-                "metadata.appointmentStart",
-                start,
-                has.map(|has| has.appointment_start),
-            ),
-            appointment_end: pick_moment(
-                File::Users,
-                "metadata.appointmentEnd",
-                end,
-                has.map(|has| has.appointment_end),
-            ),
-            max_credits_hundredths: self.pick(
-                File::Users,
-                "metadata.maxCredits",
-                student.max_credits_hundredths.unwrap_or_default(),
-                has.map(|has| has.max_credits_hundredths),
-            ),
+            appointment_start: user.pick("metadata.appointmentStart", start, |has| &has.appointment_start),
+            appointment_end: user.pick("metadata.appointmentEnd", end, |has| &has.appointment_end),
+            max_credits_hundredths: user.pick("metadata.maxCredits", max_credits, |has| &has.max_credits_hundredths),
             completed: self.completed(student, has),
             holds: self.holds(student, has),
             closed: student.closed,
-            active_from: pick_moment(File::Roles, "beginDate", from, has.map(|has| has.active_from)),
-            active_until: pick_moment(File::Roles, "endDate", until, has.map(|has| has.active_until)),
-            disabled: self.pick(File::Users, "enabledUser", student.disabled, has.map(|has| has.disabled)),
+            active_from: role.pick("beginDate", from, |has| &has.active_from),
+            active_until: role.pick("endDate", until, |has| &has.active_until),
+            disabled: user.pick("enabledUser", student.disabled, |has| &has.disabled),
         }
     }
 

@@ -19,7 +19,7 @@ use matricula_proto::seats::v1::SectionCapacity;
 use super::rows::Row;
 use super::state::{ById, Service, State};
 
-/// An import without --yes closes at most this many rows of a kind,
+/// An import without --yes closes or ends at most this many rows of a kind,
 const CLOSED_WITHOUT_YES_MAX: usize = 10;
 /// or this percentage of a kind.
 const CLOSED_WITHOUT_YES_PERCENT_MAX: usize = 5;
@@ -115,6 +115,15 @@ pub struct Alarm {
     pub of: usize,
 }
 
+impl Alarm {
+    /// An alarm, if the change concerns so many of the existing records that it may be a mistake.
+    pub fn raised(what: &'static str, how: &'static str, ids: Vec<String>, of: usize) -> Option<Self> {
+        let count = ids.len();
+        let is_raised = count > CLOSED_WITHOUT_YES_MAX && count * 100 > of * CLOSED_WITHOUT_YES_PERCENT_MAX;
+        is_raised.then_some(Self { what, how, ids, of })
+    }
+}
+
 impl Plan {
     /// Compares the desired rows with the existing ones.
     pub fn new(state: &State, desired: Desired) -> Self {
@@ -147,11 +156,7 @@ impl Plan {
             ("courses", "closed", self.courses.closed_ids(), self.courses.open_before),
             ("holds", "lifted", self.holds.removed.clone(), self.holds.count_before()),
         ];
-        let is_alarming = |count: usize, of: usize| {
-            count > CLOSED_WITHOUT_YES_MAX && count * 100 > of * CLOSED_WITHOUT_YES_PERCENT_MAX
-        };
-        let alarming = closed.into_iter().filter(|(.., ids, of)| is_alarming(ids.len(), *of));
-        alarming.map(|(what, how, ids, of)| Alarm { what, how, ids, of }).collect()
+        closed.into_iter().filter_map(|(what, how, ids, of)| Alarm::raised(what, how, ids, of)).collect()
     }
 
     /// The changed rows of a service.
@@ -172,7 +177,7 @@ impl<R: Row> Changes<R> {
     fn rows(&self) -> Vec<ImportRow> {
         let changed = self.changed.iter().map(|(after, _)| after);
         let rows = self.added.iter().chain(changed).chain(&self.closed).chain(&self.opened);
-        rows.cloned().map(Row::into_import).collect()
+        rows.cloned().map(|row| ImportRow { row: Some(R::WIRE(row)) }).collect()
     }
 
     fn closed_ids(&self) -> Vec<String> {
@@ -189,16 +194,14 @@ impl PartChanges {
 fn compare<R: Row>(state: &ById<R>, desired: Vec<R>) -> Changes<R> {
     let named: BTreeSet<&str> = desired.iter().map(Row::id).collect();
     let absent = state.iter().filter(|(id, _)| !named.contains(id.as_str()));
-    let absent: Vec<R> = absent.map(|(_, row)| row.closed().unwrap_or_else(|| row.clone())).collect();
+    let absent = absent.map(|(_, row)| {
+        let mut row = row.clone();
+        row.close();
+        row
+    });
+    let absent: Vec<R> = absent.collect();
     let open_before = state.values().filter(|row| !row.is_closed()).count();
-    let mut changes = Changes {
-        added: Vec::new(),
-        changed: Vec::new(),
-        closed: Vec::new(),
-        opened: Vec::new(),
-        left_alone: 0,
-        open_before,
-    };
+    let mut changes = Changes { open_before, ..Changes::default() };
     for row in desired.into_iter().chain(absent) {
         match state.get(row.id()) {
             None if row.is_closed() => changes.left_alone += 1,

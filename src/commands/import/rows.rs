@@ -4,32 +4,28 @@
 use matricula_proto::academics::v1::{Course, Section, Student, Term};
 use matricula_proto::common::v1::Source;
 use matricula_proto::fees::v1::{CourseFee, TermRates};
-use matricula_proto::imports::v1::ImportRow;
 use matricula_proto::imports::v1::import_row::Row as Inner;
 use matricula_proto::notifications::v1::Contact;
 use matricula_proto::seats::v1::SectionCapacity;
 
 /// One kind of row.
-pub trait Row: prost::Message + Clone + PartialEq {
+pub trait Row: prost::Message + Clone + Default + PartialEq {
+    /// Makes the row as it is staged.
+    const WIRE: fn(Self) -> Inner;
+
     /// Its id, unique in its kind.
     fn id(&self) -> &str;
 
     /// Whether it accepts no new registration, or is an empty value: no rates, no fee, no address.
-    fn is_closed(&self) -> bool;
-
-    /// The row for a record that its file no longer contains; `None` if that changes nothing.
-    fn closed(&self) -> Option<Self>
-    where
-        Self: Sized,
-    {
-        None
+    fn is_closed(&self) -> bool {
+        false
     }
+
+    /// Closes a record that its file no longer contains. An empty value needs no change.
+    fn close(&mut self) {}
 
     /// The differences from the row before, in a few words.
     fn differences(&self, before: &Self) -> String;
-
-    /// The row as it is staged.
-    fn into_import(self) -> ImportRow;
 }
 
 /// Lists the fields in which two rows differ.
@@ -42,6 +38,8 @@ macro_rules! differences {
 }
 
 impl Row for Term {
+    const WIRE: fn(Self) -> Inner = Inner::Term;
+
     fn id(&self) -> &str {
         &self.term_id
     }
@@ -50,8 +48,8 @@ impl Row for Term {
         self.closed
     }
 
-    fn closed(&self) -> Option<Self> {
-        Some(Self { closed: true, ..self.clone() })
+    fn close(&mut self) {
+        self.closed = true;
     }
 
     fn differences(&self, before: &Self) -> String {
@@ -59,13 +57,11 @@ impl Row for Term {
             max_credits_hundredths: "credit limit", starts_on: "start", ends_on: "end", time_zone: "time zone",
             parent_term_id: "parent", kind: "type")
     }
-
-    fn into_import(self) -> ImportRow {
-        ImportRow { row: Some(Inner::Term(self)) }
-    }
 }
 
 impl Row for Course {
+    const WIRE: fn(Self) -> Inner = Inner::Course;
+
     fn id(&self) -> &str {
         &self.course_id
     }
@@ -74,21 +70,19 @@ impl Row for Course {
         self.closed
     }
 
-    fn closed(&self) -> Option<Self> {
-        Some(Self { closed: true, ..self.clone() })
+    fn close(&mut self) {
+        self.closed = true;
     }
 
     fn differences(&self, before: &Self) -> String {
         differences!(self, before; code: "code", title: "title", credits_hundredths: "credits",
             prerequisites: "prerequisites", corequisites: "corequisites")
     }
-
-    fn into_import(self) -> ImportRow {
-        ImportRow { row: Some(Inner::Course(self)) }
-    }
 }
 
 impl Row for Section {
+    const WIRE: fn(Self) -> Inner = Inner::Section;
+
     fn id(&self) -> &str {
         &self.section_id
     }
@@ -97,21 +91,19 @@ impl Row for Section {
         self.cancelled
     }
 
-    fn closed(&self) -> Option<Self> {
-        Some(Self { cancelled: true, ..self.clone() })
+    fn close(&mut self) {
+        self.cancelled = true;
     }
 
     fn differences(&self, before: &Self) -> String {
         differences!(self, before; course_id: "course", term_id: "term", title: "title", component: "component",
             meetings: "meetings", permission_required: "permission")
     }
-
-    fn into_import(self) -> ImportRow {
-        ImportRow { row: Some(Inner::Section(self)) }
-    }
 }
 
 impl Row for Student {
+    const WIRE: fn(Self) -> Inner = Inner::Student;
+
     fn id(&self) -> &str {
         &self.student_id
     }
@@ -120,8 +112,8 @@ impl Row for Student {
         self.closed || self.disabled
     }
 
-    fn closed(&self) -> Option<Self> {
-        Some(Self { closed: true, ..self.clone() })
+    fn close(&mut self) {
+        self.closed = true;
     }
 
     fn differences(&self, before: &Self) -> String {
@@ -129,19 +121,13 @@ impl Row for Student {
             max_credits_hundredths: "credit limit", active_from: "begin of the role", active_until: "end of the role",
             completed: "transcript", holds: "holds")
     }
-
-    fn into_import(self) -> ImportRow {
-        ImportRow { row: Some(Inner::Student(self)) }
-    }
 }
 
 impl Row for SectionCapacity {
+    const WIRE: fn(Self) -> Inner = Inner::Capacity;
+
     fn id(&self) -> &str {
         &self.section_id
-    }
-
-    fn is_closed(&self) -> bool {
-        false
     }
 
     fn differences(&self, before: &Self) -> String {
@@ -149,13 +135,11 @@ impl Row for SectionCapacity {
         let now = if by_staff { format!(", {} now, set by staff", before.current_capacity) } else { String::new() };
         format!("{} -> {}{now}", seats(before.capacity), seats(self.capacity))
     }
-
-    fn into_import(self) -> ImportRow {
-        ImportRow { row: Some(Inner::Capacity(self)) }
-    }
 }
 
 impl Row for TermRates {
+    const WIRE: fn(Self) -> Inner = Inner::Rates;
+
     fn id(&self) -> &str {
         &self.term_id
     }
@@ -167,13 +151,11 @@ impl Row for TermRates {
     fn differences(&self, before: &Self) -> String {
         differences!(self, before; per_credit: "rate", refund_ladder: "refunds", balance_limit_minor_units: "balance limit")
     }
-
-    fn into_import(self) -> ImportRow {
-        ImportRow { row: Some(Inner::Rates(self)) }
-    }
 }
 
 impl Row for CourseFee {
+    const WIRE: fn(Self) -> Inner = Inner::CourseFee;
+
     fn id(&self) -> &str {
         &self.course_id
     }
@@ -185,13 +167,11 @@ impl Row for CourseFee {
     fn differences(&self, _before: &Self) -> String {
         "amount".to_owned()
     }
-
-    fn into_import(self) -> ImportRow {
-        ImportRow { row: Some(Inner::CourseFee(self)) }
-    }
 }
 
 impl Row for Contact {
+    const WIRE: fn(Self) -> Inner = Inner::Contact;
+
     fn id(&self) -> &str {
         &self.student_id
     }
@@ -202,10 +182,6 @@ impl Row for Contact {
 
     fn differences(&self, before: &Self) -> String {
         differences!(self, before; email: "address", name: "name")
-    }
-
-    fn into_import(self) -> ImportRow {
-        ImportRow { row: Some(Inner::Contact(self)) }
     }
 }
 

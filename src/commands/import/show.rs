@@ -1,6 +1,6 @@
 //! Shows the plan to people and programs.
 
-use matricula_campus::Note;
+use matricula_campus::Finding;
 use serde_json::{Map, Value, json};
 
 use super::plan::{Alarm, Changes, PartChanges, Plan};
@@ -30,23 +30,22 @@ struct Kind {
 /// The plan as a table, with samples below it.
 pub fn shown(plan: &Plan) -> String {
     let kinds = kinds(plan);
-    let mut counts = table(["plan", "added", "changed", "closed", "opened", "left alone"]);
-    for kind in &kinds {
+    let rows = kinds.iter().map(|kind| {
         let count = |count: usize| if count == 0 { "-".to_owned() } else { grouped(count as u64) };
         let name = match kind.closed {
             "closed" => kind.name.to_owned(),
             other => format!("{} (closed: {other})", kind.name),
         };
-        counts.add_row([
+        [
             name,
             count(kind.added.len()),
             count(kind.changed.len()),
             count(kind.gone.len()),
             count(kind.opened.len()),
             count(kind.left_alone),
-        ]);
-    }
-    let mut text = counts.trim_fmt();
+        ]
+    });
+    let mut text = table(["plan", "added", "changed", "closed", "opened", "left alone"], rows, &[]);
     for kind in &kinds {
         let changed = kind.changed.iter().map(|(id, what)| match what.as_str() {
             "" => id.clone(),
@@ -93,7 +92,7 @@ pub fn stopped(alarms: &[Alarm]) -> String {
 }
 
 /// The notes of the bundle's reader.
-pub fn notes(notes: &[Note]) -> String {
+pub fn notes(notes: &[Finding]) -> String {
     let mut lines: Vec<String> = notes.iter().take(NOTES).map(|note| format!("note: {note}")).collect();
     if notes.len() > NOTES {
         lines.push(format!(

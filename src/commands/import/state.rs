@@ -6,16 +6,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use matricula_proto::academics::v1::{Course, Section, Student, Term};
 use matricula_proto::fees::v1::{CourseFee, TermRates};
-use matricula_proto::imports::v1::ReadImportedRequest;
 use matricula_proto::imports::v1::import_row::Row as Inner;
 use matricula_proto::imports::v1::import_service_client::ImportServiceClient;
+use matricula_proto::imports::v1::{ImportRow, ReadImportedRequest, ReadImportedResponse};
 use matricula_proto::notifications::v1::Contact;
 use matricula_proto::seats::v1::SectionCapacity;
-use tonic::Status;
 use tonic::transport::Channel;
 
 use super::rows::Row;
-use crate::clients::{MESSAGE_BYTES_MAX, Services, explained, retried};
+use crate::clients::{MESSAGE_BYTES_MAX, Services, read_whole};
 
 /// How long to wait for a service that is restarting or busy.
 pub const RETRY_FOR: Duration = Duration::from_secs(30);
@@ -91,21 +90,18 @@ impl State {
     pub async fn read(services: &Services) -> anyhow::Result<Self> {
         let mut state = Self::default();
         for service in Service::ALL {
-            state.read_one(service, services).await?;
+            let client = service.client(services);
+            let open = async || client.clone().read_imported(ReadImportedRequest {}).await;
+            let add = |(version, rows): &mut (Option<i64>, Vec<ImportRow>), message: ReadImportedResponse| {
+                *version = Some(message.version);
+                rows.extend(message.rows);
+            };
+            let (version, rows) = read_whole(RETRY_FOR, open, add).await.context(service.name())?;
+            let version = version.context("the service sent no version").context(service.name())?;
+            state.versions.insert(service, version);
+            rows.into_iter().filter_map(|row| row.row).for_each(|row| state.insert(row));
         }
         Ok(state)
-    }
-
-    /// Reads the rows of one service.
-    pub async fn read_one(&mut self, service: Service, services: &Services) -> anyhow::Result<()> {
-        let client = service.client(services);
-        let read = retried(RETRY_FOR, |_| (), async || rows(client.clone()).await).await;
-        let (version, rows) = read.map_err(|status| explained(&status)).context(service.name())?;
-        self.versions.insert(service, version);
-        for row in rows {
-            self.insert(row);
-        }
-        Ok(())
     }
 
     fn insert(&mut self, row: Inner) {
@@ -123,16 +119,4 @@ impl State {
             Inner::Contact(row) => put(&mut self.contacts, row),
         }
     }
-}
-
-/// All rows of a service, and their version.
-async fn rows(mut client: ImportServiceClient<Channel>) -> Result<(i64, Vec<Inner>), Status> {
-    let mut messages = client.read_imported(ReadImportedRequest {}).await?.into_inner();
-    let (mut version, mut rows) = (None, Vec::new());
-    while let Some(message) = messages.message().await? {
-        version = Some(message.version);
-        rows.extend(message.rows.into_iter().filter_map(|row| row.row));
-    }
-    let version = version.ok_or_else(|| Status::data_loss("the service sent no version"))?;
-    Ok((version, rows))
 }

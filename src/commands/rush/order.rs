@@ -31,7 +31,7 @@ const EXAMPLES_MAX: usize = 10;
 const CLOCK_ERROR_MAX: Duration = Duration::from_secs(5);
 
 /// A click as the judgement needs it. Durations count from the start of the run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Click {
     /// Student and idempotency key: clicks with the same pair are one registration.
     pub key: (String, String),

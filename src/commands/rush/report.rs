@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::order::{Order, Overtaken};
 use super::play::OUTSTANDING_MAX;
-use super::tally::{Latency, Tally, Troubled};
+use super::tally::{Latency, Repeats, Tally, Troubled};
 use super::waits::Ratios;
 use crate::commands::audit;
 use crate::output::grouped;
@@ -59,13 +59,6 @@ pub struct Report {
     sagas_unfinished_at_audit: bool,
     audit_holds: bool,
     audit: serde_json::Value,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Repeats {
-    same: u64,
-    different: u64,
-    differences: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -166,11 +159,7 @@ impl Report {
             registrations,
             outcomes: tally.outcomes.clone(),
             refusals: tally.refusals.clone(),
-            repeated_keys: Repeats {
-                same: tally.repeats_same,
-                different: tally.repeats_different,
-                differences: tally.differences.clone(),
-            },
+            repeated_keys: tally.repeats.clone(),
             turned_away: tally.rejected,
             answers_lost: tally.lost,
             latency_since_due_ms: (&tally.since_due).into(),

@@ -120,12 +120,8 @@ pub struct Tally {
     pub refusals: BTreeMap<&'static str, u64>,
     /// Why clicks have no outcome, with counts.
     pub errors: BTreeMap<String, u64>,
-    /// Clicks with a repeated key and the same registration and outcome as before.
-    pub repeats_same: u64,
-    /// Clicks with a repeated key and a different answer: there must be none.
-    pub repeats_different: u64,
-    /// The first of these differences.
-    pub differences: Vec<String>,
+    /// Clicks with a repeated key.
+    pub repeats: Repeats,
     /// Clicks with rejected calls.
     pub rejected: Troubled,
     /// Clicks with calls whose answer was lost.
@@ -157,6 +153,17 @@ pub struct Tally {
     /// The longest time in which clicks were outstanding and none got its outcome.
     pub stall_longest: Duration,
     keys: HashMap<(String, String), (String, i32)>,
+}
+
+/// The answers to clicks with a repeated key.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Repeats {
+    /// The same registration and outcome as before.
+    pub same: u64,
+    /// A different answer: there must be none.
+    pub different: u64,
+    /// The first of these differences.
+    pub differences: Vec<String>,
 }
 
 /// Clicks that met an obstacle.
@@ -275,13 +282,13 @@ impl Tally {
     fn add_decided(&mut self, key: (String, String), registration: &Registration, ended: Duration) {
         if let Some((id, outcome)) = self.keys.get(&key) {
             if (id, *outcome) == (&registration.registration_id, registration.outcome) {
-                self.repeats_same += 1;
+                self.repeats.same += 1;
                 return;
             }
-            self.repeats_different += 1;
-            if self.differences.len() < SHOWN_MAX {
+            self.repeats.different += 1;
+            if self.repeats.differences.len() < SHOWN_MAX {
                 let (student, key) = key;
-                self.differences.push(format!(
+                self.repeats.differences.push(format!(
                     "student {student}, key {key}: first {id} {}, then {} {}",
                     outcome_name(*outcome),
                     registration.registration_id,
@@ -323,15 +330,11 @@ impl Answered {
         let registration = self.followed.end.as_ref().ok();
         let click = Click {
             key: (self.student_id.clone(), self.key.clone()),
-            registration_id: String::new(),
             sent: self.sent,
             admitted: self.admitted,
             acknowledged: self.acknowledged,
             ended: registration.map(|_| self.ended),
-            submitted_at: None,
-            decided_at: None,
-            is_enrolled: false,
-            full: Vec::new(),
+            ..Click::default()
         };
         match registration {
             Some(registration) => click.decided_as(registration),

@@ -7,45 +7,34 @@ use matricula_proto::ops::v1::{Destination, ListDestinationsRequest, SetDestinat
 use serde_json::{Value, json};
 
 use super::Client;
-use super::lines::{self, Width};
+use super::lines;
 use crate::arguments::Format;
-use crate::clients::explained;
-use crate::output::{self, moment};
+use crate::clients::answered;
+use crate::output::{self, moment, text};
 
 /// Prints all destinations.
 pub async fn list(mut client: Client, format: Format) -> anyhow::Result<()> {
-    let answer = client.list_destinations(ListDestinationsRequest {}).await.map_err(|status| explained(&status))?;
-    let answer = answer.into_inner();
-    match format {
-        Format::Table => {
-            let others = in_trouble(&answer.others_in_trouble, Width::now());
-            let others = if others.is_empty() { others } else { format!("\n\nAt other replicas: {others}") };
-            output::print(format_args!("{}{others}", shown(&answer.destinations, Width::now())));
-        }
-        Format::Json => {
-            let own = answer.destinations.iter().map(to_json);
-            output::json(&own.chain(answer.others_in_trouble.iter().map(of_other_to_json)).collect())?;
-        }
-    }
-    Ok(())
+    let answer = answered(client.list_destinations(ListDestinationsRequest {})).await?;
+    let text = || {
+        let others = in_trouble(&answer.others_in_trouble, lines::width());
+        let others = if others.is_empty() { others } else { format!("\n\nAt other replicas: {others}") };
+        format!("{}{others}", shown(&answer.destinations, lines::width()))
+    };
+    let own = answer.destinations.iter().map(to_json);
+    output::show(format, text, || own.chain(answer.others_in_trouble.iter().map(of_other_to_json)).collect())
 }
 
 /// Changes a limit, and prints the destination with the new limit.
 pub async fn limit(mut client: Client, name: String, in_flight_max: i32, format: Format) -> anyhow::Result<()> {
     let request = SetDestinationLimitRequest { name, in_flight_max };
-    let answer = client.set_destination_limit(request).await.map_err(|status| explained(&status))?;
-    let destination = answer.into_inner().destination.unwrap_or_default();
-    match format {
-        Format::Table => output::print(shown(&[destination], Width::now())),
-        Format::Json => output::json(&to_json(&destination))?,
-    }
+    let destination = answered(client.set_destination_limit(request)).await?.destination.unwrap_or_default();
+    output::show(format, || shown(std::slice::from_ref(&destination), lines::width()), || to_json(&destination))?;
     eprintln!("Effective at this replica until it restarts.");
     Ok(())
 }
 
-fn shown(destinations: &[Destination], width: Width) -> String {
-    let mut list = lines::List::new(["service", "waiting", "in flight", "at most", "breaker"], ["at most"]);
-    for one in destinations {
+fn shown(destinations: &[Destination], width: usize) -> String {
+    let row = |one: &Destination| {
         let cells = [
             one.name.clone(),
             one.waiting.to_string(),
@@ -53,21 +42,21 @@ fn shown(destinations: &[Destination], width: Width) -> String {
             if one.in_flight_max == 0 { "0 (parked)".to_owned() } else { one.in_flight_max.to_string() },
             one.breaker.clone(),
         ];
-        let mut below = Vec::new();
-        if one.needs_attention {
-            below.push(format!("needs attention: {}; {}", silence(one), sagas(one)));
+        let below = if one.needs_attention {
+            Some(format!("needs attention: {}; {}", silence(one), sagas(one)))
         } else if one.failing_since.is_some() {
-            below.push(silence(one));
-        } else if !one.last_error.is_empty() {
-            below.push(format!("last error: {}", one.last_error));
-        }
-        list.row(cells, below);
-    }
-    list.shown(width)
+            Some(silence(one))
+        } else {
+            text(&one.last_error).map(|error| format!("last error: {error}"))
+        };
+        (cells, below)
+    };
+    let rows: Vec<_> = destinations.iter().map(row).collect();
+    lines::list(["service", "waiting", "in flight", "at most", "breaker"], &rows, &["at most"], width)
 }
 
 /// The services that do not answer, each with the observations of every replica; empty when all services answer.
-pub fn in_trouble(destinations: &[Destination], width: Width) -> String {
+pub fn in_trouble(destinations: &[Destination], width: usize) -> String {
     let mut services: BTreeMap<&str, Vec<&Destination>> = BTreeMap::new();
     for one in destinations {
         services.entry(&one.name).or_default().push(one);
@@ -88,7 +77,7 @@ pub fn in_trouble(destinations: &[Destination], width: Width) -> String {
             let _ = writeln!(text, "{waiting}\n   seen by replica {}, breaker {}", one.instance, one.breaker);
         }
     }
-    lines::wrapped(text.trim_end(), 2, width.text)
+    lines::wrapped(text.trim_end(), 2, width)
 }
 
 /// How long a service has not answered, and the last error.
@@ -110,23 +99,15 @@ fn sagas(one: &Destination) -> String {
 
 /// One line about a service that starts or ceases to need attention.
 pub fn change(one: &Destination) -> String {
+    let Destination { name, instance, .. } = one;
     match one.needs_attention {
-        true => {
-            format!(
-                "service {}  ATTENTION {}; {}; seen by replica {}",
-                one.name,
-                silence(one),
-                sagas(one),
-                one.instance
-            )
-        }
-        false => format!("service {}  no longer needs attention; seen by replica {}", one.name, one.instance),
+        true => format!("service {name}  ATTENTION {}; {}; seen by replica {instance}", silence(one), sagas(one)),
+        false => format!("service {name}  no longer needs attention; seen by replica {instance}"),
     }
 }
 
 /// A destination for programs.
 pub fn to_json(destination: &Destination) -> Value {
-    let text = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
     json!({
         "name": destination.name,
         "waiting": destination.waiting,
@@ -186,7 +167,7 @@ mod tests {
             ..Destination::default()
         };
         let fees = Destination { failing_since: None, needs_attention: false, ..fees() };
-        insta::assert_snapshot!(shown(&[seats, fees], Width::exactly(100)), @"
+        insta::assert_snapshot!(shown(&[seats, fees], 100), @"
          service  waiting  in flight  at most     breaker
         ─────────────────────────────────────────────────
          seats    0        3          64          closed
@@ -198,8 +179,7 @@ mod tests {
     #[test]
     fn a_service_that_does_not_answer_is_the_cause_with_its_sagas_counted() {
         for width in [80, 100] {
-            let shown =
-                in_trouble(&[fees(), Destination { instance: "other".to_owned(), ..fees() }], Width::exactly(width));
+            let shown = in_trouble(&[fees(), Destination { instance: "other".to_owned(), ..fees() }], width);
             let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(words.contains("has not answered for 75 s, since"), "{shown}");
             assert!(words.contains("249 sagas wait for it, and 6 sagas wait for one of those"), "{shown}");
@@ -207,7 +187,7 @@ mod tests {
             assert!(shown.contains(REPLICA), "{shown}");
             assert!(shown.lines().all(|line| line.chars().count() <= width), "{shown}");
         }
-        assert_eq!(in_trouble(&[], Width::exactly(80)), "");
+        assert_eq!(in_trouble(&[], 80), "");
         assert!(change(&fees()).contains("ATTENTION"));
         assert!(change(&Destination { needs_attention: false, ..fees() }).contains("no longer needs attention"));
     }

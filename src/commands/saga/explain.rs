@@ -1,38 +1,33 @@
 //! Explains why a saga is where it is, and what an operator can do about it.
 
-use matricula_proto::ops::v1::{Advice, ExplainSagaRequest, ExplainSagaResponse, Wait, WaitKind};
+use matricula_proto::ops::v1::{Advice, ExplainSagaRequest, ExplainSagaResponse, Wait};
 use serde_json::{Value, json};
 
-use super::lines::{self, Width};
+use super::lines;
 use super::{Client, destinations, summary_to_json};
 use crate::arguments::Format;
-use crate::clients::explained;
-use crate::output::{self, NONE, moment};
+use crate::clients::answered;
+use crate::output::{self, NONE, enum_name, moment, text};
 
 /// The indentation of a step's continuation lines, relative to its name.
 const HANG: usize = 23;
 
 /// Requests the explanation and prints it.
 pub async fn run(mut client: Client, saga_id: String, format: Format) -> anyhow::Result<()> {
-    let answer = client.explain_saga(ExplainSagaRequest { saga_id }).await.map_err(|status| explained(&status))?;
-    let answer = answer.into_inner();
-    match format {
-        Format::Table => output::print(shown(&answer, Width::now())),
-        Format::Json => output::json(&to_json(&answer))?,
-    }
-    Ok(())
+    let answer = answered(client.explain_saga(ExplainSagaRequest { saga_id })).await?;
+    output::show(format, || shown(&answer, lines::width()), || to_json(&answer))
 }
 
-fn shown(answer: &ExplainSagaResponse, width: Width) -> String {
+fn shown(answer: &ExplainSagaResponse, width: usize) -> String {
     let id = answer.summary.as_ref().map(|summary| summary.saga_id.as_str()).unwrap_or_default();
     let (headline, steps) = answer.explanation.split_once('\n').unwrap_or((&answer.explanation, ""));
     // The id is never wrapped; the headline follows on the same line if it fits.
-    let is_short = id.chars().count() + 2 + headline.chars().count() <= width.text;
+    let is_short = id.chars().count() + 2 + headline.chars().count() <= width;
     let mut text = format!("{id}{}{headline}", if is_short { "  " } else { "\n  " });
-    text = lines::wrapped(&text, 2, width.text);
+    text = lines::wrapped(&text, 2, width);
     for line in steps.lines() {
         let is_step = line.get(2..HANG + 1).is_some_and(|name| !name.trim_end().contains(' '));
-        text = text + "\n" + &lines::wrapped(line, if is_step { HANG } else { 2 }, width.text);
+        text = text + "\n" + &lines::wrapped(line, if is_step { HANG } else { 2 }, width);
     }
     text.push('\n');
     if answer.advice.is_empty() {
@@ -42,7 +37,7 @@ fn shown(answer: &ExplainSagaResponse, width: Width) -> String {
     text.push_str("\nPossible now (each as `matricula saga ...` with a --reason):\n");
     for advice in &answer.advice {
         let lines = format!("  {}\n      {}\n", command(id, advice), advice.effect);
-        text.push_str(&lines::wrapped(&lines, 0, width.text));
+        text.push_str(&lines::wrapped(&lines, 0, width));
         text.push('\n');
     }
     text
@@ -57,7 +52,7 @@ fn to_json(answer: &ExplainSagaResponse) -> Value {
     let advice = answer.advice.iter().map(|advice| {
         json!({
             "verb": advice.verb,
-            "step": (!advice.step.is_empty()).then_some(&advice.step),
+            "step": text(&advice.step),
             "effect": advice.effect,
             "answers": advice.answers,
         })
@@ -67,33 +62,23 @@ fn to_json(answer: &ExplainSagaResponse) -> Value {
         "explanation": answer.explanation,
         "advice": advice.collect::<Vec<_>>(),
         "waits": answer.waits.iter().map(wait_to_json).collect::<Vec<_>>(),
-        "only_log_because": (!answer.only_log_because.is_empty()).then_some(&answer.only_log_because),
+        "only_log_because": text(&answer.only_log_because),
         "waits_for_saga_ids": answer.waits_for_saga_ids,
         "causes": answer.causes.iter().map(destinations::to_json).collect::<Vec<_>>(),
     })
 }
 
 fn wait_to_json(wait: &Wait) -> Value {
-    let kind = match wait.kind() {
-        WaitKind::Turn => "turn",
-        WaitKind::Record => "record",
-        WaitKind::Queue => "queue",
-        WaitKind::Breaker => "breaker",
-        WaitKind::Limit => "limit",
-        WaitKind::Call => "call",
-        WaitKind::Pause => "pause",
-        WaitKind::Unspecified => "unknown",
-    };
     json!({
         "step": wait.step,
         "undo": wait.undo,
         "service": wait.service,
-        "kind": kind,
+        "kind": enum_name(wait.kind().as_str_name(), "WAIT_KIND_").to_lowercase(),
         "since": moment(wait.since.as_ref()),
         "until": moment(wait.until.as_ref()),
         "ahead": wait.ahead,
         "service_failing_since": moment(wait.service_failing_since.as_ref()),
-        "service_last_error": (!wait.service_last_error.is_empty()).then_some(&wait.service_last_error),
+        "service_last_error": text(&wait.service_last_error),
     })
 }
 
@@ -138,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_possible_commands_are_shown() {
-        insta::assert_snapshot!(shown(&stuck(), Width::exactly(100)), @"
+        insta::assert_snapshot!(shown(&stuck(), 100), @"
         r-1  completing: committed; needs attention
           notify   attempt 3 failed: unimplemented
 
@@ -153,7 +138,7 @@ mod tests {
               ends the saga as it stands
         ");
         let answer = ExplainSagaResponse { advice: Vec::new(), ..stuck() };
-        insta::assert_snapshot!(shown(&answer, Width::exactly(100)), @"
+        insta::assert_snapshot!(shown(&answer, 100), @"
         r-1  completing: committed; needs attention
           notify   attempt 3 failed: unimplemented
 

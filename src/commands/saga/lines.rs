@@ -6,7 +6,6 @@ use prost_types::Timestamp;
 use crate::output::NONE;
 
 /// Columns of a list in snapshots.
-#[cfg(test)]
 const COLUMNS_OF_TESTS: usize = 100;
 /// Length of `2026-11-22` and of `2026-11-22T` in an RFC 3339 timestamp.
 const DATE: usize = 10;
@@ -14,31 +13,15 @@ const DATE_AND_T: usize = 11;
 /// Length of `16:24:36`.
 const TIME: usize = 8;
 
-/// The widths to which output is fitted.
-#[derive(Debug, Clone, Copy)]
-pub struct Width {
-    /// The width of a list; unlimited in a file or a pipe.
-    pub columns: usize,
-    /// The width at which text is wrapped; unlimited in a file or a pipe, so that scripts find whole lines.
-    pub text: usize,
-}
-
-impl Width {
-    /// The width set in `COLUMNS`, or that of the terminal.
-    pub fn now() -> Self {
-        // Snapshots must not depend on the terminal of the test run.
-        #[cfg(test)]
-        let set = Some(COLUMNS_OF_TESTS);
-        #[cfg(not(test))]
-        let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
-        let known = set.or_else(|| comfy_table::Table::new().width().map(usize::from));
-        known.map_or(Self::exactly(usize::MAX), Self::exactly)
+/// The width to which text and lists are fitted: that set in `COLUMNS`, or that of the terminal. It is unlimited in a
+/// file or a pipe, so that scripts find whole lines.
+pub fn width() -> usize {
+    // Snapshots must not depend on the terminal of the test run.
+    if cfg!(test) {
+        return COLUMNS_OF_TESTS;
     }
-
-    /// A fixed width.
-    pub fn exactly(columns: usize) -> Self {
-        Self { columns, text: columns }
-    }
+    let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    set.or_else(|| comfy_table::Table::new().width().map(usize::from)).unwrap_or(usize::MAX)
 }
 
 /// A short timestamp: the time if it is today (UTC), otherwise the day and the minute.
@@ -94,61 +77,37 @@ pub fn wrapped(text: &str, hang: usize, width: usize) -> String {
     lines.join("\n")
 }
 
-/// A list with one line per row, and further lines below a row for text that fits no column.
-pub struct List {
-    columns: Vec<&'static str>,
-    /// Columns that may be omitted on a narrow terminal; the first is omitted first.
-    dropped: Vec<&'static str>,
-    rows: Vec<(Vec<String>, Vec<String>)>,
-}
-
-impl List {
-    /// An empty list with these columns; the columns in `dropped` may be omitted.
-    pub fn new<const N: usize, const M: usize>(columns: [&'static str; N], dropped: [&'static str; M]) -> Self {
-        Self { columns: columns.to_vec(), dropped: dropped.to_vec(), rows: Vec::new() }
-    }
-
-    /// Adds a row with further lines below it.
-    pub fn row<const N: usize>(&mut self, cells: [String; N], below: Vec<String>) {
-        self.rows.push((cells.to_vec(), below));
-    }
-
-    /// The list as text, fitted to the width unless an id is longer.
-    pub fn shown(&self, width: Width) -> String {
-        let mut kept: Vec<usize> = (0..self.columns.len()).collect();
-        for column in &self.dropped {
-            if self.line_width(&kept) <= width.columns {
-                break;
-            }
-            kept.retain(|index| self.columns[*index] != *column);
+/// A list with one line per row, and a further line below a row for text that fits no column. It is fitted to the width
+/// unless an id is longer: on a narrow terminal, some columns may be dropped, the first one first.
+pub fn list<const N: usize>(
+    columns: [&'static str; N],
+    rows: &[([String; N], Option<String>)],
+    dropped: &[&'static str],
+    width: usize,
+) -> String {
+    let column_width = |index: usize| {
+        let cells = rows.iter().map(|(cells, _)| cells[index].as_str()).chain([columns[index]]);
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default() + 2
+    };
+    let widths: [usize; N] = std::array::from_fn(column_width);
+    let line_width = |kept: &[usize]| kept.iter().map(|index| widths[*index]).sum::<usize>() - 1;
+    let mut kept: Vec<usize> = (0..N).collect();
+    for column in dropped {
+        if line_width(&kept) <= width {
+            break;
         }
-        let header: Vec<String> = self.columns.iter().map(|column| (*column).to_owned()).collect();
-        let mut lines = vec![self.line(&kept, &header), "─".repeat(self.line_width(&kept))];
-        for (cells, below) in &self.rows {
-            lines.push(self.line(&kept, cells));
-            lines.extend(below.iter().map(|text| wrapped(&format!("   {text}"), 2, width.text)));
-        }
-        lines.join("\n")
+        kept.retain(|index| columns[*index] != *column);
     }
-
-    fn line(&self, kept: &[usize], cells: &[String]) -> String {
-        let mut text = String::from(" ");
-        for index in kept {
-            let cell = &cells[*index];
-            text.push_str(cell);
-            text.push_str(&" ".repeat(self.column_width(*index) + 2 - cell.chars().count()));
-        }
-        text.trim_end().to_owned()
+    let line = |cells: [&str; N]| {
+        let padded = kept.iter().map(|index| format!("{:<1$}", cells[*index], widths[*index]));
+        format!(" {}", padded.collect::<String>()).trim_end().to_owned()
+    };
+    let mut lines = vec![line(columns), "─".repeat(line_width(&kept))];
+    for (cells, below) in rows {
+        lines.push(line(cells.each_ref().map(String::as_str)));
+        lines.extend(below.iter().map(|text| wrapped(&format!("   {text}"), 2, width)));
     }
-
-    fn line_width(&self, kept: &[usize]) -> usize {
-        kept.iter().map(|index| self.column_width(*index) + 2).sum::<usize>() - 1
-    }
-
-    fn column_width(&self, index: usize) -> usize {
-        let cells = self.rows.iter().map(|(cells, _)| cells[index].chars().count());
-        cells.chain([self.columns[index].chars().count()]).max().unwrap_or_default()
-    }
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -180,17 +139,17 @@ mod tests {
 
     #[test]
     fn a_list_fits_or_drops_columns_and_keeps_ids_whole() {
-        let mut list = List::new(["saga", "student", "phase", "created"], ["created", "phase"]);
         let cells = [ID, "S000001", "compensating", "20:53:20"].map(str::to_owned);
-        list.row(cells, vec![format!("waits for {ID}, which waits for fees")]);
-        insta::assert_snapshot!(list.shown(Width::exactly(72)), @"
+        let rows = [(cells, Some(format!("waits for {ID}, which waits for fees")))];
+        let list = |width| list(["saga", "student", "phase", "created"], &rows, &["created", "phase"], width);
+        insta::assert_snapshot!(list(72), @"
          saga                                  student  phase         created
         ──────────────────────────────────────────────────────────────────────
          0198c5d0-0000-7000-8000-000000000001  S000001  compensating  20:53:20
            waits for 0198c5d0-0000-7000-8000-000000000001, which waits for fees
         ");
         for width in [40, 50, 60, 80, 100] {
-            let shown = list.shown(Width::exactly(width));
+            let shown = list(width);
             assert_eq!(shown.matches(ID).count(), 2, "{shown}");
             assert!(width < 55 || shown.lines().all(|line| line.chars().count() <= width), "{shown}");
         }

@@ -12,11 +12,11 @@ use matricula_proto::ops::v1::{
 use serde_json::json;
 use tonic::{Request, Status};
 
-use super::lines::{self, Width};
+use super::lines;
 use super::{Client, explain, sagas_shown, summary_to_json};
 use crate::arguments::{Decision, Format};
-use crate::clients::{explained, retried};
-use crate::output;
+use crate::clients::{answered, explained, print_retry, retried};
+use crate::output::{self, text};
 
 /// Exit code of a command that was not confirmed; as for a missing flag.
 const EXIT_NOT_CONFIRMED: u8 = 2;
@@ -95,51 +95,44 @@ impl Action {
 pub async fn run(mut client: Client, command: OperatorCommand, format: Format) -> anyhow::Result<ExitCode> {
     if !command.is_confirmed {
         let request = ExplainSagaRequest { saga_id: command.id };
-        let answer = client.explain_saga(request).await.map_err(|status| explained(&status))?.into_inner();
+        let answer = answered(client.explain_saga(request)).await?;
         eprintln!(
             "{}",
             explain::preview(&answer, command.action.name(), command.action.step(), command.action.answer())
         );
         return Ok(ExitCode::from(EXIT_NOT_CONFIRMED));
     }
-    let failed = |status: &Status| eprintln!("Not yet: {:#}; retrying", explained(status));
     // All attempts have the same id, so the service recognizes a repeated command and repeats its answer.
     let command_id = uuid::Uuid::now_v7().to_string();
-    let answer = retried(RETRY_FOR, failed, async || send(client.clone(), &command, &command_id).await).await;
-    let Accepted { summary, result, pending } = answer.map_err(|status| explained(&status))?;
+    let answer = retried(RETRY_FOR, print_retry, async || send(client.clone(), &command, &command_id).await).await;
+    let (summary, result, pending) = answer.map_err(|status| explained(&status))?;
     let is_done = result != VerbResult::Recorded;
-    match format {
-        Format::Table => output::print(sagas_shown(&[summary])),
-        Format::Json => {
-            let mut shown = summary_to_json(&summary);
-            shown["result"] = json!(if is_done { "done" } else { "recorded" });
-            shown["pending"] = json!((!pending.is_empty()).then_some(&pending));
-            output::json(&shown)?;
-        }
-    }
+    let document = || {
+        let mut shown = summary_to_json(&summary);
+        shown["result"] = json!(if is_done { "done" } else { "recorded" });
+        shown["pending"] = json!(text(&pending));
+        shown
+    };
+    output::show(format, || sagas_shown(std::slice::from_ref(&summary)), document)?;
     let (verb, by) = (command.action.name(), command.decision.by());
     if is_done {
         eprintln!("Done, and recorded in the saga's log: {verb} by {by}");
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("Recorded in the saga's log: {verb} by {by}");
-    eprintln!("{}", lines::wrapped(&format!("Not carried out yet: {pending}"), 2, Width::now().text));
+    eprintln!("{}", lines::wrapped(&format!("Not carried out yet: {pending}"), 2, lines::width()));
     Ok(ExitCode::from(EXIT_RECORDED))
 }
 
-/// The answer to an accepted command.
-struct Accepted {
-    summary: SagaSummary,
-    result: VerbResult,
-    pending: String,
-}
+/// The answer to an accepted command: the saga after it, the result, and what is pending.
+type Accepted = (SagaSummary, VerbResult, String);
 
 /// Sends a request and reads its answer; all actions have the same fields in their answers.
 macro_rules! accepted {
     ($answer:expr) => {{
         let answer = $answer.await?.into_inner();
         let result = answer.result();
-        Accepted { summary: answer.summary.unwrap_or_default(), result, pending: answer.pending }
+        (answer.summary.unwrap_or_default(), result, answer.pending)
     }};
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use matricula_proto::ops::v1::{Event, GetSagaResponse, Leg, LegStatus, SagaSummary, Step};
 
-use super::lines::{self, Width};
+use super::lines;
 use super::{direction_status_name, phase_name, waits_for};
 use crate::commands::registration;
 use crate::output::{NONE, moment_or_none};
@@ -14,10 +14,10 @@ use crate::output::{NONE, moment_or_none};
 const HANG: usize = 14;
 
 /// Shows the whole saga.
-pub fn shown(saga: &GetSagaResponse, width: Width) -> String {
-    let mut text = lines::wrapped(&head(saga), HANG, width.text);
+pub fn shown(saga: &GetSagaResponse, width: usize) -> String {
+    let mut text = lines::wrapped(&head(saga), HANG, width);
     text.push('\n');
-    let times = CallTimes::of(&saga.events);
+    let times = call_times(&saga.events);
     let mut stages: BTreeMap<i32, Vec<&Step>> = BTreeMap::new();
     for step in &saga.steps {
         stages.entry(step.stage).or_default().push(step);
@@ -30,7 +30,7 @@ pub fn shown(saga: &GetSagaResponse, width: Width) -> String {
             let is_last = index + 1 == steps.len();
             let mut lines = String::new();
             write_step(&mut lines, step, is_last, &times);
-            text.push_str(&lines::wrapped(&lines, HANG, width.text));
+            text.push_str(&lines::wrapped(&lines, HANG, width));
             text.push('\n');
         }
     }
@@ -85,10 +85,11 @@ fn head(saga: &GetSagaResponse) -> String {
 
 fn write_step(text: &mut String, step: &Step, is_last: bool, times: &CallTimes) {
     let (branch, below) = if is_last { ("└─", "  ") } else { ("├─", "│ ") };
-    let Step { name, service, kind, .. } = step;
+    let Step { service, kind, .. } = step;
+    let name = step.name.as_str();
     let action = match &step.action {
         _ if !step.applies => "not needed".to_owned(),
-        Some(leg) => direction_shown(leg, times.of_direction(name, false)),
+        Some(leg) => direction_shown(leg, times.get(&(name, false))),
         None => NONE.to_owned(),
     };
     let _ = writeln!(text, "{branch} {name} ({service}, {kind}): {action}");
@@ -98,20 +99,16 @@ fn write_step(text: &mut String, step: &Step, is_last: bool, times: &CallTimes) 
     // A compensation that was never needed is not shown.
     let called_for = |leg: &&Leg| leg.status() != LegStatus::NotStarted && leg.status() != LegStatus::Unspecified;
     if let Some(undo) = step.undo.as_ref().filter(called_for) {
-        let _ = writeln!(
-            text,
-            "{below}   undo {}: {}",
-            step.undo_name,
-            direction_shown(undo, times.of_direction(name, true))
-        );
+        let _ =
+            writeln!(text, "{below}   undo {}: {}", step.undo_name, direction_shown(undo, times.get(&(name, true))));
         write_trouble(text, undo, below);
     }
 }
 
-fn direction_shown(leg: &Leg, time_ms: Option<i64>) -> String {
-    let status = direction_status_name(leg.status);
+fn direction_shown(leg: &Leg, time_ms: Option<&i64>) -> String {
+    let status = direction_status_name(leg.status).replace('_', " ");
     let attempts = match leg.attempts {
-        0 => return status.to_owned(),
+        0 => return status,
         1 => "1 attempt".to_owned(),
         attempts => format!("{attempts} attempts"),
     };
@@ -133,34 +130,28 @@ fn write_trouble(text: &mut String, leg: &Leg, below: &str) {
     }
 }
 
-fn log(events: &[Event], width: Width) -> String {
+fn log(events: &[Event], width: usize) -> String {
     let number = events.iter().map(|event| event.sequence.to_string().len()).max().unwrap_or_default();
     let mut text = String::new();
     for event in events {
         let took = if event.duration_ms > 0 { format!(" ({} ms)", event.duration_ms) } else { String::new() };
         let at = moment_or_none(event.at.as_ref());
         let line = format!(" {:>number$}  {at}  {}{took}", event.sequence, event.description);
-        text.push_str(&lines::wrapped(&line, number + 28, width.text));
+        text.push_str(&lines::wrapped(&line, number + 28, width));
         text.push('\n');
     }
     text.trim_end().to_owned()
 }
 
-/// The total time of the recorded calls, per step and direction.
-struct CallTimes<'a>(BTreeMap<(&'a str, bool), i64>);
+/// The total time of the recorded calls, by step and direction.
+type CallTimes<'a> = BTreeMap<(&'a str, bool), i64>;
 
-impl<'a> CallTimes<'a> {
-    fn of(events: &'a [Event]) -> Self {
-        let mut times = BTreeMap::new();
-        for event in events.iter().filter(|event| event.duration_ms > 0) {
-            *times.entry((event.step.as_str(), event.undo)).or_insert(0) += event.duration_ms;
-        }
-        Self(times)
+fn call_times(events: &[Event]) -> CallTimes<'_> {
+    let mut times = BTreeMap::new();
+    for event in events.iter().filter(|event| event.duration_ms > 0) {
+        *times.entry((event.step.as_str(), event.undo)).or_insert(0) += event.duration_ms;
     }
-
-    fn of_direction(&self, step: &str, undo: bool) -> Option<i64> {
-        self.0.get(&(step, undo)).copied()
-    }
+    times
 }
 
 #[cfg(test)]

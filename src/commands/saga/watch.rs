@@ -1,14 +1,13 @@
 //! Prints sagas as they change, one line each, until interrupted.
 
 use matricula_kit::time;
-use matricula_proto::ops::v1::{SagaSummary, WatchSagasRequest};
+use matricula_proto::ops::v1::{SagaSummary, WatchSagasRequest, WatchSagasResponse};
 use serde_json::json;
-use tonic::Status;
 
-use super::lines::{self, Width};
+use super::lines;
 use super::{Client, destinations, phase_name, summary_to_json};
 use crate::arguments::Format;
-use crate::clients::{RetryDelays, explained, is_permanent};
+use crate::clients;
 use crate::commands::registration;
 use crate::output;
 
@@ -17,60 +16,26 @@ const HANG: usize = 9;
 
 /// Prints changes until interrupted.
 pub async fn run(client: Client, needs_attention: bool, format: Format) -> anyhow::Result<()> {
-    tokio::select! {
-        problem = watch_forever(client, needs_attention, format) => Err(problem),
-        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
-    }
+    let open = async || client.clone().watch_sagas(WatchSagasRequest { needs_attention }).await;
+    clients::watch(open, |message| print(message, format)).await
 }
 
-/// Reconnects when the connection is lost; returns only errors that a retry can't fix.
-async fn watch_forever(mut client: Client, needs_attention: bool, format: Format) -> anyhow::Error {
-    let mut delays = RetryDelays::new();
-    loop {
-        let ended = follow(&mut client, needs_attention, format, &mut delays).await;
-        if is_permanent(ended.code()) {
-            return explained(&ended);
+/// Prints one document per line, because the stream has no end.
+fn print(message: WatchSagasResponse, format: Format) {
+    match (message.destination, format) {
+        (Some(one), Format::Table) => {
+            let line = format!("{} {}", lines::short(Some(&time::now().to_wire())), destinations::change(&one));
+            output::print(lines::wrapped(&line, HANG, lines::width()));
         }
-        let pause = delays.after(&ended);
-        eprintln!(
-            "Connection lost: {:#}; the lines above may be out of date. Retrying in {} ms",
-            explained(&ended),
-            pause.as_millis()
-        );
-        tokio::time::sleep(pause).await;
-    }
-}
-
-async fn follow(client: &mut Client, needs_attention: bool, format: Format, delays: &mut RetryDelays) -> Status {
-    let mut stream = match client.watch_sagas(WatchSagasRequest { needs_attention }).await {
-        Ok(stream) => stream.into_inner(),
-        Err(status) => return status,
-    };
-    loop {
-        match stream.message().await {
-            Ok(Some(message)) => {
-                *delays = RetryDelays::new();
-                // One document per line, because the stream has no end.
-                match (message.destination, format) {
-                    (Some(one), Format::Table) => {
-                        let line =
-                            format!("{} {}", lines::short(Some(&time::now().to_wire())), destinations::change(&one));
-                        output::print(lines::wrapped(&line, HANG, Width::now().text));
-                    }
-                    (Some(one), Format::Json) => output::print(json!({ "destination": destinations::to_json(&one) })),
-                    (None, Format::Table) => output::print(shown(&message.summary.unwrap_or_default(), Width::now())),
-                    (None, Format::Json) => output::print(summary_to_json(&message.summary.unwrap_or_default())),
-                }
-            }
-            Ok(None) => return Status::unavailable("the stream ended"),
-            Err(status) => return status,
-        }
+        (Some(one), Format::Json) => output::print(json!({ "destination": destinations::to_json(&one) })),
+        (None, Format::Table) => output::print(shown(&message.summary.unwrap_or_default(), lines::width())),
+        (None, Format::Json) => output::print(summary_to_json(&message.summary.unwrap_or_default())),
     }
 }
 
 /// One line, with the service that the saga waits for. If the saga waits for another saga and the line is too narrow,
 /// that part goes on its own line.
-fn shown(saga: &SagaSummary, width: Width) -> String {
+fn shown(saga: &SagaSummary, width: usize) -> String {
     let (other, service) = (&saga.waits_for_saga_id, &saga.waits_for_service);
     let attention = if saga.needs_attention { " ATTENTION" } else { "" };
     let line = format!(
@@ -83,16 +48,16 @@ fn shown(saga: &SagaSummary, width: Width) -> String {
         if other.is_empty() { service } else { "" },
     );
     let then = match (other.is_empty(), service.is_empty()) {
-        (true, _) => return lines::wrapped(line.trim_end(), HANG, width.text),
+        (true, _) => return lines::wrapped(line.trim_end(), HANG, width),
         (false, true) => String::new(),
         (false, false) => format!(", which waits for {service}"),
     };
     let (line, waits) = (line.trim_end(), format!("waits for {other}{then}"));
-    if line.chars().count() + 1 + waits.chars().count() <= width.text {
+    if line.chars().count() + 1 + waits.chars().count() <= width {
         return format!("{line} {waits}");
     }
     let waits = format!("{}{waits}", " ".repeat(HANG));
-    format!("{}\n{}", lines::wrapped(line, HANG, width.text), lines::wrapped(&waits, 2, width.text))
+    format!("{}\n{}", lines::wrapped(line, HANG, width), lines::wrapped(&waits, 2, width))
 }
 
 #[cfg(test)]
@@ -121,7 +86,7 @@ mod tests {
         let stuck = SagaSummary { waits_for_service: "notifications".to_owned(), ..stuck };
         let other = "0198c5d0-0000-7000-8000-000000000002".to_owned();
         let behind = SagaSummary { waits_for_saga_id: other, waits_for_service: "fees".to_owned(), ..stuck.clone() };
-        let all = [&stuck, &saga, &behind].map(|saga| shown(saga, Width::exactly(100))).join("\n");
+        let all = [&stuck, &saga, &behind].map(|saga| shown(saga, 100)).join("\n");
         assert!(all.lines().all(|line| line.chars().count() <= 100), "{all}");
         insta::assert_snapshot!(all, @"
         08-17 20:53 0198c5d0-0000-7000-8000-000000000001 S000001  completing   ENROLLED ATTENTION

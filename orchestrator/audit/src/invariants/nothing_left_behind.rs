@@ -127,7 +127,9 @@ struct Trace<'a> {
 
 impl Trace<'_> {
     fn require_known(&self, world: &World<'_>, verdict: &mut Verdict) {
-        verdict.require(world.is_known(self.registration), || format!("{self}: nobody knows this registration"));
+        verdict.require(world.registration(self.registration).is_some(), || {
+            format!("{self}: nobody knows this registration")
+        });
     }
 
     fn left_behind(&self) -> String {

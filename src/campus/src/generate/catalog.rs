@@ -88,7 +88,7 @@ impl Catalog {
         let (rule, required) = self.prerequisites(rng);
         let code = format!("C{number:03}");
         self.courses.push(Course {
-            id: course_id(&code),
+            id: CourseId::try_new(&code).expect("a letter and a number are an id"),
             title: format!("{} {number}", SUBJECTS.choose(rng).unwrap_or(&SUBJECTS[0])),
             code,
             credits_hundredths,
@@ -116,8 +116,9 @@ impl Catalog {
         let course = &self.courses[number - 1];
         let part = if kind == "L" { "lecture" } else { "lab" };
         self.meetings.push(Meetings::parse(&times).unwrap_or_default());
+        let id = format!("{}-{kind}{nth}", course.code);
         self.sections.push(Section {
-            id: section_id(&format!("{}-{kind}{nth}", course.code)),
+            id: SectionId::try_new(&id).expect("letters, a dash and numbers are an id"),
             course_id: course.id.clone(),
             term_id: term_id.clone(),
             title: format!("{}, {part} {nth}", course.title),
@@ -175,12 +176,4 @@ fn lab_times(lecture: &Meetings, rng: &mut impl Rng) -> String {
 fn times(days: &str, start_minute: u16, minutes: u16) -> String {
     let clock = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
     format!("{days} {}-{}", clock(start_minute), clock(start_minute + minutes))
-}
-
-fn course_id(code: &str) -> CourseId {
-    CourseId::try_new(code).expect("a letter and a number are an id")
-}
-
-fn section_id(text: &str) -> SectionId {
-    SectionId::try_new(text).expect("letters, a dash and numbers are an id")
 }

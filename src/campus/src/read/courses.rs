@@ -12,7 +12,7 @@ use crate::{
     file::File,
     ids::{CourseId, Invalid},
     model::Course,
-    problem::{Problem, Problems},
+    problem::{Finding, Problems},
     table::Row,
 };
 
@@ -39,11 +39,7 @@ impl Reading<'_> {
         let Some(mut table) = self.open(File::Courses, &["sourcedId", "title"]) else { return };
         while let Some(row) = table.next_row(&mut self.problems) {
             let problems = &mut self.problems;
-            let closed = row.deleted(problems);
-            let id = row.required("sourcedId", CourseId::try_new, problems);
-            if let Some(id) = &id {
-                self.courses.insert(row, "sourcedId", id.as_str(), closed, problems);
-            }
+            let (id, closed) = self.courses.add(row, CourseId::try_new, problems);
             if let Some(org) = row.optional("orgSourcedId", Ok, problems).filter(|_| !closed) {
                 self.orgs.check_kept(row, "orgSourcedId", org, problems);
             }
@@ -66,7 +62,7 @@ impl Reading<'_> {
                 (COREQUISITES, &rules.corequisites, &mut course.corequisites),
             ] {
                 let problem =
-                    |value: &str, what: String| Problem::of_value(File::Courses, rules.line, column, value, what);
+                    |value: &str, what: String| Finding::of_value(File::Courses, rules.line, column, value, what);
                 for name in names_of(rule).into_iter().filter(|name| names.number(name).is_none()) {
                     let missing = "is not the courseCode or sourcedId of a course; add the course or correct the name";
                     self.problems.push(match Requirement::parse(text) {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, hash_map::Entry};
 use super::Reading;
 use crate::{
     file::File,
-    problem::{Problem, Problems},
+    problem::{Finding, Problems},
     table::Row,
 };
 
@@ -29,7 +29,9 @@ impl Reading<'_> {
                     row.refuse("value", value, "not supported; export the bundle as OneRoster 1.2", problems);
                 }
             }
-            let Some(file) = File::ALL.into_iter().find(|file| file.property() == Some(name)) else { continue };
+            let Some(file) = File::ALL.into_iter().find(|file| file.property().as_deref() == Some(name)) else {
+                continue;
+            };
             match lines.entry(file) {
                 Entry::Occupied(first) => {
                     let what = format!("is also in line {}; keep one of them", first.get());
@@ -47,12 +49,12 @@ impl Reading<'_> {
         }
         if !version_is_there {
             let what = format!("the property oneroster.version is missing; add a row `oneroster.version,{VERSION}`");
-            self.problems.push(Problem::of_file(File::Manifest, what));
+            self.problems.push(Finding::of_file(File::Manifest, what));
         }
         for file in ANNOUNCED {
             if let (Some(property), false) = (file.property(), lines.contains_key(&file)) {
                 let what = format!("{file} is not listed; add a row `{property},bulk`");
-                self.problems.push(Problem::of_file(File::Manifest, what));
+                self.problems.push(Finding::of_file(File::Manifest, what));
             }
         }
     }

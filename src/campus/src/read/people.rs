@@ -12,14 +12,13 @@ use crate::{
     file::File,
     ids::{Invalid, StudentId, check_email},
     model::Student,
-    notes::Note,
-    problem::Problems,
+    problem::{Finding, Problems},
     suggest::suggested,
     table::{Index, PEOPLE_CHARS_MAX, Row},
 };
 
 /// The role of students.
-const STUDENT: &str = "student";
+pub(super) const STUDENT: &str = "student";
 /// The roles of OneRoster: those in an organisation, and `administrator`, which occurs in rosters only.
 const ROLES: [&str; 13] = [
     "administrator",
@@ -60,11 +59,7 @@ impl Reading<'_> {
         let Some(mut table) = self.open(File::Users, &["sourcedId", "givenName", "familyName"]) else { return };
         while let Some(row) = table.next_row(&mut self.problems) {
             let problems = &mut self.problems;
-            let deleted = row.deleted(problems);
-            let id = row.required("sourcedId", StudentId::try_new, problems);
-            if let Some(id) = &id {
-                self.users.insert(row, "sourcedId", id.as_str(), deleted, problems);
-            }
+            let (id, deleted) = self.users.add(row, StudentId::try_new, problems);
             self.bundle.students.extend(id.and_then(|id| parse_student(row, id, deleted, problems)));
         }
         self.users.complete = table.complete;
@@ -77,10 +72,7 @@ impl Reading<'_> {
         let (mut with_other_roles, mut others) = (HashSet::new(), OtherRoles::default());
         while let Some(row) = table.next_row(&mut self.problems) {
             let problems = &mut self.problems;
-            let deleted = row.deleted(problems);
-            if let Some(id) = row.required("sourcedId", Ok, problems) {
-                rows.insert(row, "sourcedId", id, deleted, problems);
-            }
+            let (_, deleted) = rows.add(row, Ok, problems);
             let user = row.required("userSourcedId", Ok, problems);
             let role = row.required("role", parse_role, problems);
             let active = parse_active(row, problems);
@@ -118,7 +110,7 @@ impl Reading<'_> {
                 File::Roles
             ),
         };
-        self.notes.push(Note::of_file(File::Users, text));
+        self.notes.push(Finding::of_file(File::Users, text));
     }
 }
 
@@ -135,7 +127,7 @@ impl OtherRoles {
         *self.rows.entry(role.to_owned()).or_default() += 1;
     }
 
-    pub(super) fn note(self, file: File) -> Option<Note> {
+    pub(super) fn note(self, file: File) -> Option<Finding> {
         let rows: usize = self.rows.values().sum();
         let counts: Vec<String> =
             self.rows.iter().take(NAMED_MAX).map(|(role, rows)| format!("{rows} {role}")).collect();
@@ -143,7 +135,7 @@ impl OtherRoles {
             "only rows of the role {STUDENT} are read; {rows} rows of other roles are ignored ({})",
             counts.join(", ")
         );
-        (rows > 0).then(|| Note::of_file(file, text))
+        (rows > 0).then(|| Finding::of_file(file, text))
     }
 }
 
@@ -153,11 +145,6 @@ pub(super) fn parse_role(text: &str) -> Result<&str, Invalid> {
         return Ok(text);
     }
     Err(Invalid::new(format!("not a role of OneRoster; {}", suggested(text, &ROLES))))
-}
-
-/// Whether a role makes a user a student.
-pub(super) fn is_student_role(role: &str) -> bool {
-    role == STUDENT
 }
 
 fn parse_active(row: Row<'_>, problems: &mut Problems) -> Active {

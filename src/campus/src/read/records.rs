@@ -9,7 +9,7 @@ use crate::{
     file::File,
     ids::{CourseId, HoldId, Invalid, StudentId, TermId},
     model::{CompletedCourse, Hold},
-    notes::Note,
+    problem::Finding,
     table::Row,
 };
 
@@ -72,7 +72,7 @@ impl Reading<'_> {
                 "{rows} rows refer to {courses} courses that are not in {}, such as {first}; the rows are imported",
                 File::Courses
             );
-            self.notes.push(Note::of_file(File::Completed, text));
+            self.notes.push(Finding::of_file(File::Completed, text));
         }
     }
 

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use super::{
     Reading,
-    people::{OtherRoles, is_student_role, parse_role},
+    people::{OtherRoles, STUDENT, parse_role},
     values::parse_end,
 };
 use crate::{
     file::File,
     ids::{RosterId, SectionId, StudentId},
     model::RosterEntry,
-    notes::Note,
+    problem::Finding,
     table::{Index, Row},
 };
 
@@ -23,13 +23,9 @@ impl Reading<'_> {
         let mut in_force: HashMap<(StudentId, SectionId), u64> = HashMap::new();
         let (mut entries, mut others) = (Vec::new(), OtherRoles::default());
         while let Some(row) = table.next_row(&mut self.problems) {
-            let ended = row.deleted(&mut self.problems);
-            let id = row.required("sourcedId", RosterId::try_new, &mut self.problems);
-            if let Some(id) = &id {
-                rows.insert(row, "sourcedId", id.as_str(), ended, &mut self.problems);
-            }
+            let (id, ended) = rows.add(row, RosterId::try_new, &mut self.problems);
             let Some(role) = row.required("role", parse_role, &mut self.problems) else { continue };
-            if !is_student_role(role) {
+            if role != STUDENT {
                 others.add(role);
                 continue;
             }
@@ -45,7 +41,7 @@ impl Reading<'_> {
                         "{} is already in class {} by line {first}; this row is ignored",
                         entry.student_id, entry.section_id
                     );
-                    self.notes.push(Note::of_value(row.file, row.line, "userSourcedId", text));
+                    self.notes.push(Finding::of_column(row.file, row.line, "userSourcedId", text));
                     continue;
                 }
             }

@@ -9,8 +9,7 @@ use crate::{
     file::File,
     ids::{CourseId, Invalid, SectionId, TermId, is_component_part},
     model::Section,
-    notes::Note,
-    problem::Problems,
+    problem::{Finding, Problems},
     table::Row,
 };
 
@@ -27,11 +26,7 @@ impl Reading<'_> {
         let mut unlimited = Unlimited::default();
         while let Some(row) = table.next_row(&mut self.problems) {
             let problems = &mut self.problems;
-            let cancelled = row.deleted(problems);
-            let id = row.required("sourcedId", SectionId::try_new, problems);
-            if let Some(id) = &id {
-                self.sections.insert(row, "sourcedId", id.as_str(), cancelled, problems);
-            }
+            let (id, cancelled) = self.sections.add(row, SectionId::try_new, problems);
             let Some(section) = id.and_then(|id| parse_section(row, id, cancelled, problems)) else { continue };
             let is_part = !section.component.is_empty();
             let of = (section.course_id.clone(), section.term_id.clone());
@@ -88,13 +83,13 @@ impl Unlimited {
         }
     }
 
-    fn note(self) -> Option<Note> {
+    fn note(self) -> Option<Finding> {
         let (line, first) = self.first?;
         let text = match self.more {
             0 => format!("is empty for class {first}, which therefore has unlimited seats"),
             more => format!("is empty for class {first} and {more} more, which therefore have unlimited seats"),
         };
-        Some(Note::of_value(File::Classes, line, SEATS, text))
+        Some(Finding::of_column(File::Classes, line, SEATS, text))
     }
 }
 

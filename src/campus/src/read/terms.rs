@@ -6,13 +6,13 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
     Reading,
-    values::{parse_balance_limit, parse_credit_limit, parse_date, parse_minor_units, parse_timestamp},
+    values::{parse_balance_limit, parse_credit_limit, parse_currency, parse_date, parse_minor_units, parse_timestamp},
 };
 use crate::{
     file::File,
     ids::{Invalid, TermId},
-    model::{Currency, Money, Rates, RefundStep, Term, TermKind},
-    problem::{Problem, Problems},
+    model::{Rates, RefundStep, Term, TermKind},
+    problem::{Finding, Problems},
     suggest::suggested,
     table::Row,
 };
@@ -27,17 +27,13 @@ impl Reading<'_> {
         let mut lines = Vec::new();
         while let Some(row) = table.next_row(&mut self.problems) {
             let problems = &mut self.problems;
-            let closed = row.deleted(problems);
-            let id = row.required("sourcedId", TermId::try_new, problems);
-            if let Some(id) = &id {
-                self.terms.insert(row, "sourcedId", id.as_str(), closed, problems);
-            }
+            let (id, closed) = self.terms.add(row, TermId::try_new, problems);
             let Some(term) = id.and_then(|id| parse_term(row, id, closed, problems)) else { continue };
             if let Some(rates) = &term.rates {
-                let (code, first) = currency.get_or_insert((rates.per_credit.currency, row.line));
-                if *code != rates.per_credit.currency {
-                    let what = format!("is not {code} as in line {first}; an installation has one currency");
-                    row.refuse("metadata.currency", rates.per_credit.currency.as_str(), what, problems);
+                let (code, first) = currency.get_or_insert((rates.currency, row.line));
+                if *code != rates.currency {
+                    let what = format!("is not {} as in line {first}; an installation has one currency", code.code());
+                    row.refuse("metadata.currency", rates.currency.code(), what, problems);
                 }
             }
             self.bundle.terms.push(term);
@@ -54,7 +50,7 @@ impl Reading<'_> {
             let Some(parent) = &term.parent else { continue };
             if let Some(what) = self.terms.missing(parent.as_str()) {
                 let file = File::AcademicSessions;
-                self.problems.push(Problem::of_value(file, *line, PARENT, parent.as_str(), what));
+                self.problems.push(Finding::of_value(file, *line, PARENT, parent.as_str(), what));
             }
         }
         let places: HashMap<&TermId, usize> = terms.iter().zip(0..).map(|(term, place)| (&term.id, place)).collect();
@@ -70,7 +66,7 @@ impl Reading<'_> {
                     let what =
                         "makes the term a part of itself; use the sourcedId of the term above it, or leave it empty";
                     let file = File::AcademicSessions;
-                    self.problems.push(Problem::of_value(file, lines[at], PARENT, parent.as_str(), what));
+                    self.problems.push(Finding::of_value(file, lines[at], PARENT, parent.as_str(), what));
                 }
                 at = next;
             }
@@ -126,7 +122,7 @@ fn parse_time_zone(text: &str) -> Result<String, Invalid> {
 
 fn parse_rates(row: Row<'_>, problems: &mut Problems) -> Option<Rates> {
     let currency_text = row.text("metadata.currency", problems)?;
-    let currency = row.optional("metadata.currency", Currency::try_new, problems);
+    let currency = row.optional("metadata.currency", parse_currency, problems);
     let minor_units = row.optional("metadata.perCreditMinor", parse_minor_units, problems);
     let refund_ladder = row.optional("metadata.refundLadder", parse_refund_ladder, problems);
     let balance_limit_minor = row.optional("metadata.balanceLimitMinor", parse_balance_limit, problems);
@@ -135,8 +131,8 @@ fn parse_rates(row: Row<'_>, problems: &mut Problems) -> Option<Rates> {
                     enter the currency, such as USD";
         row.refuse("metadata.currency", "", what, problems);
     }
-    let per_credit = Money { currency: currency?, minor_units: minor_units.unwrap_or(0) };
-    Some(Rates { per_credit, refund_ladder: refund_ladder.unwrap_or_default(), balance_limit_minor })
+    let (per_credit_minor, refund_ladder) = (minor_units.unwrap_or(0), refund_ladder.unwrap_or_default());
+    Some(Rates { currency: currency?, per_credit_minor, refund_ladder, balance_limit_minor })
 }
 
 fn parse_refund_ladder(text: &str) -> Result<Vec<RefundStep>, Invalid> {

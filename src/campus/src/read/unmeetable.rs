@@ -10,7 +10,7 @@ use super::{
     Reading,
     courses::{Names, PREREQUISITES, Rules, names_of},
 };
-use crate::{file::File, ids::CourseId, model::Course, notes::Note};
+use crate::{file::File, ids::CourseId, model::Course, problem::Finding};
 
 impl Reading<'_> {
     pub(super) fn unmeetable(&mut self) {
@@ -30,7 +30,7 @@ impl Reading<'_> {
                     "no student can ever meet this: no student has, or can take before, {}",
                     out_of_reach.join(", ")
                 );
-                self.notes.push(Note::of_value(File::Courses, rules.line, PREREQUISITES, text));
+                self.notes.push(Finding::of_column(File::Courses, rules.line, PREREQUISITES, text));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{ops::RangeInclusive, str::FromStr};
 
+use iso_currency::Currency;
 use jiff::{Timestamp, civil::Date};
 
 use crate::ids::Invalid;
@@ -43,6 +44,11 @@ pub(super) fn parse_credit_limit(text: &str) -> Result<i32, Invalid> {
         0 => Err(Invalid::new("0 credits would forbid every registration; leave it empty for no limit, or use a hold")),
         hundredths => Ok(hundredths),
     }
+}
+
+pub(super) fn parse_currency(text: &str) -> Result<Currency, Invalid> {
+    let payable = Currency::from_code(text).filter(|known| known.exponent().is_some());
+    payable.ok_or(Invalid::new("not a currency; use the three letters of ISO 4217, such as USD"))
 }
 
 pub(super) fn parse_minor_units(text: &str) -> Result<i64, Invalid> {

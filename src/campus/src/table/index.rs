@@ -3,7 +3,10 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use super::Row;
-use crate::{file::File, problem::Problems};
+use crate::{file::File, ids::Invalid, problem::Problems};
+
+/// The column with the id of a row.
+const ID: &str = "sourcedId";
 
 /// The ids of a file.
 pub(crate) struct Index {
@@ -23,27 +26,32 @@ impl Index {
         Self { file, rows: HashMap::new(), complete: false }
     }
 
-    /// Adds the id of a row; a repeated id is a problem.
-    pub(crate) fn insert(&mut self, row: Row<'_>, column: &str, id: &str, deleted: bool, problems: &mut Problems) {
-        match self.rows.entry(id.to_owned()) {
+    /// Reads the id of a row, and whether the row is marked `tobedeleted`. Adds the id; a repeated one is a problem.
+    pub(crate) fn add<'a, T>(
+        &mut self,
+        row: Row<'a>,
+        parse: impl FnOnce(&'a str) -> Result<T, Invalid>,
+        problems: &mut Problems,
+    ) -> (Option<T>, bool) {
+        let deleted = row.deleted(problems);
+        let Some((text, id)) = row.required(ID, |text| Ok((text, parse(text)?)), problems) else {
+            return (None, deleted);
+        };
+        match self.rows.entry(text.to_owned()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(Indexed { line: row.line, deleted });
             }
             Entry::Occupied(first) => {
                 let what = format!("is also in line {}; keep one of them", first.get().line);
-                row.refuse(column, id, what, problems);
+                row.refuse(ID, text, what, problems);
             }
         }
-    }
-
-    /// Whether a row of the file has the id.
-    pub(crate) fn contains(&self, id: &str) -> bool {
-        self.rows.contains_key(id)
+        (Some(id), deleted)
     }
 
     /// Why a reference to an id of this file is invalid; `None` if it is valid or can't be decided.
     pub(crate) fn missing(&self, id: &str) -> Option<String> {
-        let is_missing = self.complete && !self.contains(id);
+        let is_missing = self.complete && !self.rows.contains_key(id);
         is_missing.then(|| format!("is not in {}; add it there or correct this value", self.file))
     }
 
@@ -51,11 +59,10 @@ impl Index {
     /// `tobedeleted`.
     pub(crate) fn check(&self, row: Row<'_>, column: &str, id: &str, problems: &mut Problems) -> bool {
         let missing = self.missing(id);
-        let holds = missing.is_none();
-        if let Some(what) = missing {
-            row.refuse(column, id, what, problems);
+        if let Some(what) = &missing {
+            row.refuse(column, id, what.as_str(), problems);
         }
-        holds
+        missing.is_none()
     }
 
     /// Like [`Self::check`], and the id must not be marked `tobedeleted`.

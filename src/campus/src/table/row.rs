@@ -5,7 +5,7 @@ use csv::ByteRecord;
 use crate::{
     file::File,
     ids::Invalid,
-    problem::{Problem, Problems},
+    problem::{Finding, Problems},
 };
 
 /// Keeps a few hundred rows within one gRPC message.
@@ -36,7 +36,7 @@ impl<'a> Row<'a> {
             Ok(text) => return Some(text.trim()),
         };
         let value = String::from_utf8_lossy(bytes);
-        problems.push(Problem::of_value(self.file, self.line, column, &value, problem));
+        problems.push(Finding::of_value(self.file, self.line, column, &value, problem));
         None
     }
 
@@ -107,6 +107,6 @@ impl<'a> Row<'a> {
 
     /// Reports a value that can't be used.
     pub(crate) fn refuse(&self, column: &str, value: &str, what: impl Into<String>, problems: &mut Problems) {
-        problems.push(Problem::of_value(self.file, self.line, column, value, what));
+        problems.push(Finding::of_value(self.file, self.line, column, value, what));
     }
 }

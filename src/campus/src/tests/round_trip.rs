@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::campus;
-use crate::{Bundle, File, Note, RosterEntry, Spec, TermKind, generate, read, registrations, write};
+use crate::{Bundle, File, Finding, RosterEntry, Spec, TermKind, generate, read, registrations, write};
 
 /// Writes a bundle, reads it again, and returns the notes.
 #[track_caller]
-fn check(bundle: &Bundle) -> Vec<Note> {
+fn check(bundle: &Bundle) -> Vec<Finding> {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("new");
     write(bundle, &dir).unwrap();

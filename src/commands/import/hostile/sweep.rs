@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use matricula_campus::{CompletedCourse, Hold, HoldId, Problem};
+use matricula_campus::{CompletedCourse, Finding, Hold, HoldId};
 
 use super::*;
 
@@ -92,7 +92,7 @@ struct Tried<'a> {
 
 impl Tried<'_> {
     /// Whether a problem names this place, or a place that depends on the value.
-    fn is_named_by(&self, problem: &Problem) -> bool {
+    fn is_named_by(&self, problem: &Finding) -> bool {
         let place = (problem.file.as_str(), problem.column.as_deref().unwrap_or_default());
         let mut missed_by = MISSED_BY.iter().filter(|(column, _)| *column == (self.file, self.column));
         place == (self.file, self.column) && problem.line == Some(self.line)

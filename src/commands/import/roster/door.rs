@@ -10,7 +10,7 @@ use matricula_proto::ops::v1::{DoorChange, GetDoorRequest};
 use matricula_proto::registration::v1::Door;
 use tonic::transport::Channel;
 
-use crate::clients::{explained, retried};
+use crate::clients::{answered, retried};
 use crate::commands::import::state::RETRY_FOR;
 use crate::output::moment_or_none;
 
@@ -18,8 +18,8 @@ use crate::output::moment_or_none;
 pub async fn pause_problem(orchestrator: &Channel) -> anyhow::Result<Option<String>> {
     let client = DoorServiceClient::new(orchestrator.clone());
     let get = async || client.clone().get_door(GetDoorRequest { limit: 1 }).await;
-    let answer = retried(RETRY_FOR, |_| (), get).await.map_err(|status| explained(&status))?;
-    Ok(answer.into_inner().changes.first().and_then(paused))
+    let answer = answered(retried(RETRY_FOR, |_| (), get)).await?;
+    Ok(answer.changes.first().and_then(paused))
 }
 
 /// The message for the latest change of the door; `None` unless it paused registration.

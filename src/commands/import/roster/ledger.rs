@@ -13,11 +13,10 @@ use matricula_proto::academics::v1::export_ledger_response::Entry;
 use matricula_proto::academics::v1::{self as academics, RecordedCourse};
 use matricula_proto::common::v1::EnrollmentStatus;
 use matricula_proto::enrollments::v1::enrollment_service_client::EnrollmentServiceClient;
-use matricula_proto::enrollments::v1::{Enrollment, ExportLedgerRequest};
-use tonic::Status;
+use matricula_proto::enrollments::v1::{Enrollment, ExportLedgerRequest, ExportLedgerResponse};
 use tonic::transport::Channel;
 
-use crate::clients::{explained, retried};
+use crate::clients::read_whole;
 use crate::commands::import::state::RETRY_FOR;
 
 /// The enrollments in the order of their registrations, which is the order of time; then the reserved courses.
@@ -132,38 +131,24 @@ impl Ledger {
 /// made.
 pub async fn read(academics: &Channel, enrollments: &Channel, rows: &[RosterEntry]) -> anyhow::Result<Ledger> {
     let students: HashSet<&str> = rows.iter().map(|row| row.student_id.as_str()).collect();
-    let client = AcademicServiceClient::new(academics.clone());
-    let reserved = retried(RETRY_FOR, |_| (), async || reserved(client.clone(), &students).await).await;
-    let reserved = reserved.map_err(|status| explained(&status)).context("the academic service")?;
-    let client = EnrollmentServiceClient::new(enrollments.clone());
-    let read = retried(RETRY_FOR, |_| (), async || enrolled(client.clone(), &students).await).await;
-    let enrolled = read.map_err(|status| explained(&status)).context("the enrollment service")?;
-    Ok(Ledger::of(enrolled, reserved))
-}
-
-async fn reserved(mut client: AcademicServiceClient<Channel>, students: &HashSet<&str>) -> Result<Reserved, Status> {
-    let mut ledger = client.export_ledger(academics::ExportLedgerRequest {}).await?.into_inner();
-    let mut reserved = Reserved::default();
-    while let Some(entry) = ledger.message().await? {
-        if let Some(Entry::Course(course)) = entry.entry {
-            // A registration may be about to drop an imported enrollment of another student.
-            if students.contains(course.student_id.as_str()) || !course.dropped_by_registration_id.is_empty() {
-                reserved.take(course);
-            }
+    let academics = AcademicServiceClient::new(academics.clone());
+    let open = async || academics.clone().export_ledger(academics::ExportLedgerRequest {}).await;
+    let add = |reserved: &mut Reserved, entry: academics::ExportLedgerResponse| match entry.entry {
+        // A registration may be about to drop an imported enrollment of another student.
+        Some(Entry::Course(course))
+            if students.contains(course.student_id.as_str()) || !course.dropped_by_registration_id.is_empty() =>
+        {
+            reserved.take(course);
         }
-    }
-    Ok(reserved)
-}
-
-async fn enrolled(
-    mut client: EnrollmentServiceClient<Channel>,
-    students: &HashSet<&str>,
-) -> Result<Vec<Enrollment>, Status> {
-    let mut ledger = client.export_ledger(ExportLedgerRequest {}).await?.into_inner();
-    let mut enrolled = Vec::new();
-    while let Some(entry) = ledger.message().await? {
-        let matters = |one: &Enrollment| !one.roster_row_id.is_empty() || students.contains(one.student_id.as_str());
+        _ => {}
+    };
+    let reserved = read_whole(RETRY_FOR, open, add).await.context("the academic service")?;
+    let enrollments = EnrollmentServiceClient::new(enrollments.clone());
+    let open = async || enrollments.clone().export_ledger(ExportLedgerRequest {}).await;
+    let matters = |one: &Enrollment| !one.roster_row_id.is_empty() || students.contains(one.student_id.as_str());
+    let add = |enrolled: &mut Vec<Enrollment>, entry: ExportLedgerResponse| {
         enrolled.extend(entry.enrollment.filter(matters));
-    }
-    Ok(enrolled)
+    };
+    let enrolled = read_whole(RETRY_FOR, open, add).await.context("the enrollment service")?;
+    Ok(Ledger::of(enrolled, reserved))
 }

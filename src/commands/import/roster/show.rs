@@ -9,9 +9,6 @@ use crate::output::grouped;
 
 /// Maximum number of lines of one kind; JSON contains all.
 const LINES: usize = 20;
-/// An import without --yes ends at most this many enrollments, or this percentage of the imported ones.
-const ENDED_WITHOUT_YES_MAX: usize = 10;
-const ENDED_WITHOUT_YES_PERCENT_MAX: usize = 5;
 
 impl RosterPlan {
     /// The summary of the plan in a line, and the rows that can't be taken over.
@@ -55,9 +52,7 @@ impl RosterPlan {
     pub fn alarm(&self) -> Option<Alarm> {
         let moved = self.add.iter().filter(|change| change.ended.is_some());
         let ids: Vec<String> = self.end.iter().chain(moved).map(Change::shown).collect();
-        let is_alarming =
-            ids.len() > ENDED_WITHOUT_YES_MAX && ids.len() * 100 > self.taken_over * ENDED_WITHOUT_YES_PERCENT_MAX;
-        is_alarming.then_some(Alarm { what: "enrollments of rosters", how: "ended", ids, of: self.taken_over })
+        Alarm::raised("enrollments of rosters", "ended", ids, self.taken_over)
     }
 }
 

@@ -72,7 +72,7 @@ fn check(answers: &[(&str, Outcome)], expected: (u64, u64, u64)) {
     for (id, outcome) in answers {
         tally.add(answered("k", 0, decided(id, *outcome)));
     }
-    assert_eq!((tally.registrations(), tally.repeats_same, tally.repeats_different), expected);
+    assert_eq!((tally.registrations(), tally.repeats.same, tally.repeats.different), expected);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn the_same_key_of_another_student_is_another_one() {
     let mut tally = Tally::default();
     tally.add(answered("k", 0, decided("r1", Outcome::Enrolled)));
     tally.add(Answered { student_id: "S2".to_owned(), ..answered("k", 0, decided("r2", Outcome::Refused)) });
-    assert_eq!((tally.registrations(), tally.repeats_different), (2, 0));
+    assert_eq!((tally.registrations(), tally.repeats.different), (2, 0));
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn a_compensating_saga_is_shown() {
         unreadable_because: String::new(),
         archived_in: String::new(),
     };
-    insta::assert_snapshot!(super::shown(&saga, super::Width::exactly(100)), @"
+    insta::assert_snapshot!(super::shown(&saga, 100), @"
     0198c5d0-0000-7000-8000-000000000001  compensating, PENDING
       attention     needed: a step below has failed for longer than its policy allows; it is still
                     retried
