@@ -15,7 +15,7 @@ const TOGETHER: [&str; 4] = ["matricula", "matricula-bench", "matricula-chaos", 
 /// Builds them with optimisations, as users run them, and runs the program of this package, with PostgreSQL unless the
 /// arguments need none. Returns its exit code, or that of a failed build.
 pub fn run(package: &str, arguments: &[String]) -> anyhow::Result<u8> {
-    if !arguments.iter().any(|argument| argument.ends_with("sqlite") || argument == "help") {
+    if !wants_help(arguments) && !arguments.iter().any(|argument| argument.ends_with("sqlite")) {
         packages::find_or_install_postgres()?;
     }
     build_and_run(&TOGETHER, package, arguments)
@@ -23,8 +23,10 @@ pub fn run(package: &str, arguments: &[String]) -> anyhow::Result<u8> {
 
 /// Compares ways to sell the last seat, in PostgreSQL and in Redis. Needs no binary.
 pub fn compare_last_seat(arguments: &[String]) -> anyhow::Result<u8> {
-    packages::find_or_install_postgres()?;
-    packages::install_redis_if_missing();
+    if !wants_help(arguments) {
+        packages::find_or_install_postgres()?;
+        packages::install_redis_if_missing();
+    }
     let package = "matricula-last-seat";
     build_and_run(&[package], package, arguments)
 }
@@ -34,6 +36,11 @@ pub fn simulate(arguments: &[String]) -> anyhow::Result<u8> {
     let mut command = child::cargo();
     command.args(["run", "--quiet", "--release", "--package", "matricula-simulation", "--"]).args(arguments);
     child::run(command)
+}
+
+/// Whether the program will only print its help: then nothing is installed for it.
+fn wants_help(arguments: &[String]) -> bool {
+    arguments.iter().any(|argument| matches!(argument.as_str(), "help" | "--help" | "-h"))
 }
 
 fn build_and_run(packages: &[&str], package: &str, arguments: &[String]) -> anyhow::Result<u8> {
