@@ -25,10 +25,6 @@ pub(super) struct BoundsHold {
 }
 
 impl Invariant for BoundsHold {
-    fn name(&self) -> &'static str {
-        "the bounds hold"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         let (instance, submitted) = match fact {
             Fact::Started { instance, open_max, .. } => {

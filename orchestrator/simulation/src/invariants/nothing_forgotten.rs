@@ -10,10 +10,6 @@ pub(crate) const NOTHING_FORGOTTEN: &str = "nothing forgotten";
 pub(super) struct NothingForgotten;
 
 impl Invariant for NothingForgotten {
-    fn name(&self) -> &'static str {
-        NOTHING_FORGOTTEN
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         let Fact::Acknowledged { client, saga } = fact else { return Ok(()) };
         hold(world.witness.saga(*saga).is_some(), || format!("{client} is told {saga}, which is not durable"))

@@ -10,10 +10,6 @@ pub(super) struct TheDoorHolds {
 }
 
 impl Invariant for TheDoorHolds {
-    fn name(&self) -> &'static str {
-        "the door holds"
-    }
-
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
         match fact {
             Fact::DoorSet { door } => self.door = *door,

@@ -54,10 +54,6 @@ impl TheLineMoves {
 }
 
 impl Invariant for TheLineMoves {
-    fn name(&self) -> &'static str {
-        "the line moves"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match *fact {
             Fact::Started { instance, at_work_max, .. } => self.slots.push((instance, at_work_max)),

@@ -13,10 +13,6 @@ pub(super) struct Turns {
 }
 
 impl Invariant for Turns {
-    fn name(&self) -> &'static str {
-        "turns"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match *fact {
             Fact::Started { instance, at_work_max, parked_max, .. } => {
