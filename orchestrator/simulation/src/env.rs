@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
+use matricula_core::DoorState;
 use matricula_engine::StepIndex;
 
 use crate::broken::Broken;
@@ -16,11 +17,11 @@ use crate::operators::OperatorEvent;
 use crate::participants::Rpc;
 use crate::replica::{InstanceInput, ProcessEvent};
 use crate::shapes::Shape;
-use crate::store::{Door, Transaction};
+use crate::store::Transaction;
 use crate::weather::Weather;
 
 /// A future event.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) enum Event {
     /// An event for one instance; ignored if the instance has ended.
     Instance { process: ProcessNo, instance: InstanceNo, input: InstanceInput },
@@ -47,7 +48,7 @@ pub(crate) enum Event {
     /// A section gets another number of seats.
     Capacity { section: SectionNo, seats: usize },
     /// A registrar sets the door.
-    Door(Door),
+    Door(DoorState),
     /// All faults end.
     Heal,
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use matricula_core::SagaId;
 use matricula_engine::{Direction, StepIndex};
 
 /// Clients of one history. Each has one saga in the end.
@@ -94,6 +95,16 @@ impl InstanceNo {
     pub(crate) fn process(self) -> ProcessNo {
         ProcessNo((self.0 % PROCESSES_MAX) as u8)
     }
+}
+
+/// The core's name of a saga.
+pub(crate) fn id_of(saga: SagaNo) -> SagaId {
+    SagaId::from_u128(u128::from(saga.0))
+}
+
+/// The simulation's name of a saga.
+pub(crate) fn number_of(id: SagaId) -> SagaNo {
+    SagaNo(u16::try_from(id.as_u128()).expect("each saga of the simulation has a small number"))
 }
 
 /// The identity of a call: one direction of one step of one saga.

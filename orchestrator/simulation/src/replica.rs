@@ -47,7 +47,7 @@ pub(crate) use workflow::may_gather;
 pub(crate) const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
 
 /// An event for one instance.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) enum InstanceInput {
     Stored {
         transaction: Transaction,

@@ -98,6 +98,11 @@ impl Shape {
         Self { name: definitions.current().name(), definitions, earlier, destinations, tables }
     }
 
+    /// The definitions that a release has.
+    pub(crate) fn definitions_of(&self, is_earlier_release: bool) -> &Definitions {
+        self.earlier.as_ref().filter(|_| is_earlier_release).unwrap_or(&self.definitions)
+    }
+
     /// The table that new sagas begin with.
     pub fn current(&self) -> &Table {
         &self.tables[0]

@@ -7,9 +7,9 @@ use matricula_engine::{CallError, Code, Outcome};
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
 use super::broken_core::BrokenCore;
-use super::workflow::{Simulated, id_of, number_of};
+use super::workflow::Simulated;
 use crate::env::Env;
-use crate::names::{Attempt, SagaNo};
+use crate::names::{Attempt, SagaNo, id_of, number_of};
 
 /// A saga that is in the core's memory.
 #[derive(Debug, Clone, Copy)]
