@@ -368,16 +368,12 @@ impl History {
 }
 
 fn is_disaster(event: &ProcessEvent) -> bool {
-    match event {
+    matches!(
+        event,
         ProcessEvent::Crash { .. }
-        | ProcessEvent::Stop
-        | ProcessEvent::Pause { .. }
-        | ProcessEvent::ClockJump { .. }
-        | ProcessEvent::Limit { .. } => true,
-        ProcessEvent::Start
-        | ProcessEvent::GoOn
-        | ProcessEvent::PeerLeft(_)
-        | ProcessEvent::LineBegun(..)
-        | ProcessEvent::Ask(_) => false,
-    }
+            | ProcessEvent::Stop
+            | ProcessEvent::Pause { .. }
+            | ProcessEvent::ClockJump { .. }
+            | ProcessEvent::Limit { .. }
+    )
 }

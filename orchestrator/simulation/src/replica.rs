@@ -51,7 +51,7 @@ pub(crate) const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
 pub(crate) enum InstanceInput {
     Stored {
         transaction: Transaction,
-        answer: StoreAnswer,
+        answer: Box<StoreAnswer>,
     },
     /// A copy of an answer.
     RpcEnded {

@@ -477,27 +477,12 @@ fn version_of(log: &[Rc<Vec<Recorded>>]) -> u32 {
     first.and_then(|first| first.event.definition()).map_or(0, |(_, version)| version)
 }
 
-fn name(kind: TransactionKind) -> &'static str {
-    match kind {
-        TransactionKind::Register => "the start",
-        TransactionKind::Renew => "the renewal",
-        TransactionKind::Look => "the look for lapsed leases",
-        TransactionKind::Choose => "the choice",
-        TransactionKind::Adopt => "the adoption",
-        TransactionKind::Flag => "the flag",
-        TransactionKind::ReadLine => "the read of the line",
-        TransactionKind::ReadRow => "the read of a saga",
-        TransactionKind::Write(..) => "the write",
-        TransactionKind::Release => "the release",
-    }
-}
-
 /// Answers what is durable, or reports an error.
 fn answer_durable(env: &mut Env, pending: Pending) {
     let key = pending.transaction.key;
     let mut draw = env.draw(Purpose::StoreAnswered(key));
     if draw.chance(env.weather.store_error_after) {
-        env.say(|| format!("the store has committed {:?} of {} and reports an error", name(key.kind), key.instance));
+        env.say(|| format!("the store has committed {:?} of {} and reports an error", key.kind, key.instance));
         fail(env, pending.transaction);
     } else {
         answer_to(env, pending, &mut draw);
@@ -521,6 +506,6 @@ fn fail(env: &mut Env, transaction: Transaction) {
 
 fn end(env: &mut Env, in_ms: i64, transaction: Transaction, answer: StoreAnswer) {
     let instance = transaction.key.instance;
-    let input = InstanceInput::Stored { transaction, answer };
+    let input = InstanceInput::Stored { transaction, answer: Box::new(answer) };
     env.schedule(in_ms, Event::Instance { process: instance.process(), instance, input });
 }

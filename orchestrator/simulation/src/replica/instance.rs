@@ -18,7 +18,7 @@ use crate::clients::{Ask, Asked, Reply, Request};
 use crate::draws::{CrashPoint, Message, Purpose, TransactionKind};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{Attempt, InstanceNo, PROCESSES_MAX, ProcessNo, SagaNo, number_of};
+use crate::names::{Attempt, InstanceNo, ProcessNo, SagaNo, number_of};
 use crate::store::{StoreAnswer, StoreRequest, Transaction};
 
 /// The longest time that an instance waits in its shutdown for calls and commits in flight.
@@ -119,7 +119,7 @@ impl Replica {
 
     pub(super) fn handle(&mut self, env: &mut Env, input: InstanceInput) -> Goes {
         match input {
-            InstanceInput::Stored { transaction, answer } => self.stored(env, transaction, answer),
+            InstanceInput::Stored { transaction, answer } => self.stored(env, transaction, *answer),
             InstanceInput::RpcEnded { rpc, key, copy, answer } => {
                 self.may_crash_at(env, CrashPoint::Answered(key, copy));
                 let answer = Rc::try_unwrap(answer).unwrap_or_else(|answer| (*answer).clone());
@@ -224,7 +224,9 @@ impl Replica {
             (StoreRequest::Register, _) => Goes::Out,
             (StoreRequest::Release, answer) => {
                 if matches!(answer, StoreAnswer::Released) {
-                    self.tell_peers(env);
+                    // The others can adopt its sagas.
+                    let from = self.instance;
+                    self.tell_others(env, |to| Message::PeerLeft(from, to), || ProcessEvent::PeerLeft(from));
                 }
                 Goes::Out
             }
@@ -261,17 +263,6 @@ impl Replica {
         self.core = Some(BrokenCore::new(env.broken, workflow, &self.config, name, seed, registered));
         self.stage = Stage::Runs;
         self.step(env)
-    }
-
-    /// Sends the other processes a message that the sagas of this instance can be adopted.
-    fn tell_peers(&self, env: &mut Env) {
-        let from = self.instance;
-        for process in (0..PROCESSES_MAX as u8).map(ProcessNo).filter(|process| *process != self.process) {
-            env.send(Message::PeerLeft(from, process), |_| Event::Process {
-                process,
-                event: ProcessEvent::PeerLeft(from),
-            });
-        }
     }
 
     /// An answer as this process sees it.

@@ -50,11 +50,19 @@ impl Replica {
     pub(super) fn tell_line_begun(&mut self, env: &mut Env) {
         self.lines_begun += 1;
         let (from, number) = (self.instance, self.lines_begun);
+        let message = |to| Message::LineBegun(from, number, to);
+        self.tell_others(env, message, || ProcessEvent::LineBegun(from, number));
+    }
+
+    /// Sends each other process a message.
+    pub(super) fn tell_others(
+        &self,
+        env: &mut Env,
+        message: impl Fn(ProcessNo) -> Message,
+        event: impl Fn() -> ProcessEvent,
+    ) {
         for process in (0..PROCESSES_MAX as u8).map(ProcessNo).filter(|process| *process != self.process) {
-            env.send(Message::LineBegun(from, number, process), |_| Event::Process {
-                process,
-                event: ProcessEvent::LineBegun(from, number),
-            });
+            env.send(message(process), |_| Event::Process { process, event: event() });
         }
     }
 }
