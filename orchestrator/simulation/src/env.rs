@@ -53,16 +53,6 @@ pub(crate) enum Event {
     Heal,
 }
 
-/// When something happens, how many were scheduled before it, and where its event is.
-///
-/// Ordered by its fields: events of the same moment come in the order of scheduling.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Scheduled {
-    at_ms: i64,
-    number: u64,
-    slot: usize,
-}
-
 pub(crate) struct Env {
     /// True time. No part may look at it except through its own clock.
     pub now_ms: i64,
@@ -75,8 +65,9 @@ pub(crate) struct Env {
     /// The request of each client, by its number.
     pub requests: Vec<Rc<Request>>,
     seed: u64,
-    /// The future events, the earliest first. The heap moves its entries around, so the large events are stored apart.
-    queue: BinaryHeap<Reverse<Scheduled>>,
+    /// For each future event: when it happens, how many were scheduled before it, and its place in `events`. The earliest
+    /// is first. The heap moves its entries around, so the large events are stored apart.
+    queue: BinaryHeap<Reverse<(i64, u64, usize)>>,
     events: Vec<Option<Event>>,
     free: Vec<usize>,
     scheduled: u64,
@@ -135,12 +126,12 @@ impl Env {
             self.events.len() - 1
         });
         self.events[slot] = Some(event);
-        self.queue.push(Reverse(Scheduled { at_ms: self.now_ms + in_ms.max(0), number: self.scheduled, slot }));
+        self.queue.push(Reverse((self.now_ms + in_ms.max(0), self.scheduled, slot)));
     }
 
     /// Takes the next event and moves the clock to it.
     pub(crate) fn next(&mut self) -> Option<Event> {
-        let Reverse(Scheduled { at_ms, slot, .. }) = self.queue.pop()?;
+        let Reverse((at_ms, _, slot)) = self.queue.pop()?;
         self.now_ms = at_ms;
         self.free.push(slot);
         self.events[slot].take()

@@ -167,7 +167,7 @@ pub(crate) fn all() -> Vec<Named> {
         named("the queued are nobody's", queued_are_nobodys::see),
         named("the door holds", the_door_holds::TheDoorHolds::default()),
         named("cancels do not wait", cancels_do_not_wait::CancelsDoNotWait::default()),
-        named("the bounds hold", bounds_hold::BoundsHold::default()),
+        named("the bounds hold", bounds_hold::see),
         named("the refused are shown", refused_are_shown::see),
         named("a fenced core does nothing more", fenced_does_nothing::see),
         named("calls gather", calls_gather::CallsGather::default()),

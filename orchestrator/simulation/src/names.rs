@@ -14,7 +14,7 @@ pub const PROCESSES_MAX: u16 = 3;
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty), $letter:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name(pub $inner);
 
         impl $name {

@@ -42,6 +42,10 @@ impl Seen {
 pub(crate) struct Life {
     pub runs: bool,
     pub marked: bool,
+    pub at_work_max: usize,
+    pub parked_max: usize,
+    /// Its quota: sagas of one student without an outcome.
+    pub open_max: usize,
 }
 
 /// How often the services did a step and undid it.
@@ -53,7 +57,7 @@ pub(crate) struct Effects {
 
 #[derive(Default)]
 pub(crate) struct Witness {
-    pub lives: Vec<Life>,
+    lives: Vec<Life>,
     /// The first log that did not fold, and why.
     pub unfoldable: Option<String>,
     sagas: Vec<Option<Seen>>,
@@ -87,15 +91,15 @@ impl Witness {
         self.unfinished
     }
 
-    pub(crate) fn is_marked(&self, instance: InstanceNo) -> bool {
-        self.lives.get(instance.get()).is_some_and(|life| life.marked)
+    pub(crate) fn life(&self, instance: InstanceNo) -> Life {
+        self.lives.get(instance.get()).copied().unwrap_or_default()
     }
 
-    fn started(&mut self, instance: InstanceNo) {
+    fn started(&mut self, instance: InstanceNo, life: Life) {
         if self.lives.len() <= instance.get() {
             self.lives.resize(instance.get() + 1, Life::default());
         }
-        self.lives[instance.get()].runs = true;
+        self.lives[instance.get()] = life;
     }
 
     /// A saga is admitted, or leaves the line.
@@ -117,7 +121,10 @@ impl Witness {
 
     pub(crate) fn learn(&mut self, shape: &Shape, fact: &Fact) {
         match fact {
-            Fact::Started { instance, .. } => self.started(*instance),
+            Fact::Started { instance, at_work_max, parked_max, open_max } => {
+                let (at_work_max, parked_max, open_max) = (*at_work_max, *parked_max, *open_max);
+                self.started(*instance, Life { runs: true, marked: false, at_work_max, parked_max, open_max });
+            }
             Fact::Ended { instance } => self.lives[instance.get()].runs = false,
             Fact::Marked { instance, .. } => self.lives[instance.get()].marked = true,
             Fact::Admitted { saga, instance, ticket, first } => {

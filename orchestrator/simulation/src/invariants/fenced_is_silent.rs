@@ -16,5 +16,5 @@ pub(super) fn see(fact: &Fact, world: &View<'_>) -> Held {
         }
         _ => return Ok(()),
     };
-    hold(!world.witness.is_marked(*instance), || format!("{instance} is dead and writes {saga}"))
+    hold(!world.witness.life(*instance).marked, || format!("{instance} is dead and writes {saga}"))
 }

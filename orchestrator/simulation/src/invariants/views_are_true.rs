@@ -141,8 +141,7 @@ impl<'a> Seeing<'a> {
     fn destination_of(&self, wait: &CallWait) -> Option<(&'a str, usize)> {
         let mut all = self.shape.definitions.all();
         let name = all.find_map(|definition| Some(definition.step(definition.index(&wait.step)?).destination))?;
-        let place = self.shape.destinations.iter().position(|other| *other == name)?;
-        Some((self.shape.destinations[place], place))
+        Some((name, self.shape.place(name)))
     }
 
     fn sagas(&self) -> Held {
@@ -160,7 +159,7 @@ impl<'a> Seeing<'a> {
                 let is_named = wait.step == line.name && wait.direction == direction;
                 let held = if is_named { self.wait(&shown) } else { Err("under another name".to_owned()) };
                 held.map_err(|what| format!("{}: {:?}: {what}", made.of, wait.wait))?;
-                let place = usize::from(table.destination_of[step.get()]);
+                let place = self.shape.place(line.destination);
                 let rpc = line.rpc(direction).unwrap_or_default();
                 queued.extend(in_queue(wait.wait).map(|(since_ms, ahead)| (place, rpc, ahead, since_ms)));
             }

@@ -163,7 +163,6 @@ impl Account {
     }
 
     fn noticed(&mut self, env: &Env, notices: &[Notice]) {
-        let place = |name: &str| env.shape.destinations.iter().position(|other| *other == name);
         for notice in notices {
             let (name, is_breaker_open) = match notice {
                 Notice::Finished { saga } => {
@@ -181,7 +180,7 @@ impl Account {
                 Notice::DestinationChanged { destination } => (destination, None),
                 _ => continue,
             };
-            let Some(known) = place(name).map(|place| &mut self.destinations[place]) else { continue };
+            let known = &mut self.destinations[env.shape.place(name)];
             match is_breaker_open {
                 Some(is_open) => known.is_breaker_open = is_open,
                 None => known.is_failing = !known.is_failing,

@@ -190,8 +190,7 @@ impl Replica {
             env.facts.push(Fact::CallMade { instance: self.instance, of, attempt });
         }
         let number = rpc.number.0;
-        let name = rpc.destination;
-        let destination = env.shape.destinations.iter().position(|other| *other == name).expect("one of them") as u8;
+        let destination = env.shape.place(rpc.destination) as u8;
         self.account.sent(env, destination, operations.iter().map(Operation::key));
         self.in_flight.push((number, destination, operations.iter().map(Operation::key).collect()));
         let first = operations.iter().map(Operation::key).min().expect("an RPC has a call");
