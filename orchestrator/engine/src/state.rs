@@ -200,7 +200,6 @@ pub struct SagaState {
     version: u32,
     phase: Phase,
     sequence: u64,
-    updated_at_ms: i64,
     deadline_at_ms: i64,
     decided_at_ms: Option<i64>,
     /// Whether calls may have left of which its log has no record.
@@ -234,11 +233,6 @@ impl SagaState {
     /// The sequence number of the last event of its log.
     pub fn sequence(&self) -> u64 {
         self.sequence
-    }
-
-    /// When its last event was recorded.
-    pub fn updated_at_ms(&self) -> i64 {
-        self.updated_at_ms
     }
 
     /// When the saga starts its compensation by itself, unless it has reached its pivot, or the answer of its pivot
@@ -516,7 +510,6 @@ impl SagaState {
             version: def.version(),
             phase: Phase::Running,
             sequence: 1,
-            updated_at_ms: first.at_ms,
             deadline_at_ms: *deadline_at_ms,
             decided_at_ms: None,
             is_adopted: false,
@@ -556,7 +549,6 @@ impl SagaState {
             _ => {}
         }
         self.sequence = sequence;
-        self.updated_at_ms = at_ms;
         self.advance(def, at_ms);
         Ok(())
     }
