@@ -7,6 +7,7 @@
 //!                                            +--crash, tail lost--> taken back, and answered with an error
 //! ```
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -125,7 +126,7 @@ struct Lease {
     dead: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Row {
     /// [`InstanceNo::NOBODY`] while it is queued.
     owner: InstanceNo,
@@ -138,15 +139,14 @@ struct Row {
     log: Vec<Rc<Vec<Recorded>>>,
 }
 
-enum Undo {
-    Lease(InstanceNo, Option<Lease>),
-    NewRow(SagaNo),
-    Owner(SagaNo, InstanceNo),
-    /// Whether it had its outcome before.
-    Append(SagaNo, bool),
-    Line(LineState),
-    Claimed(SagaNo),
-    Front(InstanceNo, Option<Front>),
+/// What the store keeps.
+#[derive(Clone, Default)]
+struct Tables {
+    leases: BTreeMap<InstanceNo, Lease>,
+    rows: BTreeMap<SagaNo, Rc<Row>>,
+    line: LineState,
+    /// The bound of each instance on the claims of others.
+    fronts: BTreeMap<InstanceNo, Front>,
 }
 
 /// Executed and not durable yet.
@@ -157,11 +157,9 @@ struct Pending {
 
 #[derive(Default)]
 pub(crate) struct Store {
-    leases: Vec<Option<Lease>>,
-    rows: Vec<Option<Row>>,
-    line: LineState,
-    /// The bound of each instance on the claims of others.
-    fronts: Vec<Option<Front>>,
+    tables: Tables,
+    /// The tables as they are after a crash that loses the tail.
+    durable: Tables,
     /// The line before the last write, unless it was read since.
     line_before: LineState,
     clock_ahead_ms: i64,
@@ -170,7 +168,6 @@ pub(crate) struct Store {
     /// Rows that are refused, and until when.
     refused: Vec<((SagaNo, u64), i64)>,
     pending_facts: Vec<Fact>,
-    undo: Vec<Undo>,
     flushing: bool,
     epoch: u32,
 }
@@ -252,7 +249,7 @@ impl Store {
             return;
         }
         self.flushing = false;
-        self.undo.clear();
+        self.durable = self.tables.clone();
         env.facts.append(&mut self.pending_facts);
         for pending in std::mem::take(&mut self.pending) {
             answer_durable(env, pending);
@@ -262,12 +259,12 @@ impl Store {
     /// Restarts. Each executed transaction that is not durable is kept or lost, and no answer says which.
     pub(crate) fn crash(&mut self, env: &mut Env, loses_tail: bool, away_ms: i64, clock_jump_ms: i64) {
         if loses_tail {
-            for undo in std::mem::take(&mut self.undo).into_iter().rev() {
-                self.take_back(undo);
+            if self.tables.line != self.durable.line {
+                self.line_before = self.durable.line.clone();
             }
+            self.tables = self.durable.clone();
             self.pending_facts.clear();
         }
-        self.undo.clear();
         env.facts.append(&mut self.pending_facts);
         self.flushing = false;
         self.epoch += 1;
@@ -275,6 +272,7 @@ impl Store {
         env.facts.push(Fact::StoreAway { for_ms: away_ms });
         self.clock_ahead_ms += clock_jump_ms;
         self.clock_is_set();
+        self.durable = self.tables.clone();
         for pending in std::mem::take(&mut self.pending) {
             fail(env, pending.transaction);
         }
@@ -285,25 +283,8 @@ impl Store {
         self.set_door(env, DoorState::Open);
     }
 
-    fn take_back(&mut self, undo: Undo) {
-        match undo {
-            Undo::Lease(instance, lease) => self.leases[instance.get()] = lease,
-            Undo::NewRow(saga) => self.rows[saga.get()] = None,
-            Undo::Owner(saga, owner) => self.row(saga).owner = owner,
-            Undo::Line(line) => (self.line, self.line_before) = (line.clone(), line),
-            Undo::Claimed(saga) => self.queue_again(saga),
-            Undo::Front(instance, front) => self.fronts[instance.get()] = front,
-            Undo::Append(saga, had_outcome) => {
-                let row = self.row(saga);
-                row.log.pop();
-                (row.finished, row.has_outcome) = (false, had_outcome);
-                row.sequence = row.log.last().and_then(|events| events.last()).map_or(0, |event| event.sequence);
-            }
-        }
-    }
-
     fn row(&mut self, saga: SagaNo) -> &mut Row {
-        self.rows[saga.get()].as_mut().expect("a saga that is stored")
+        Rc::make_mut(self.tables.rows.get_mut(&saga).expect("a saga that is stored"))
     }
 
     fn execute(&mut self, env: &Env, instance: InstanceNo, request: &StoreRequest) -> StoreAnswer {
@@ -343,13 +324,10 @@ impl Store {
             _ if self.is_dead(instance) => CoreAnswer::Fenced,
             CoreRequest::Renew { .. } => self.renew(env, instance),
             CoreRequest::Look { may_mark } => {
-                let others = if *may_mark { self.leases.len() } else { 0 };
-                for other in (0..others).map(|other| InstanceNo(other as u16)).filter(|other| *other != instance) {
-                    let now_ms = self.now_ms(env);
-                    if self.leases[other.get()].is_some_and(|lease| lease.until_ms < now_ms) {
-                        self.mark(env, other, instance);
-                    }
-                }
+                let (now_ms, leases) = (self.now_ms(env), self.tables.leases.iter().filter(|_| *may_mark));
+                let lapsed = leases.filter(|(other, lease)| **other != instance && lease.until_ms < now_ms);
+                let lapsed: Vec<InstanceNo> = lapsed.map(|(other, _)| *other).collect();
+                lapsed.into_iter().for_each(|other| self.mark(env, other, instance));
                 CoreAnswer::Looked
             }
             CoreRequest::Flag { .. } => CoreAnswer::Flagged,
@@ -363,21 +341,20 @@ impl Store {
     }
 
     fn renew(&mut self, env: &Env, instance: InstanceNo) -> CoreAnswer<Rc<Request>> {
-        self.set_lease(instance, Some(Lease { until_ms: self.now_ms(env) + LEASE_TTL_MS, dead: false }));
+        self.tables.leases.insert(instance, Lease { until_ms: self.now_ms(env) + LEASE_TTL_MS, dead: false });
         CoreAnswer::Renewed { database_now_ms: env.now_ms }
     }
 
     fn adopt(&mut self, env: &Env, instance: InstanceNo, sagas: &[SagaId]) -> Vec<StoredSaga<Rc<Request>>> {
         for saga in sagas.iter().map(|saga| number_of(*saga)) {
-            if self.rows.get(saga.get()).and_then(Option::as_ref).is_some_and(|row| self.is_ownerless(row)) {
-                let before = std::mem::replace(&mut self.row(saga).owner, instance);
-                self.undo.push(Undo::Owner(saga, before));
+            if self.tables.rows.get(&saga).is_some_and(|row| self.is_ownerless(row)) {
+                self.row(saga).owner = instance;
                 self.pending_facts.push(Fact::Adopted { saga, instance });
             }
         }
         let stored = sagas.iter().filter_map(|&id| {
             let saga = number_of(id);
-            let row = self.rows.get(saga.get())?.as_ref().filter(|row| row.owner == instance)?;
+            let row = self.tables.rows.get(&saga).filter(|row| row.owner == instance)?;
             let (definition, version) = (env.shape.name.to_owned(), version_of(&row.log));
             let log = Ok(row.log.iter().flat_map(|events| events.iter().cloned()).collect());
             Some(StoredSaga {
@@ -400,9 +377,9 @@ impl Store {
         }
         let now_ms = self.now_ms(env);
         let Commit { number, admissions, claim, appends, others_claim_to_ms } = commit;
-        self.line_before = self.line.clone();
+        self.line_before = self.tables.line.clone();
         let admitted = self.admit(env, instance, admissions, subject_open_max);
-        let is_next = claim.as_ref().is_some_and(|claim| claim.after == self.line.served);
+        let is_next = claim.as_ref().is_some_and(|claim| claim.after == self.tables.line.served);
         let claimed = claim.as_ref().map(|claim| self.claim(env, instance, claim, *others_claim_to_ms));
         let claimed = claimed.unwrap_or_default();
         let appended = appends.iter().map(|append| self.append(env, instance, append)).collect();
@@ -426,16 +403,14 @@ impl Store {
         let (Some(first), Some(last)) = (append.events.first(), append.events.last()) else {
             return AppendOutcome::Conflict;
         };
-        let Some(row) = self.rows.get_mut(saga.get()).and_then(Option::as_mut) else { return AppendOutcome::Conflict };
+        let Some(row) = self.tables.rows.get_mut(&saga) else { return AppendOutcome::Conflict };
         let as_expected = row.sequence + 1 == first.sequence && row.owner == instance;
         if as_expected || env.is_broken(Broken::StoreForgetsTheSequence) {
-            let has_outcome = append.summary.outcome != Outcome::Pending.as_str();
+            let (row, events) = (Rc::make_mut(row), Rc::new(append.events.clone()));
             row.sequence = last.sequence;
-            let had_outcome = std::mem::replace(&mut row.has_outcome, has_outcome);
+            row.has_outcome = append.summary.outcome != Outcome::Pending.as_str();
             row.finished = append.summary.finished;
-            let events = Rc::new(append.events.clone());
             row.log.push(events.clone());
-            self.undo.push(Undo::Append(saga, had_outcome));
             self.pending_facts.push(Fact::Appended { saga, instance, events });
             return AppendOutcome::Appended;
         }
@@ -446,24 +421,15 @@ impl Store {
     }
 
     fn mark(&mut self, env: &Env, instance: InstanceNo, by: InstanceNo) {
-        let lease = self.leases.get(instance.get()).copied().flatten();
-        if let Some(lease) = lease.filter(|lease| !lease.dead) {
-            self.set_lease(instance, Some(Lease { dead: true, ..lease }));
+        if let Some(lease) = self.tables.leases.get_mut(&instance).filter(|lease| !lease.dead) {
+            lease.dead = true;
             self.pending_facts.push(Fact::Marked { instance, by });
             self.forget_claims(env, instance);
         }
     }
 
-    fn set_lease(&mut self, instance: InstanceNo, lease: Option<Lease>) {
-        if self.leases.len() <= instance.get() {
-            self.leases.resize(instance.get() + 1, None);
-        }
-        let before = std::mem::replace(&mut self.leases[instance.get()], lease);
-        self.undo.push(Undo::Lease(instance, before));
-    }
-
     fn is_dead(&self, instance: InstanceNo) -> bool {
-        self.leases.get(instance.get()).copied().flatten().is_none_or(|lease| lease.dead)
+        self.tables.leases.get(&instance).is_none_or(|lease| lease.dead)
     }
 
     fn is_ownerless(&self, row: &Row) -> bool {

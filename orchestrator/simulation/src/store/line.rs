@@ -4,12 +4,10 @@
 use std::rc::Rc;
 use std::slice;
 
-use matricula_core::{
-    Admission, AdmissionOutcome, Claim, Door, DoorState, LineState, QueuedSaga, StoreAnswer, Ticket, Turn,
-};
+use matricula_core::{Admission, AdmissionOutcome, Claim, DoorState, LineState, QueuedSaga, StoreAnswer, Ticket, Turn};
 use matricula_engine::Recorded;
 
-use super::{Row, Store, Undo};
+use super::{Row, Store};
 use crate::broken::Broken;
 use crate::clients::Request;
 use crate::env::Env;
@@ -39,22 +37,18 @@ impl Front {
 impl Store {
     /// A registrar sets the door, for all instances.
     pub(crate) fn set_door(&mut self, env: &mut Env, door: DoorState) {
-        self.set_line(LineState { door: Door { state: door, ..Door::default() }, ..self.line.clone() });
+        self.tables.line.door.state = door;
         self.pending_facts.push(Fact::DoorSet { door });
         self.flush_soon(env);
     }
 
-    fn set_line(&mut self, line: LineState) {
-        self.undo.push(Undo::Line(std::mem::replace(&mut self.line, line)));
-    }
-
     pub(super) fn sagas(&self) -> impl Iterator<Item = (SagaNo, &Row)> {
-        (0..).map(SagaNo).zip(&self.rows).filter_map(|(saga, row)| Some((saga, row.as_ref()?)))
+        self.tables.rows.iter().map(|(saga, row)| (*saga, &**row))
     }
 
     /// The row of a saga if it is queued.
     pub(super) fn queued(&self, saga: SagaNo) -> Option<&Row> {
-        self.rows.get(saga.get())?.as_ref().filter(|row| row.is_queued)
+        self.tables.rows.get(&saga).map(|row| &**row).filter(|row| row.is_queued)
     }
 
     /// The state of the line is read before its sagas: the last write came between the two, unless it was read since.
@@ -66,7 +60,7 @@ impl Store {
         limit: usize,
     ) -> StoreAnswer<Rc<Request>> {
         let claims_to_ms = self.others_claim_to_ms(instance, self.now_ms(env));
-        let state = LineState { claims_to_ms, ..std::mem::replace(&mut self.line_before, self.line.clone()) };
+        let state = LineState { claims_to_ms, ..std::mem::replace(&mut self.line_before, self.tables.line.clone()) };
         let mut queued: Vec<_> = self.sagas().filter(|(_, row)| row.is_queued && row.ticket > after).collect();
         queued.sort_unstable_by_key(|(_, row)| row.ticket);
         let sagas = queued.into_iter().take(limit).map(|(saga, row)| queued_saga(env, saga, row)).collect();
@@ -75,12 +69,12 @@ impl Store {
 
     /// The store's clock was set: a bound that did not count may count again.
     pub(super) fn clock_is_set(&mut self) {
-        self.fronts.iter_mut().flatten().for_each(|front| front.is_unbroken = false);
+        self.tables.fronts.values_mut().for_each(|front| front.is_unbroken = false);
     }
 
     /// The state of the line for an instance.
     pub(super) fn line_for(&self, instance: InstanceNo, now_ms: i64) -> LineState {
-        LineState { claims_to_ms: self.others_claim_to_ms(instance, now_ms), ..self.line.clone() }
+        LineState { claims_to_ms: self.others_claim_to_ms(instance, now_ms), ..self.tables.line.clone() }
     }
 
     /// The least bound that other instances have stored.
@@ -90,8 +84,7 @@ impl Store {
     }
 
     fn fronts_of_others(&self, instance: InstanceNo) -> impl Iterator<Item = &Front> {
-        let others = self.fronts.iter().enumerate().filter(move |(other, _)| *other != instance.get());
-        others.filter_map(|(_, front)| front.as_ref())
+        self.tables.fronts.iter().filter(move |(other, _)| **other != instance).map(|(_, front)| front)
     }
 
     /// Stores the bound of an instance on the claims of others.
@@ -103,16 +96,13 @@ impl Store {
         claims: bool,
         now_ms: i64,
     ) {
-        if self.fronts.len() <= instance.get() {
-            self.fronts.resize(instance.get() + 1, None);
-        }
-        let before = self.fronts[instance.get()];
+        let before = self.tables.fronts.get(&instance);
         if before.is_some_and(|front| front.number == number) {
             return;
         }
         let is_unbroken = claims || before.is_some_and(|front| front.is_unbroken && front.counts(now_ms));
-        self.undo.push(Undo::Front(instance, before));
-        self.fronts[instance.get()] = Some(Front { number, claims_to_ms, noted_at_ms: now_ms, is_unbroken });
+        let front = Front { number, claims_to_ms, noted_at_ms: now_ms, is_unbroken };
+        self.tables.fronts.insert(instance, front);
     }
 
     pub(super) fn admit(
@@ -125,12 +115,12 @@ impl Store {
         let has_queued = self.sagas().any(|(_, row)| row.is_queued) && !env.is_broken(Broken::StoreAdmitsPastTheLine);
         let open_max = if env.is_broken(Broken::StoreForgetsTheQuota) { usize::MAX } else { subject_open_max };
         let admitted = admissions.iter().map(|admission| {
-            let ticket = self.line.last.0 + 1;
-            self.set_line(LineState { last: Ticket(ticket), ..self.line.clone() });
+            self.tables.line.last.0 += 1;
+            let ticket = self.tables.line.last.0;
             if let Some(answer) = self.existing(env, instance, admission) {
                 return answer;
             }
-            let (door, is_limited) = (self.line.door.state, !admission.is_by_staff);
+            let (door, is_limited) = (self.tables.line.door.state, !admission.is_by_staff);
             if is_limited && door == DoorState::Closed && !env.is_broken(Broken::StoreForgetsTheDoor) {
                 return AdmissionOutcome::Closed { sentence: String::new() };
             }
@@ -184,11 +174,8 @@ impl Store {
     ) -> AdmissionOutcome {
         let saga = number_of(admission.id);
         let first = admission.first.as_ref().filter(|_| may_begin).map(|first| Rc::new(vec![first.clone()]));
-        if self.rows.len() <= saga.get() {
-            self.rows.resize_with(saga.get() + 1, || None);
-        }
         let is_queued = first.is_none();
-        self.rows[saga.get()] = Some(Row {
+        let row = Row {
             owner: if is_queued { InstanceNo::NOBODY } else { instance },
             ticket,
             accepted_at_ms: self.now_ms(env),
@@ -197,13 +184,13 @@ impl Store {
             has_outcome: false,
             finished: false,
             log: first.iter().cloned().collect(),
-        });
-        self.undo.push(Undo::NewRow(saga));
+        };
+        self.tables.rows.insert(saga, Rc::new(row));
         self.pending_facts.push(Fact::Admitted { saga, instance, ticket: ticket.0, first });
         if is_queued {
             return AdmissionOutcome::Queued { ticket };
         }
-        self.set_line(LineState { served: self.line.served.max(ticket), ..self.line.clone() });
+        self.tables.line.served = self.tables.line.served.max(ticket);
         AdmissionOutcome::Begun { ticket }
     }
 
@@ -216,11 +203,11 @@ impl Store {
         others_claim_to_ms: Option<i64>,
     ) -> Vec<bool> {
         let now_ms = self.now_ms(env);
-        let is_next = self.line.served == claim.after;
+        let is_next = self.tables.line.served == claim.after;
         let is_waited_for = !env.is_broken(Broken::OthersAreNotWaitedFor);
         let bound_ms = self.others_claim_to_ms(instance, now_ms).filter(|_| is_waited_for);
         let in_order = claim.turns.iter().filter(|turn| !turn.is_out_of_order);
-        let accepted_at_ms = |turn: &Turn| Some(self.rows.get(number_of(turn.saga).get())?.as_ref()?.accepted_at_ms);
+        let accepted_at_ms = |turn: &Turn| Some(self.tables.rows.get(&number_of(turn.saga))?.accepted_at_ms);
         let latest_ms = in_order.filter_map(accepted_at_ms).max();
         // All or nothing: a clock that was set back gives later tickets earlier times.
         let is_near = bound_ms.zip(latest_ms).is_none_or(|(bound_ms, latest_ms)| latest_ms <= bound_ms);
@@ -239,7 +226,7 @@ impl Store {
             self.pass_turns();
         }
         let is_mine = |turn: &Turn| {
-            let row = self.rows.get(number_of(turn.saga).get()).and_then(Option::as_ref);
+            let row = self.tables.rows.get(&number_of(turn.saga));
             row.is_some_and(|row| row.has_begun(instance, Some(&turn.first)))
         };
         claim.turns.iter().map(is_mine).collect()
@@ -248,8 +235,8 @@ impl Store {
     /// The served ticket: the one before the first queued saga, or the last one if no saga is queued.
     fn pass_turns(&mut self) {
         let queued = self.sagas().filter(|(_, row)| row.is_queued).map(|(_, row)| row.ticket);
-        let served = queued.min().map_or(self.line.last, |first| Ticket(first.0 - 1));
-        self.set_line(LineState { served: self.line.served.max(served), ..self.line.clone() });
+        let served = queued.min().map_or(self.tables.line.last, |first| Ticket(first.0 - 1));
+        self.tables.line.served = self.tables.line.served.max(served);
     }
 
     fn begin(&mut self, instance: InstanceNo, turn: &Turn, front: ClaimFront) {
@@ -258,15 +245,7 @@ impl Store {
         let row = self.row(saga);
         (row.owner, row.is_queued, row.sequence) = (instance, false, 1);
         row.log.push(first.clone());
-        self.undo.push(Undo::Claimed(saga));
         self.pending_facts.push(Fact::Claimed { saga, instance, ticket, first, front, is_out_of_order });
-    }
-
-    /// Reverts a claim.
-    pub(super) fn queue_again(&mut self, saga: SagaNo) {
-        let row = self.row(saga);
-        (row.owner, row.is_queued, row.sequence) = (InstanceNo::NOBODY, true, 0);
-        row.log.clear();
     }
 
     /// Without the guard, sagas that an instance has claimed and not begun return to the line when it ends.
@@ -277,7 +256,9 @@ impl Store {
         let claimed = self.sagas().filter(|(_, row)| row.owner == instance && row.sequence == 1);
         let claimed: Vec<(SagaNo, u64)> = claimed.map(|(saga, row)| (saga, row.ticket.0)).collect();
         for (saga, ticket) in claimed {
-            self.queue_again(saga);
+            let row = self.row(saga);
+            (row.owner, row.is_queued, row.sequence) = (InstanceNo::NOBODY, true, 0);
+            row.log.clear();
             self.pending_facts.push(Fact::Admitted { saga, instance, ticket, first: None });
         }
     }
