@@ -157,7 +157,7 @@ impl Env {
 
     /// The request of a saga.
     pub(crate) fn request(&self, saga: SagaNo) -> &Rc<Request> {
-        &self.requests[saga.client().get()]
+        &self.requests[usize::from(saga.client())]
     }
 
     /// Writes a line of the log, if one is kept.

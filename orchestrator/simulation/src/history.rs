@@ -140,7 +140,7 @@ impl History {
         Self {
             seed,
             participants: Participants::new(&env, ledgers),
-            witness: Witness::new(&shape),
+            witness: Witness::default(),
             env,
             store,
             processes,
@@ -198,19 +198,19 @@ impl History {
     fn dispatch(&mut self, event: Event) {
         let Self { env, store, processes, participants, clients, operators, witness, tally, .. } = self;
         match event {
-            Event::Instance { process, instance, input } => processes[process.get()].input(env, instance, input),
+            Event::Instance { process, instance, input } => processes[usize::from(process)].input(env, instance, input),
             Event::Process { process, event } => {
                 tally.disaster(&event, env.healed);
                 if env.healed && is_disaster(&event) {
                     return;
                 }
-                if let Some(process) = processes.get_mut(process.get()) {
+                if let Some(process) = processes.get_mut(usize::from(process)) {
                     process.handle(env, event);
                 }
             }
             Event::Store(transaction) => {
                 let key = transaction.key;
-                let lives = processes[key.instance.process().get()].instance() == Some(key.instance);
+                let lives = processes[usize::from(key.instance.process())].instance() == Some(key.instance);
                 // Transactions that a process sent before its end may still arrive, or not.
                 if lives || env.draw(Purpose::StoreOutlived(key)).chance(512) {
                     store.request(env, transaction);
@@ -242,7 +242,7 @@ impl History {
             }
             Event::Capacity { section, seats } => {
                 env.say(|| format!("{section} has {seats} seats now"));
-                participants.ledgers.capacity[section.get()] = seats;
+                participants.ledgers.capacity[usize::from(section)] = seats;
             }
             Event::Heal => self.heal(),
         }
@@ -256,7 +256,7 @@ impl History {
         let pivot = definition.pivot();
         let is_withdrawn = seen.state.phase() == Phase::Compensated && definition.step(pivot).undo.is_some();
         let is_committed = seen.state.outcome() == Outcome::Committed;
-        self.participants.mend(saga, is_committed, is_withdrawn.then_some(pivot));
+        self.participants.mend(saga, definition, is_committed, is_withdrawn.then_some(pivot));
     }
 
     /// If the pivot has happened, a person undoes it once, and gives the saga up until that is in its log.

@@ -68,7 +68,7 @@ pub(crate) struct View<'a> {
 
 impl View<'_> {
     fn request(&self, saga: SagaNo) -> &Request {
-        &self.requests[saga.client().get()]
+        &self.requests[usize::from(saga.client())]
     }
 
     /// The table of a saga's definition.

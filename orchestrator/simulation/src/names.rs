@@ -17,10 +17,9 @@ macro_rules! number {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name(pub $inner);
 
-        impl $name {
-            /// As an index.
-            pub fn get(self) -> usize {
-                usize::from(self.0)
+        impl From<$name> for usize {
+            fn from(number: $name) -> Self {
+                Self::from(number.0)
             }
         }
 
@@ -52,16 +51,10 @@ number!(
     /// An order of an operator.
     OrderNo(u16), "order "
 );
-/// A student.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StudentNo(pub u8);
-
-impl fmt::Display for StudentNo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "student {}", self.0)
-    }
-}
-
+number!(
+    /// A student.
+    StudentNo(u8), "student "
+);
 number!(
     /// A section with its seats.
     SectionNo(u8), "section "

@@ -119,11 +119,6 @@ impl Shape {
         self.table(self.definitions.of(state))
     }
 
-    /// Steps of the longest of its tables.
-    pub fn steps_max(&self) -> usize {
-        self.tables.iter().map(|table| table.does.len()).max().unwrap_or_default()
-    }
-
     /// Whether any version of it does this.
     pub fn has(&self, does: Does) -> bool {
         self.tables.iter().any(|table| table.step_that(does).is_some())

@@ -12,7 +12,7 @@ pub(super) fn see(fact: &Fact, world: &View<'_>) -> Held {
             hold(twin.is_none(), || format!("{saga} has the key of another saga"))
         }
         Fact::Acknowledged { client, saga } => {
-            let mut answers = world.clients.answers().skip(client.get());
+            let mut answers = world.clients.answers().skip(usize::from(*client));
             let Some((request, answered)) = answers.next() else { return Ok(()) };
             let same = answered.is_none_or(|answered| answered == *saga);
             hold(same && world.request(*saga) == request, || {

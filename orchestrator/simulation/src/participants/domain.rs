@@ -85,13 +85,13 @@ fn reserve(ledgers: &mut Ledgers, saga: SagaNo, request: &Request) -> Option<Cal
 /// All seats or none.
 fn hold(ledgers: &mut Ledgers, env: &mut Env, saga: SagaNo, request: &Request) -> Option<CallAnswer> {
     let Ledgers { seats, capacity, .. } = ledgers;
-    let is_full = |section| seats.of_section(section) >= capacity[section.get()];
+    let is_full = |section| seats.of_section(section) >= capacity[usize::from(section)];
     if !env.is_broken(Broken::SeatsAreNotCounted) && request.adds.iter().any(|section| is_full(*section)) {
         return Some(CallAnswer::Refused("closed section".to_owned()));
     }
     for &section in &request.adds {
         let taken_before = seats.of_section(section);
-        let capacity = capacity[section.get()];
+        let capacity = capacity[usize::from(section)];
         env.facts.push(Fact::SeatGiven { saga, section, taken_before, capacity });
         seats.add(request.student, &[section], saga, false);
     }
