@@ -91,16 +91,12 @@ impl Simulation {
 
     /// Runs the history of a seed.
     pub fn run(&self, seed: u64) -> Report {
-        self.history(seed, false)
+        History::new(seed, self, false).run()
     }
 
     /// Runs the history of a seed, and keeps its whole log.
     pub fn run_with_log(&self, seed: u64) -> Report {
-        self.history(seed, true)
-    }
-
-    fn history(&self, seed: u64, logs: bool) -> Report {
-        History::new(seed, self, logs).run()
+        History::new(seed, self, true).run()
     }
 }
 

@@ -38,8 +38,8 @@ pub(crate) struct Rpc {
 /// One operation of a call: a step of a saga.
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
-    pub of: CallId,
-    pub attempt: u32,
+    /// The attempt, which is also the key of its draws.
+    pub made: Attempt,
     /// For the notification: the outcome of the saga.
     pub outcome: Outcome,
     /// For each drop: the saga whose add it ends, as the first step has answered.
@@ -47,13 +47,6 @@ pub(crate) struct Operation {
     /// The effect of the step, and its kind in the definition of its saga.
     pub does: Does,
     pub kind: Kind,
-}
-
-impl Operation {
-    /// The key of its draws.
-    pub(crate) fn key(&self) -> Attempt {
-        Attempt { of: self.of, number: self.attempt }
-    }
 }
 
 /// One answer for each operation, or an error for all of them.
@@ -139,17 +132,17 @@ impl Participants {
     }
 
     fn operate(&mut self, env: &mut Env, operation: &Operation, copy: u8) -> CallAnswer {
-        let answer = match operation.of.direction {
+        let Attempt { of, number } = operation.made;
+        let answer = match of.direction {
             Direction::Forward => self.act(env, operation, copy),
             Direction::Compensation => self.undo(env, operation),
         };
-        env.say(|| format!("  {}, attempt {}: {answer:?}", operation.of, operation.attempt));
+        env.say(|| format!("  {of}, attempt {number}: {answer:?}"));
         answer
     }
 
     fn act(&mut self, env: &mut Env, operation: &Operation, copy: u8) -> CallAnswer {
-        let CallId { saga, step, .. } = operation.of;
-        let does = operation.does;
+        let (CallId { saga, step, .. }, does) = (operation.made.of, operation.does);
         let forgets = env.is_broken(Broken::BarrierForgetsAnswers)
             || env.is_broken(Broken::NotificationsHaveNoBarrier) && does == Does::Notify;
         let record = self.barrier.entry((saga, step)).or_default();
@@ -160,13 +153,13 @@ impl Participants {
             _ => {}
         }
         let may_refuse = operation.kind.may_refuse();
-        let mut draw = env.draw(Purpose::Operation(operation.key(), copy));
+        let mut draw = env.draw(Purpose::Operation(operation.made, copy));
         let decided = if draw.chance(env.weather.not_yet) {
             None
         } else if may_refuse && draw.chance(env.weather.refused) {
             Some(CallAnswer::Refused("by the rules".to_owned()))
         } else {
-            domain::decide(&mut self.ledgers, env, operation, does)
+            domain::decide(&mut self.ledgers, env, operation)
         };
         let Some(answer) = decided else {
             let answer = CallAnswer::Unknown(CallError::new(Code::Aborted, "not yet", Some(100)));
@@ -176,7 +169,7 @@ impl Participants {
             return answer;
         };
         if matches!(answer, CallAnswer::Done(_)) {
-            env.facts.push(Fact::Done { of: operation.of });
+            env.facts.push(Fact::Done { of: operation.made.of });
             if does == Does::Notify {
                 env.facts.push(Fact::Notified { saga, outcome: operation.outcome });
             }
@@ -186,7 +179,7 @@ impl Participants {
     }
 
     fn undo(&mut self, env: &mut Env, operation: &Operation) -> CallAnswer {
-        let of = operation.of;
+        let of = operation.made.of;
         let record = self.barrier.entry((of.saga, of.step)).or_default();
         let was_done = matches!(record.answer, Some(CallAnswer::Done(_))) && !record.undone;
         let is_pivot = operation.kind == Kind::Pivot;
@@ -228,5 +221,5 @@ fn any_error(draw: &mut Draw) -> CallError {
 }
 
 fn named(rpc: &Rpc) -> String {
-    rpc.operations.iter().map(|operation| operation.of.to_string()).collect::<Vec<_>>().join(", ")
+    rpc.operations.iter().map(|operation| operation.made.of.to_string()).collect::<Vec<_>>().join(", ")
 }

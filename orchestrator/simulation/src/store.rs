@@ -166,7 +166,7 @@ pub(crate) struct Store {
     away_until_ms: i64,
     pending: Vec<Pending>,
     /// Rows that are refused, and until when.
-    refused: Vec<((SagaNo, u64), i64)>,
+    refused: BTreeMap<(SagaNo, u64), i64>,
     pending_facts: Vec<Fact>,
     flushing: bool,
     epoch: u32,
@@ -231,11 +231,7 @@ impl Store {
             }
             let is_conflict = draw.chance(256);
             let until_ms = env.now_ms + i64::from(draw.below(REFUSED_FOR_MS));
-            let known = self.refused.iter().find(|(row, _)| *row == (saga, sequence)).map(|(_, until_ms)| *until_ms);
-            if known.is_none() {
-                self.refused.push(((saga, sequence), until_ms));
-            }
-            if env.now_ms < known.unwrap_or(until_ms) {
+            if env.now_ms < *self.refused.entry((saga, sequence)).or_insert(until_ms) {
                 let refused = CommitAnswer::Refused { problem: "a row is refused".to_owned() };
                 return Some(StoreAnswer::Commit(if is_conflict { CommitAnswer::Conflict } else { refused }));
             }

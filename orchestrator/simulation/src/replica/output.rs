@@ -21,7 +21,7 @@ use crate::clients::{Asker, ClientEvent, Reply, Request};
 use crate::draws::{CrashPoint, Message, Purpose, RpcKey, TransactionKey};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{OrderNo, SagaNo, id_of, number_of};
+use crate::names::{Attempt, OrderNo, SagaNo, id_of, number_of};
 use crate::operators::OperatorEvent;
 use crate::participants::{Operation, Rpc};
 use crate::store::{SagaCommit, StoreRequest, Transaction};
@@ -185,15 +185,15 @@ impl Replica {
 
     fn send_rpc(&mut self, env: &mut Env, rpc: CoreRpc<Rc<Request>>) {
         let operations: Vec<Operation> = rpc.calls.iter().map(|call| operation(env, call)).collect();
-        for operation in &operations {
-            let (of, attempt) = (operation.of, operation.attempt);
+        let made = || operations.iter().map(|operation| operation.made);
+        for Attempt { of, number: attempt } in made() {
             env.facts.push(Fact::CallMade { instance: self.instance, of, attempt });
         }
         let number = rpc.number.0;
         let destination = env.shape.place(rpc.destination) as u8;
-        self.account.sent(env, destination, operations.iter().map(Operation::key));
-        self.in_flight.push((number, destination, operations.iter().map(Operation::key).collect()));
-        let first = operations.iter().map(Operation::key).min().expect("an RPC has a call");
+        self.account.sent(env, destination, made());
+        self.in_flight.push((number, destination, made().collect()));
+        let first = made().min().expect("an RPC has a call");
         let key = RpcKey { instance: self.instance, first };
         let rpc = Rc::new(Rpc { number, key, destination, operations });
         let jitter_ms = i64::from(env.draw(Purpose::CallTimeout(key)).below(50));

@@ -8,7 +8,7 @@ use super::workflow::origins;
 use crate::clients::{Reply, Request};
 use crate::env::Env;
 use crate::fact::Fact;
-use crate::names::{CallId, InstanceNo, SagaNo, id_of, number_of};
+use crate::names::{Attempt, CallId, InstanceNo, SagaNo, id_of, number_of};
 use crate::participants::Operation;
 
 /// The notices of the core that are counted.
@@ -59,7 +59,7 @@ pub(super) fn operation(env: &Env, call: &matricula_core::Call<Rc<Request>>) -> 
     let table = env.shape.of(&call.state);
     let (does, kind) = (table.does[call.step.get()], table.definition.step(call.step).kind);
     let (outcome, origins) = (call.state.outcome(), origins(table, &call.state));
-    Operation { of, attempt: call.attempt, outcome, origins, does, kind }
+    Operation { made: Attempt { of, number: call.attempt }, outcome, origins, does, kind }
 }
 
 pub(super) fn described(instance: InstanceNo, commit: &Commit<Rc<Request>>) -> String {
