@@ -65,8 +65,8 @@ pub(crate) struct Env {
     /// The request of each client, by its number.
     pub requests: Vec<Rc<Request>>,
     seed: u64,
-    /// For each future event: when it happens, how many were scheduled before it, and its place in `events`. The earliest
-    /// is first. The heap moves its entries around, so the large events are stored apart.
+    /// For each future event: when it happens, how many were scheduled before it, and its place in `events`. The
+    /// earliest is first. The heap moves its entries around, so the large events are stored apart.
     queue: BinaryHeap<Reverse<(i64, u64, usize)>>,
     events: Vec<Option<Event>>,
     free: Vec<usize>,
