@@ -230,7 +230,7 @@ pub struct CommitNo {
 }
 
 /// Rows to be written in one transaction.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Commit<R> {
     /// The answer carries the same number.
     pub number: CommitNo,

@@ -85,9 +85,10 @@ impl Outcome {
 }
 
 /// The status of the call of one direction of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum CallStatus {
     /// The log has nothing of the call: the saga has not reached it.
+    #[default]
     NotStarted,
     /// The call may have left, and no answer is recorded. An action keeps this status when its saga starts its
     /// compensation before the answer: the compensation of the step settles it.
@@ -108,7 +109,7 @@ impl CallStatus {
 }
 
 /// The state of the call of one direction of a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallState {
     /// The status of the call.
     pub status: CallStatus,
@@ -125,15 +126,6 @@ pub struct CallState {
 }
 
 impl CallState {
-    const NEW: Self = Self {
-        status: CallStatus::NotStarted,
-        attempts: 0,
-        last_error: None,
-        next_attempt_at_ms: None,
-        first_failed_at_ms: None,
-        needs_attention: false,
-    };
-
     /// The saga that must end first, if the last attempt was answered so.
     pub fn waits_for(&self) -> Option<&str> {
         self.last_error.as_ref()?.waits_for.as_deref().filter(|_| self.status == CallStatus::Trying)
@@ -141,7 +133,7 @@ impl CallState {
 }
 
 /// The state of one step of a saga.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StepState {
     /// The name of the step in the definition.
     pub name: &'static str,
@@ -208,7 +200,6 @@ pub struct SagaState {
     version: u32,
     phase: Phase,
     sequence: u64,
-    updated_at_ms: i64,
     deadline_at_ms: i64,
     decided_at_ms: Option<i64>,
     /// Whether calls may have left of which its log has no record.
@@ -242,11 +233,6 @@ impl SagaState {
     /// The sequence number of the last event of its log.
     pub fn sequence(&self) -> u64 {
         self.sequence
-    }
-
-    /// When its last event was recorded.
-    pub fn updated_at_ms(&self) -> i64 {
-        self.updated_at_ms
     }
 
     /// When the saga starts its compensation by itself, unless it has reached its pivot, or the answer of its pivot
@@ -513,12 +499,7 @@ impl SagaState {
             .map(|step| StepState {
                 name: step.name,
                 applies: applies.iter().any(|name| name == step.name),
-                action: CallState::NEW,
-                undo: CallState::NEW,
-                output: None,
-                refusal: None,
-                is_refused_manually: false,
-                is_withdrawn_manually: false,
+                ..StepState::default()
             })
             .collect();
         if !steps[def.pivot().get()].applies {
@@ -529,7 +510,6 @@ impl SagaState {
             version: def.version(),
             phase: Phase::Running,
             sequence: 1,
-            updated_at_ms: first.at_ms,
             deadline_at_ms: *deadline_at_ms,
             decided_at_ms: None,
             is_adopted: false,
@@ -569,7 +549,6 @@ impl SagaState {
             _ => {}
         }
         self.sequence = sequence;
-        self.updated_at_ms = at_ms;
         self.advance(def, at_ms);
         Ok(())
     }

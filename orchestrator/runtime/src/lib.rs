@@ -52,6 +52,7 @@ use serde::de::DeserializeOwned;
 
 pub use commands::{CommandError, CommandRequest, RequestedCommand, Seen};
 pub use news::{METRICS, Progress, Watcher};
+pub use peers::{Changed, Changes};
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
 pub use store::{

@@ -15,11 +15,10 @@ use matricula_engine::SagaState;
 use matricula_kit::database::DbError;
 use matricula_kit::metrics::Metric;
 use matricula_kit::telemetry;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::peers::Changed;
+use crate::peers::Changes;
 use crate::workflow::{Carried, Sagas};
 use crate::{Runtime, Workload};
 
@@ -286,13 +285,14 @@ impl Watchers {
 impl<W: Workload> Runtime<W> {
     /// Follows the watched sagas of other instances.
     pub(crate) async fn follow_others(self: Arc<Self>) {
-        let mut changed = self.signals.elsewhere.subscribe();
+        let mut changed = Changes::of(&self.signals.elsewhere);
         let (mut look_at, mut read_at) = (Instant::now() + OTHERS_PAUSE, Instant::now());
         loop {
-            let first = tokio::time::timeout_at(look_at, next(&mut changed)).await;
+            let first = tokio::time::timeout_at(look_at, changed.next()).await;
             tokio::time::sleep_until(read_at).await;
             read_at = Instant::now() + READ_PAUSE;
-            let named = first.map(|first| gather(first, &mut changed));
+            // All sagas that have been reported by now; none: any saga may have changed.
+            let named = first.map(|first| changed.gathered(first).into_iter().collect::<Option<HashSet<_>>>());
             let served = self.line.borrow().served;
             let watched = self.watchers.of_others(named.as_ref().ok().and_then(Option::as_ref), served);
             if let Err(error) = self.read_watched(&watched).await {
@@ -314,32 +314,6 @@ impl<W: Workload> Runtime<W> {
             }
         }
         Ok(())
-    }
-}
-
-/// The next saga that has changed; none: any saga may have changed.
-async fn next(changed: &mut broadcast::Receiver<Changed>) -> Changed {
-    match changed.recv().await {
-        Ok(saga) => saga,
-        Err(RecvError::Lagged(_)) => None,
-        // The sender is held by the runtime, which this task does not outlive.
-        Err(RecvError::Closed) => std::future::pending().await,
-    }
-}
-
-/// All sagas that have been reported by now; none: any saga may have changed.
-fn gather(first: Changed, changed: &mut broadcast::Receiver<Changed>) -> Option<HashSet<SagaId>> {
-    let mut named = first.map(|saga| HashSet::from([saga]));
-    loop {
-        match changed.try_recv() {
-            Ok(Some(saga)) => {
-                if let Some(named) = named.as_mut() {
-                    named.insert(saga);
-                }
-            }
-            Ok(None) | Err(TryRecvError::Lagged(_)) => named = None,
-            Err(TryRecvError::Empty | TryRecvError::Closed) => return named,
-        }
     }
 }
 

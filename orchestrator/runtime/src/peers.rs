@@ -34,12 +34,46 @@ const ANNOUNCE_PAUSE: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A saga that has changed; none: any saga may have changed.
-pub(crate) type Changed = Option<SagaId>;
+pub type Changed = Option<SagaId>;
+
+/// Receives changed sagas. A slow receiver misses some: then any saga may have changed.
+pub struct Changes(broadcast::Receiver<Changed>);
+
+impl Changes {
+    pub(crate) fn of(sender: &broadcast::Sender<Changed>) -> Self {
+        Self(sender.subscribe())
+    }
+
+    /// The next change.
+    pub async fn next(&mut self) -> Changed {
+        match self.0.recv().await {
+            Ok(changed) => changed,
+            Err(RecvError::Lagged(_)) => None,
+            // The sender is held by the runtime, which no receiver outlives.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
+    /// A change that has arrived already.
+    pub fn arrived(&mut self) -> Option<Changed> {
+        match self.0.try_recv() {
+            Ok(changed) => Some(changed),
+            Err(TryRecvError::Lagged(_)) => Some(None),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+        }
+    }
+
+    /// This change, and all that have arrived.
+    pub(crate) fn gathered(&mut self, first: Changed) -> Vec<Changed> {
+        let arrived = std::iter::from_fn(|| self.arrived());
+        std::iter::once(first).chain(arrived).take(CHANGED_WAITING_MAX).collect()
+    }
+}
 
 /// Signals by which the tasks of an instance wake each other, also because of messages of other instances.
 pub(crate) struct Signals {
     /// Sagas that this instance has changed, for the other instances.
-    pub here: broadcast::Sender<SagaId>,
+    pub here: broadcast::Sender<Changed>,
     /// Sagas that other instances have changed.
     pub elsewhere: broadcast::Sender<Changed>,
     /// Sagas that any instance has changed.
@@ -75,7 +109,7 @@ impl Signals {
 
     /// Signals that this instance has changed a saga. There may be no receiver.
     pub(crate) fn changed_here(&self, saga: SagaId) {
-        let _ = self.here.send(saga);
+        let _ = self.here.send(Some(saga));
         let _ = self.anywhere.send(Some(saga));
     }
 
@@ -97,32 +131,21 @@ impl<W: Workload> Runtime<W> {
     /// Sends the sagas that this instance has changed to the other instances, if there are any. Sagas that change while
     /// a message is being sent go with the next one.
     pub(crate) async fn announce(self: Arc<Self>) -> Result<(), StoreError> {
-        let mut changed = self.signals.here.subscribe();
+        let mut changed = Changes::of(&self.signals.here);
         let (mut unsent, mut send_at) = (false, Instant::now());
         loop {
-            let mut sagas = HashSet::new();
-            let mut missed = std::mem::take(&mut unsent);
-            match self.stopping.run_until_cancelled(changed.recv()).await {
-                Some(Ok(saga)) => drop(sagas.insert(saga)),
-                Some(Err(RecvError::Lagged(_))) => missed = true,
-                Some(Err(RecvError::Closed)) | None => return Ok(()),
-            }
+            let Some(first) = self.stopping.run_until_cancelled(changed.next()).await else { return Ok(()) };
+            let has_missed = std::mem::take(&mut unsent);
             tokio::time::sleep_until(send_at).await;
             send_at = Instant::now() + ANNOUNCE_PAUSE;
-            while sagas.len() < CHANGED_WAITING_MAX {
-                match changed.try_recv() {
-                    Ok(saga) => drop(sagas.insert(saga)),
-                    Err(TryRecvError::Lagged(_)) => missed = true,
-                    Err(_) => break,
-                }
-            }
+            let sagas: Option<HashSet<SagaId>> = changed.gathered(first).into_iter().collect();
             if !self.signals.has_others.load(Ordering::Relaxed) {
                 continue;
             }
-            let sagas: Vec<SagaId> = sagas.into_iter().collect();
-            let messages = match missed {
-                true => vec![self.changed_message(&[])],
-                false => sagas.chunks(PeerMessage::IDS_MAX).map(|sagas| self.changed_message(sagas)).collect(),
+            let sagas: Option<Vec<SagaId>> = sagas.filter(|_| !has_missed).map(|sagas| sagas.into_iter().collect());
+            let messages = match sagas {
+                None => vec![self.changed_message(&[])],
+                Some(sagas) => sagas.chunks(PeerMessage::IDS_MAX).map(|sagas| self.changed_message(sagas)).collect(),
             };
             if let Err(error) = self.store.send(&messages).await {
                 // The next message will be that any saga may have changed.

@@ -15,13 +15,13 @@ use matricula_kit::shutdown::Shutdown;
 use matricula_kit::tasks::{joined, observed};
 use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time::UnixMs;
-use tokio::sync::{Semaphore, broadcast, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::news::{Watcher, Watchers};
 use crate::outages::Outages;
-use crate::peers::{Changed, Signals};
+use crate::peers::{Changes, Signals};
 use crate::shell::{Clock, Mailbox, Shell};
 use crate::store::{FirstEvent, InstanceId, PeerMessage, SagaRow, SagaStore, StoreError};
 use crate::workflow::{Carried, Sagas};
@@ -267,9 +267,8 @@ impl<W: Workload> Runtime<W> {
     }
 
     /// Every saga whose phase, outcome or need of attention changes, at any instance; none: any saga may have changed.
-    /// A slow receiver misses some, and gets an error about it.
-    pub fn moved(&self) -> broadcast::Receiver<Changed> {
-        self.signals.anywhere.subscribe()
+    pub fn moved(&self) -> Changes {
+        Changes::of(&self.signals.anywhere)
     }
 
     /// The waiting line of all instances, as of the last answer of the database. It changes at most four times a

@@ -1,7 +1,7 @@
 //! The guards that can be removed from a world, to show that the invariants detect each missing guard.
 
 /// A guard that is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Broken {
     /// The store commits writes of an instance that has been marked dead.
     StoreForgetsTheFence,
@@ -131,74 +131,4 @@ pub enum Broken {
     OthersAreNotWaitedFor,
     /// An instance sets no bound on the claims of other instances.
     FrontsAreNotNoted,
-}
-
-impl Broken {
-    /// All of them.
-    pub const ALL: [Self; 64] = [
-        Self::StoreForgetsTheFence,
-        Self::StoreForgetsTheSequence,
-        Self::StoreAnswersEarly,
-        Self::StoreForgetsTheKey,
-        Self::TicketsComeOutOfOrder,
-        Self::StoreAdmitsPastTheLine,
-        Self::StoreForgetsTheDoor,
-        Self::StoreForgetsTheQuota,
-        Self::ClaimedReturnToTheLine,
-        Self::BarrierForgetsAnswers,
-        Self::BarrierForgetsRefusals,
-        Self::BarrierForgetsTombstones,
-        Self::BarrierRecordsNotYet,
-        Self::SeatsAreNotCounted,
-        Self::PivotDoesAPart,
-        Self::CommitIsAnsweredEarly,
-        Self::OutcomesAreToldEarly,
-        Self::UnansweredStepsAreLeft,
-        Self::ErrorsAreRefusals,
-        Self::CallsAreMadeTwice,
-        Self::WakeUpsAreLost,
-        Self::AdoptionIsSilent,
-        Self::PivotIsNotLookedAt,
-        Self::AdoptedAreForgotten,
-        Self::ChosenAreForgotten,
-        Self::WritesAreGivenUp,
-        Self::CompensatesAfterThePivot,
-        Self::NotificationsHaveNoBarrier,
-        Self::SkipsAreHidden,
-        Self::CommitsAreCutShort,
-        Self::CommitsAreNotTriedAgain,
-        Self::RefusedAppendsAreForgotten,
-        Self::SubmissionsAreAcceptedAtOnce,
-        Self::OldAnswersCount,
-        Self::AnswersAreMixedUp,
-        Self::RpcSlotsAreKept,
-        Self::BreakerNeverProbes,
-        Self::LeaseIsBelievedTooLong,
-        Self::AdoptionsForgetTheirFirstCall,
-        Self::StopIsIgnored,
-        Self::SlotsAreNotCounted,
-        Self::WithdrawnCallsAreMade,
-        Self::CancelledPivotsAreMade,
-        Self::TimedOutPivotsAreMade,
-        Self::UndosDoNotWait,
-        Self::FoundPivotsAreLeft,
-        Self::SlotsStayEmpty,
-        Self::CallsInFlightAreHidden,
-        Self::QueuesHaveNoBound,
-        Self::RefusedAreHidden,
-        Self::FencedGoOn,
-        Self::CallsDoNotGather,
-        Self::CommitsAreHeldBack,
-        Self::HalvesAreLost,
-        Self::CommitsHaveOneNumber,
-        Self::EndsAtOnce,
-        Self::ClaimsAreUnsorted,
-        Self::LineIsReadWithGaps,
-        Self::MissedClaimsKeepTheirSlots,
-        Self::LostClaimsAreForgotten,
-        Self::CancelsInLineWait,
-        Self::QueuedBeginAhead,
-        Self::OthersAreNotWaitedFor,
-        Self::FrontsAreNotNoted,
-    ];
 }

@@ -148,7 +148,7 @@ impl Clients {
         match event {
             ClientEvent::Submit => self.submit(env, client),
             ClientEvent::Waited { tries } => {
-                let this = &self.clients[client.get()];
+                let this = &self.clients[usize::from(client)];
                 if this.answered.is_none() && this.tries == tries {
                     self.submit(env, client);
                 }
@@ -159,7 +159,7 @@ impl Clients {
     }
 
     fn submit(&mut self, env: &mut Env, client: ClientNo) {
-        let this = &mut self.clients[client.get()];
+        let this = &mut self.clients[usize::from(client)];
         this.tries += 1;
         let (tries, request) = (this.tries, this.request.clone());
         let mut draw = env.draw(Purpose::Submission { client, tries });
@@ -174,7 +174,7 @@ impl Clients {
     }
 
     fn cancel(&mut self, env: &mut Env, client: ClientNo) {
-        let this = &mut self.clients[client.get()];
+        let this = &mut self.clients[usize::from(client)];
         if this.cancel_answered || this.cancels >= CANCELS_MAX {
             return;
         }
@@ -194,7 +194,7 @@ impl Clients {
     }
 
     fn replied(&mut self, env: &mut Env, client: ClientNo, (to, copy): (Asker, u8), reply: &Reply) {
-        let this = &mut self.clients[client.get()];
+        let this = &mut self.clients[usize::from(client)];
         match *reply {
             Reply::Accepted { saga } => {
                 env.say(|| format!("{client} is told that {saga} is accepted"));

@@ -1,6 +1,8 @@
 //! The plan of a history, which is drawn before it begins: the clients and their requests, the looks of operators, and
 //! the large faults with their times.
 
+use matricula_core::DoorState;
+
 use crate::clients::{Clients, Request};
 use crate::draws::{Draw, Purpose, SetUp};
 use crate::env::{Env, Event};
@@ -9,7 +11,7 @@ use crate::operators::{OperatorEvent, Operators};
 use crate::participants::Ledgers;
 use crate::replica::{DESTINATION_IN_FLIGHT_MAX, ProcessEvent};
 use crate::shapes::Does;
-use crate::store::{Door, LEASE_TTL_MS};
+use crate::store::LEASE_TTL_MS;
 
 /// The clock that a process sees is wrong by an hour at most, either way.
 const SKEW_MAX_MS: u32 = 3_600_000;
@@ -156,9 +158,9 @@ fn doors(env: &mut Env, trouble_ms: u32) {
     }
     for _ in 0..1 + draw.below(3) {
         let (from_ms, for_ms) = (i64::from(draw.below(trouble_ms)), i64::from(draw.below(5_000)));
-        let door = if draw.chance(512) { Door::Paused } else { Door::Closed };
+        let door = if draw.chance(512) { DoorState::Paused } else { DoorState::Closed };
         env.schedule(from_ms, Event::Door(door));
-        env.schedule(from_ms + for_ms, Event::Door(Door::Open));
+        env.schedule(from_ms + for_ms, Event::Door(DoorState::Open));
     }
 }
 

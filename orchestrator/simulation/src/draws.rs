@@ -129,7 +129,7 @@ pub(crate) struct TransactionKey {
     pub number: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum TransactionKind {
     Register,
     Renew,

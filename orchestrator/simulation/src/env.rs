@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
+use matricula_core::DoorState;
 use matricula_engine::StepIndex;
 
 use crate::broken::Broken;
@@ -16,11 +17,11 @@ use crate::operators::OperatorEvent;
 use crate::participants::Rpc;
 use crate::replica::{InstanceInput, ProcessEvent};
 use crate::shapes::Shape;
-use crate::store::{Door, Transaction};
+use crate::store::Transaction;
 use crate::weather::Weather;
 
 /// A future event.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) enum Event {
     /// An event for one instance; ignored if the instance has ended.
     Instance { process: ProcessNo, instance: InstanceNo, input: InstanceInput },
@@ -47,19 +48,9 @@ pub(crate) enum Event {
     /// A section gets another number of seats.
     Capacity { section: SectionNo, seats: usize },
     /// A registrar sets the door.
-    Door(Door),
+    Door(DoorState),
     /// All faults end.
     Heal,
-}
-
-/// When something happens, how many were scheduled before it, and where its event is.
-///
-/// Ordered by its fields: events of the same moment come in the order of scheduling.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Scheduled {
-    at_ms: i64,
-    number: u64,
-    slot: usize,
 }
 
 pub(crate) struct Env {
@@ -74,8 +65,9 @@ pub(crate) struct Env {
     /// The request of each client, by its number.
     pub requests: Vec<Rc<Request>>,
     seed: u64,
-    /// The future events, the earliest first. The heap moves its entries around, so the large events are stored apart.
-    queue: BinaryHeap<Reverse<Scheduled>>,
+    /// For each future event: when it happens, how many were scheduled before it, and its place in `events`. The
+    /// earliest is first. The heap moves its entries around, so the large events are stored apart.
+    queue: BinaryHeap<Reverse<(i64, u64, usize)>>,
     events: Vec<Option<Event>>,
     free: Vec<usize>,
     scheduled: u64,
@@ -134,12 +126,12 @@ impl Env {
             self.events.len() - 1
         });
         self.events[slot] = Some(event);
-        self.queue.push(Reverse(Scheduled { at_ms: self.now_ms + in_ms.max(0), number: self.scheduled, slot }));
+        self.queue.push(Reverse((self.now_ms + in_ms.max(0), self.scheduled, slot)));
     }
 
     /// Takes the next event and moves the clock to it.
     pub(crate) fn next(&mut self) -> Option<Event> {
-        let Reverse(Scheduled { at_ms, slot, .. }) = self.queue.pop()?;
+        let Reverse((at_ms, _, slot)) = self.queue.pop()?;
         self.now_ms = at_ms;
         self.free.push(slot);
         self.events[slot].take()
@@ -165,7 +157,7 @@ impl Env {
 
     /// The request of a saga.
     pub(crate) fn request(&self, saga: SagaNo) -> &Rc<Request> {
-        &self.requests[saga.client().get()]
+        &self.requests[usize::from(saga.client())]
     }
 
     /// Writes a line of the log, if one is kept.

@@ -4,14 +4,13 @@
 
 use std::rc::Rc;
 
-use matricula_core::{CommitNo, Lane};
+use matricula_core::{CommitNo, DoorState, Lane};
 use matricula_engine::{Outcome, Recorded};
 
 use crate::draws::TransactionKind;
 use crate::names::{Attempt, CallId, ClientNo, InstanceNo, SagaNo, SectionNo};
 use crate::operators::Order;
 use crate::replica::{Looked, Submitted};
-use crate::store::Door;
 
 /// A fact.
 #[derive(Debug, Clone)]
@@ -44,7 +43,7 @@ pub(crate) enum Fact {
         is_out_of_order: bool,
     },
     /// Durable: a registrar has set the door.
-    DoorSet { door: Door },
+    DoorSet { door: DoorState },
     /// Durable: its log has grown.
     Appended { saga: SagaNo, instance: InstanceNo, events: Rc<Vec<Recorded>> },
     /// Durable: it has another owner.

@@ -4,6 +4,7 @@
 //! trouble (faults of all kinds) ──► heal (none any more): everything must finish ──► late messages ──► at rest
 //! ```
 
+use std::mem::take;
 use std::rc::Rc;
 
 use matricula_engine::{CallStatus, Outcome, Phase, StepIndex};
@@ -14,7 +15,7 @@ use crate::disasters;
 use crate::draws::Purpose;
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::invariants::{self, Invariant, NOTHING_FORGOTTEN, View};
+use crate::invariants::{self, NOTHING_FORGOTTEN, Named, View};
 use crate::names::{ProcessNo, SagaNo};
 use crate::operators::Operators;
 use crate::participants::Participants;
@@ -85,21 +86,17 @@ impl Simulation {
 
     /// The names of all invariants.
     pub fn invariants() -> Vec<&'static str> {
-        invariants::all().iter().map(|invariant| invariant.name()).collect()
+        invariants::all().iter().map(|invariant| invariant.name).collect()
     }
 
     /// Runs the history of a seed.
     pub fn run(&self, seed: u64) -> Report {
-        self.history(seed, false)
+        History::new(seed, self, false).run()
     }
 
     /// Runs the history of a seed, and keeps its whole log.
     pub fn run_with_log(&self, seed: u64) -> Report {
-        self.history(seed, true)
-    }
-
-    fn history(&self, seed: u64, logs: bool) -> Report {
-        History::new(seed, self, logs).run()
+        History::new(seed, self, true).run()
     }
 }
 
@@ -112,9 +109,8 @@ struct History {
     clients: Clients,
     operators: Operators,
     witness: Witness,
-    invariants: Vec<Box<dyn Invariant>>,
+    invariants: Vec<Named>,
     tally: Tally,
-    facts: Vec<Fact>,
 }
 
 impl History {
@@ -136,11 +132,11 @@ impl History {
         let operators = disasters::operators(&mut env, processes.len() as u32, trouble_ms);
         disasters::schedule(&mut env, processes.len() as u32, sections, trouble_ms);
         let mut invariants = invariants::all();
-        invariants.retain(|invariant| simulation.only.is_none_or(|only| only == invariant.name()));
+        invariants.retain(|invariant| simulation.only.is_none_or(|only| only == invariant.name));
         Self {
             seed,
             participants: Participants::new(&env, ledgers),
-            witness: Witness::new(&shape),
+            witness: Witness::default(),
             env,
             store,
             processes,
@@ -148,7 +144,6 @@ impl History {
             operators,
             invariants,
             tally: Tally::default(),
-            facts: Vec::new(),
         }
     }
 
@@ -171,7 +166,7 @@ impl History {
             }
             self.happen(event)?;
             if self.tally.events > EVENTS_MAX || self.env.now_ms > finish_by_ms {
-                if self.invariants.iter().all(|invariant| invariant.name() != NOTHING_FORGOTTEN) {
+                if self.invariants.iter().all(|invariant| invariant.name != NOTHING_FORGOTTEN) {
                     return Ok(());
                 }
                 let what = invariants::overdue(&self.view());
@@ -199,19 +194,19 @@ impl History {
     fn dispatch(&mut self, event: Event) {
         let Self { env, store, processes, participants, clients, operators, witness, tally, .. } = self;
         match event {
-            Event::Instance { process, instance, input } => processes[process.get()].input(env, instance, input),
+            Event::Instance { process, instance, input } => processes[usize::from(process)].input(env, instance, input),
             Event::Process { process, event } => {
                 tally.disaster(&event, env.healed);
                 if env.healed && is_disaster(&event) {
                     return;
                 }
-                if let Some(process) = processes.get_mut(process.get()) {
+                if let Some(process) = processes.get_mut(usize::from(process)) {
                     process.handle(env, event);
                 }
             }
             Event::Store(transaction) => {
                 let key = transaction.key;
-                let lives = processes[key.instance.process().get()].instance() == Some(key.instance);
+                let lives = processes[usize::from(key.instance.process())].instance() == Some(key.instance);
                 // Transactions that a process sent before its end may still arrive, or not.
                 if lives || env.draw(Purpose::StoreOutlived(key)).chance(512) {
                     store.request(env, transaction);
@@ -243,7 +238,7 @@ impl History {
             }
             Event::Capacity { section, seats } => {
                 env.say(|| format!("{section} has {seats} seats now"));
-                participants.ledgers.capacity[section.get()] = seats;
+                participants.ledgers.capacity[usize::from(section)] = seats;
             }
             Event::Heal => self.heal(),
         }
@@ -257,7 +252,7 @@ impl History {
         let pivot = definition.pivot();
         let is_withdrawn = seen.state.phase() == Phase::Compensated && definition.step(pivot).undo.is_some();
         let is_committed = seen.state.outcome() == Outcome::Committed;
-        self.participants.mend(saga, is_committed, is_withdrawn.then_some(pivot));
+        self.participants.mend(saga, definition, is_committed, is_withdrawn.then_some(pivot));
     }
 
     /// If the pivot has happened, a person undoes it once, and gives the saga up until that is in its log.
@@ -298,56 +293,55 @@ impl History {
 
     /// Shows the new facts to every invariant.
     fn check(&mut self) -> Result<(), Violation> {
-        std::mem::swap(&mut self.facts, &mut self.env.facts);
-        for fact in &self.facts {
-            self.tally.fact(fact);
-            self.witness.learn(&self.env.shape, fact);
-            if let Fact::Appended { saga, .. } | Fact::Adopted { saga, .. } = fact
-                && let Some(seen) = self.witness.saga(*saga)
-            {
-                let pivot = self.env.shape.definitions.of(&seen.state).pivot();
-                self.tally.saga_fact(fact, seen, pivot);
-                let undo = &seen.state.steps()[pivot.get()].undo;
-                if undo.status == CallStatus::Trying && undo.attempts == 1 {
-                    self.operators.look_at_once(&mut self.env);
-                }
+        // Both are put aside, so that the view can borrow the rest.
+        let (mut facts, mut invariants) = (take(&mut self.env.facts), take(&mut self.invariants));
+        for fact in &facts {
+            self.learn(fact);
+            let view = self.view();
+            for Named { name, invariant } in &mut invariants {
+                invariant.see(fact, &view).map_err(|what| Violation { invariant: name, what })?;
             }
-            let view = View {
-                shape: &self.env.shape,
-                witness: &self.witness,
-                participants: &self.participants,
-                requests: &self.env.requests,
-                clients: &self.clients,
-                now_ms: self.env.now_ms,
-            };
-            for invariant in &mut self.invariants {
-                let seen = invariant.see(fact, &view);
-                seen.map_err(|what| Violation { invariant: invariant.name(), what })?;
-            }
-            if let Fact::Appended { saga, .. } = fact
-                && self
-                    .witness
-                    .saga(*saga)
-                    .is_some_and(|seen| seen.is_decided_manually() && seen.state.phase().is_finished())
-            {
-                self.env.schedule(MENDED_AFTER_MS, Event::Mend { saga: *saga });
-            }
-            if let Fact::Appended { saga, .. } = fact
-                && let Some(pivot) = self.witness.saga(*saga).and_then(|seen| seen.owes_withdrawal(&self.env.shape))
-            {
-                self.env.schedule(MENDED_AFTER_MS, Event::MendPivot { saga: *saga, pivot });
+            self.schedule_repairs(fact);
+        }
+        facts.clear();
+        (self.env.facts, self.invariants) = (facts, invariants);
+        Ok(())
+    }
+
+    /// The tally, the witness and the operators receive a fact.
+    fn learn(&mut self, fact: &Fact) {
+        self.tally.fact(fact);
+        self.witness.learn(&self.env.shape, fact);
+        if let Fact::Appended { saga, .. } | Fact::Adopted { saga, .. } = fact
+            && let Some(seen) = self.witness.saga(*saga)
+        {
+            let pivot = self.env.shape.definitions.of(&seen.state).pivot();
+            self.tally.saga_fact(fact, seen, pivot);
+            let undo = &seen.state.steps()[pivot.get()].undo;
+            if undo.status == CallStatus::Trying && undo.attempts == 1 {
+                self.operators.look_at_once(&mut self.env);
             }
         }
-        self.facts.clear();
-        Ok(())
+    }
+
+    /// A person repairs what operators have decided manually.
+    fn schedule_repairs(&mut self, fact: &Fact) {
+        let Fact::Appended { saga, .. } = *fact else { return };
+        let Some(seen) = self.witness.saga(saga) else { return };
+        if seen.is_decided_manually() && seen.state.phase().is_finished() {
+            self.env.schedule(MENDED_AFTER_MS, Event::Mend { saga });
+        }
+        if let Some(pivot) = seen.owes_withdrawal(&self.env.shape) {
+            self.env.schedule(MENDED_AFTER_MS, Event::MendPivot { saga, pivot });
+        }
     }
 
     /// Shows every invariant the world at rest.
     fn check_end(&mut self) -> Result<(), Violation> {
-        let mut invariants = std::mem::take(&mut self.invariants);
+        let mut invariants = take(&mut self.invariants);
         let view = self.view();
-        for invariant in &mut invariants {
-            invariant.end(&view).map_err(|what| Violation { invariant: invariant.name(), what })?;
+        for Named { name, invariant } in &mut invariants {
+            invariant.end(&view).map_err(|what| Violation { invariant: name, what })?;
         }
         Ok(())
     }
@@ -370,16 +364,12 @@ impl History {
 }
 
 fn is_disaster(event: &ProcessEvent) -> bool {
-    match event {
+    matches!(
+        event,
         ProcessEvent::Crash { .. }
-        | ProcessEvent::Stop
-        | ProcessEvent::Pause { .. }
-        | ProcessEvent::ClockJump { .. }
-        | ProcessEvent::Limit { .. } => true,
-        ProcessEvent::Start
-        | ProcessEvent::GoOn
-        | ProcessEvent::PeerLeft(_)
-        | ProcessEvent::LineBegun(..)
-        | ProcessEvent::Ask(_) => false,
-    }
+            | ProcessEvent::Stop
+            | ProcessEvent::Pause { .. }
+            | ProcessEvent::ClockJump { .. }
+            | ProcessEvent::Limit { .. }
+    )
 }

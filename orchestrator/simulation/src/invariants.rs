@@ -68,7 +68,7 @@ pub(crate) struct View<'a> {
 
 impl View<'_> {
     fn request(&self, saga: SagaNo) -> &Request {
-        &self.requests[saga.client().get()]
+        &self.requests[usize::from(saga.client())]
     }
 
     /// The table of a saga's definition.
@@ -108,10 +108,8 @@ impl View<'_> {
 
 type Held = Result<(), String>;
 
+/// A check of each fact, and perhaps of the world at rest. A check that keeps nothing in between is a function.
 pub(crate) trait Invariant {
-    /// The name of the invariant.
-    fn name(&self) -> &'static str;
-
     /// Checks one fact. The witness has already folded it.
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held;
 
@@ -121,45 +119,61 @@ pub(crate) trait Invariant {
     }
 }
 
+impl<F: Fn(&Fact, &View<'_>) -> Held> Invariant for F {
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        self(fact, world)
+    }
+}
+
+/// An invariant with its name.
+pub(crate) struct Named {
+    pub name: &'static str,
+    pub invariant: Box<dyn Invariant>,
+}
+
+fn named(name: &'static str, invariant: impl Invariant + 'static) -> Named {
+    Named { name, invariant: Box::new(invariant) }
+}
+
 /// All of them.
-pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
+pub(crate) fn all() -> Vec<Named> {
     vec![
-        Box::new(no_seat_without_right::NoSeatWithoutRight),
-        Box::new(one_truth::OneTruth),
-        Box::new(all_or_nothing::AllOrNothing),
-        Box::new(nobody_twice::NobodyTwice),
-        Box::new(nothing_left_behind::NothingLeftBehind),
-        Box::new(each_notified_once::EachNotifiedOnce::default()),
-        Box::new(nothing_forgotten::NothingForgotten),
-        Box::new(log_folds::LogFolds),
-        Box::new(fenced_is_silent::FencedIsSilent),
-        Box::new(durable_first::DurableFirst),
-        Box::new(answers_are_true::AnswersAreTrue),
-        Box::new(effects_once::EffectsOnce),
-        Box::new(no_way_back::NoWayBack),
-        Box::new(one_outcome::OneOutcome::default()),
-        Box::new(one_call_at_a_time::OneCallAtATime::default()),
-        Box::new(manual_is_told::ManualIsTold),
-        Box::new(living_are_not_ended::LivingAreNotEnded::default()),
-        Box::new(turns::Turns::default()),
-        Box::new(one_commit_at_a_time::OneCommitAtATime::default()),
-        Box::new(the_stopping_begin_nothing::TheStoppingBeginNothing::default()),
-        Box::new(no_decided_call::NoDecidedCall),
-        Box::new(the_line_moves::TheLineMoves::default()),
-        Box::new(views_are_true::ViewsAreTrue),
-        Box::new(turns_follow_tickets::TurnsFollowTickets::default()),
-        Box::new(claims_stay_near::ClaimsStayNear),
-        Box::new(never_back_in_line::NeverBackInLine::default()),
-        Box::new(queued_are_nobodys::QueuedAreNobodys),
-        Box::new(the_door_holds::TheDoorHolds::default()),
-        Box::new(cancels_do_not_wait::CancelsDoNotWait::default()),
-        Box::new(bounds_hold::BoundsHold::default()),
-        Box::new(refused_are_shown::RefusedAreShown),
-        Box::new(fenced_does_nothing::FencedDoesNothing),
-        Box::new(calls_gather::CallsGather::default()),
-        Box::new(decisions_are_written::DecisionsAreWritten::default()),
-        Box::new(halves_are_sent::HalvesAreSent::default()),
-        Box::new(ends_in_order::EndsInOrder),
+        named("no seat without right", no_seat_without_right::NoSeatWithoutRight),
+        named("one truth", one_truth::OneTruth),
+        named("all or nothing", all_or_nothing::see),
+        named("nobody twice", nobody_twice::see),
+        named("nothing left behind", nothing_left_behind::NothingLeftBehind),
+        named("each notified once", each_notified_once::EachNotifiedOnce::default()),
+        named(NOTHING_FORGOTTEN, nothing_forgotten::NothingForgotten),
+        named("the log folds", log_folds::see),
+        named("a fenced instance is silent", fenced_is_silent::see),
+        named("durable first", durable_first::see),
+        named("answers are true", answers_are_true::see),
+        named("effects once", effects_once::see),
+        named("no way back", no_way_back::see),
+        named("one outcome", one_outcome::OneOutcome::default()),
+        named("one call at a time", one_call_at_a_time::OneCallAtATime::default()),
+        named("manual decisions are told", manual_is_told::see),
+        named("the living are not ended", living_are_not_ended::LivingAreNotEnded::default()),
+        named("turns", turns::Turns::default()),
+        named("one commit at a time", one_commit_at_a_time::OneCommitAtATime::default()),
+        named("the stopping begin nothing", the_stopping_begin_nothing::TheStoppingBeginNothing::default()),
+        named("a decided call is not made", no_decided_call::see),
+        named("the line moves", the_line_moves::TheLineMoves::default()),
+        named("a view is true", views_are_true::see),
+        named("turns follow tickets", turns_follow_tickets::TurnsFollowTickets::default()),
+        named("claims stay near", claims_stay_near::see),
+        named("never back in line", never_back_in_line::NeverBackInLine::default()),
+        named("the queued are nobody's", queued_are_nobodys::see),
+        named("the door holds", the_door_holds::TheDoorHolds::default()),
+        named("cancels do not wait", cancels_do_not_wait::CancelsDoNotWait::default()),
+        named("the bounds hold", bounds_hold::see),
+        named("the refused are shown", refused_are_shown::see),
+        named("a fenced core does nothing more", fenced_does_nothing::see),
+        named("calls gather", calls_gather::CallsGather::default()),
+        named("decisions are written", decisions_are_written::DecisionsAreWritten::default()),
+        named("halves are sent", halves_are_sent::HalvesAreSent::default()),
+        named("an end in order", ends_in_order::see),
     ]
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use matricula_core::SagaId;
 use matricula_engine::{Direction, StepIndex};
 
 /// Clients of one history. Each has one saga in the end.
@@ -13,13 +14,12 @@ pub const PROCESSES_MAX: u16 = 3;
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty), $letter:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name(pub $inner);
 
-        impl $name {
-            /// As an index.
-            pub fn get(self) -> usize {
-                usize::from(self.0)
+        impl From<$name> for usize {
+            fn from(number: $name) -> Self {
+                Self::from(number.0)
             }
         }
 
@@ -51,16 +51,10 @@ number!(
     /// An order of an operator.
     OrderNo(u16), "order "
 );
-/// A student.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StudentNo(pub u8);
-
-impl fmt::Display for StudentNo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "student {}", self.0)
-    }
-}
-
+number!(
+    /// A student.
+    StudentNo(u8), "student "
+);
 number!(
     /// A section with its seats.
     SectionNo(u8), "section "
@@ -94,6 +88,16 @@ impl InstanceNo {
     pub(crate) fn process(self) -> ProcessNo {
         ProcessNo((self.0 % PROCESSES_MAX) as u8)
     }
+}
+
+/// The core's name of a saga.
+pub(crate) fn id_of(saga: SagaNo) -> SagaId {
+    SagaId::from_u128(u128::from(saga.0))
+}
+
+/// The simulation's name of a saga.
+pub(crate) fn number_of(id: SagaId) -> SagaNo {
+    SagaNo(u16::try_from(id.as_u128()).expect("each saga of the simulation has a small number"))
 }
 
 /// The identity of a call: one direction of one step of one saga.

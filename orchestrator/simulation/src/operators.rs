@@ -109,7 +109,7 @@ impl Operators {
     fn send(&mut self, env: &mut Env, process: ProcessNo, order: Order) {
         let (number, order) = (order.number, Rc::new(order));
         env.say(|| format!("{number} at {process}: {:?} of {}", order.wanted, order.saga));
-        self.orders[number.get()] = Some(order.clone());
+        self.orders[usize::from(number)] = Some(order.clone());
         env.send(Message::Ask(Asker::Operator { order: number, copy: 0 }), |copy| {
             let ask = Ask { asker: Asker::Operator { order: number, copy }, asked: Asked::Order(order.clone()) };
             Event::Process { process, event: ProcessEvent::Ask(ask) }
@@ -118,7 +118,7 @@ impl Operators {
 
     fn replied(&mut self, env: &mut Env, number: OrderNo, reply: &Reply) {
         env.say(|| format!("{number} is answered: {reply:?}"));
-        let Some(order) = &self.orders[number.get()] else { return };
+        let Some(order) = &self.orders[usize::from(number)] else { return };
         if matches!(reply, Reply::Obeyed { .. }) {
             env.facts.push(match order.wanted {
                 Wanted::Cancel => Fact::CancelConfirmed { saga: order.saga },

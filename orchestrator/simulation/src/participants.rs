@@ -8,9 +8,10 @@
 //!
 //! A service's own crash needs no case here: its commits are atomic, so a crash is a lost answer or a lost call.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use matricula_engine::{CallAnswer, CallError, Code, Direction, Kind, Outcome, StepIndex};
+use matricula_engine::{CallAnswer, CallError, Code, Definition, Direction, Kind, Outcome, StepIndex};
 
 use crate::broken::Broken;
 use crate::draws::{Draw, Message, Purpose, RpcKey};
@@ -37,8 +38,8 @@ pub(crate) struct Rpc {
 /// One operation of a call: a step of a saga.
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
-    pub of: CallId,
-    pub attempt: u32,
+    /// The attempt, which is also the key of its draws.
+    pub made: Attempt,
     /// For the notification: the outcome of the saga.
     pub outcome: Outcome,
     /// For each drop: the saga whose add it ends, as the first step has answered.
@@ -46,13 +47,6 @@ pub(crate) struct Operation {
     /// The effect of the step, and its kind in the definition of its saga.
     pub does: Does,
     pub kind: Kind,
-}
-
-impl Operation {
-    /// The key of its draws.
-    pub(crate) fn key(&self) -> Attempt {
-        Attempt { of: self.of, number: self.attempt }
-    }
 }
 
 /// One answer for each operation, or an error for all of them.
@@ -68,20 +62,19 @@ pub(crate) struct Record {
 
 pub(crate) struct Participants {
     pub ledgers: Ledgers,
-    steps: usize,
-    barrier: Vec<Record>,
+    barrier: BTreeMap<(SagaNo, StepIndex), Record>,
     away_until_ms: Vec<i64>,
 }
 
 impl Participants {
     pub(crate) fn new(env: &Env, ledgers: Ledgers) -> Self {
         let away_until_ms = vec![0; env.shape.destinations.len()];
-        Self { ledgers, steps: env.shape.steps_max(), barrier: Vec::new(), away_until_ms }
+        Self { ledgers, barrier: BTreeMap::new(), away_until_ms }
     }
 
     /// The barrier row of a step of a saga.
     pub(crate) fn record(&self, saga: SagaNo, step: StepIndex) -> Option<&Record> {
-        self.barrier.get(saga.get() * self.steps + step.get())
+        self.barrier.get(&(saga, step))
     }
 
     pub(crate) fn away(&mut self, env: &Env, destination: u8, for_ms: i64) {
@@ -94,14 +87,10 @@ impl Participants {
 
     /// A person brings the entries of a saga in line with its outcome, and makes the services refuse its late calls. A
     /// withdrawn pivot is left alone: the service refuses it by its barrier row.
-    pub(crate) fn mend(&mut self, saga: SagaNo, committed: bool, withdrawn: Option<StepIndex>) {
-        let place = saga.get() * self.steps;
-        if self.barrier.len() < place + self.steps {
-            self.barrier.resize(place + self.steps, Record::default());
+    pub(crate) fn mend(&mut self, saga: SagaNo, of: &Definition, committed: bool, withdrawn: Option<StepIndex>) {
+        for (step, _) in of.indexed().filter(|(step, _)| withdrawn != Some(*step)) {
+            self.barrier.entry((saga, step)).or_default().undone = true;
         }
-        let records = self.barrier[place..place + self.steps].iter_mut().enumerate();
-        let is_left = |step: usize| withdrawn.is_some_and(|pivot| pivot.get() == step);
-        records.filter(|(step, _)| !is_left(*step)).for_each(|(_, record)| record.undone = true);
         let Ledgers { record, seats, enrollments, fees, .. } = &mut self.ledgers;
         for ledger in [record, seats, enrollments, fees] {
             if committed { ledger.settle(saga, usize::MAX) } else { ledger.undo(saga) }
@@ -143,25 +132,20 @@ impl Participants {
     }
 
     fn operate(&mut self, env: &mut Env, operation: &Operation, copy: u8) -> CallAnswer {
-        let CallId { saga, step, direction } = operation.of;
-        let place = saga.get() * self.steps + step.get();
-        if self.barrier.len() <= place {
-            self.barrier.resize(place + 1, Record::default());
-        }
-        let answer = match direction {
-            Direction::Forward => self.act(env, operation, copy, place),
-            Direction::Compensation => self.undo(env, operation, place),
+        let Attempt { of, number } = operation.made;
+        let answer = match of.direction {
+            Direction::Forward => self.act(env, operation, copy),
+            Direction::Compensation => self.undo(env, operation),
         };
-        env.say(|| format!("  {}, attempt {}: {answer:?}", operation.of, operation.attempt));
+        env.say(|| format!("  {of}, attempt {number}: {answer:?}"));
         answer
     }
 
-    fn act(&mut self, env: &mut Env, operation: &Operation, copy: u8, place: usize) -> CallAnswer {
-        let CallId { saga, .. } = operation.of;
-        let does = operation.does;
+    fn act(&mut self, env: &mut Env, operation: &Operation, copy: u8) -> CallAnswer {
+        let (CallId { saga, step, .. }, does) = (operation.made.of, operation.does);
         let forgets = env.is_broken(Broken::BarrierForgetsAnswers)
             || env.is_broken(Broken::NotificationsHaveNoBarrier) && does == Does::Notify;
-        let record = &self.barrier[place];
+        let record = self.barrier.entry((saga, step)).or_default();
         match &record.answer {
             Some(CallAnswer::Refused(_)) if env.is_broken(Broken::BarrierForgetsRefusals) => {}
             Some(answer) if !forgets => return answer.clone(),
@@ -169,34 +153,34 @@ impl Participants {
             _ => {}
         }
         let may_refuse = operation.kind.may_refuse();
-        let mut draw = env.draw(Purpose::Operation(operation.key(), copy));
+        let mut draw = env.draw(Purpose::Operation(operation.made, copy));
         let decided = if draw.chance(env.weather.not_yet) {
             None
         } else if may_refuse && draw.chance(env.weather.refused) {
             Some(CallAnswer::Refused("by the rules".to_owned()))
         } else {
-            domain::decide(&mut self.ledgers, env, operation, does)
+            domain::decide(&mut self.ledgers, env, operation)
         };
         let Some(answer) = decided else {
             let answer = CallAnswer::Unknown(CallError::new(Code::Aborted, "not yet", Some(100)));
             if env.is_broken(Broken::BarrierRecordsNotYet) {
-                self.barrier[place].answer = Some(answer.clone());
+                record.answer = Some(answer.clone());
             }
             return answer;
         };
         if matches!(answer, CallAnswer::Done(_)) {
-            env.facts.push(Fact::Done { of: operation.of });
+            env.facts.push(Fact::Done { of: operation.made.of });
             if does == Does::Notify {
                 env.facts.push(Fact::Notified { saga, outcome: operation.outcome });
             }
         }
-        self.barrier[place].answer = Some(answer.clone());
+        record.answer = Some(answer.clone());
         answer
     }
 
-    fn undo(&mut self, env: &mut Env, operation: &Operation, place: usize) -> CallAnswer {
-        let of = operation.of;
-        let record = &mut self.barrier[place];
+    fn undo(&mut self, env: &mut Env, operation: &Operation) -> CallAnswer {
+        let of = operation.made.of;
+        let record = self.barrier.entry((of.saga, of.step)).or_default();
         let was_done = matches!(record.answer, Some(CallAnswer::Done(_))) && !record.undone;
         let is_pivot = operation.kind == Kind::Pivot;
         if is_pivot && env.is_broken(Broken::PivotIsNotLookedAt) {
@@ -237,5 +221,5 @@ fn any_error(draw: &mut Draw) -> CallError {
 }
 
 fn named(rpc: &Rpc) -> String {
-    rpc.operations.iter().map(|operation| operation.of.to_string()).collect::<Vec<_>>().join(", ")
+    rpc.operations.iter().map(|operation| operation.made.of.to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -47,11 +47,11 @@ pub(crate) use workflow::may_gather;
 pub(crate) const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
 
 /// An event for one instance.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) enum InstanceInput {
     Stored {
         transaction: Transaction,
-        answer: StoreAnswer,
+        answer: Box<StoreAnswer>,
     },
     /// A copy of an answer.
     RpcEnded {

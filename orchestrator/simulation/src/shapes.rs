@@ -58,8 +58,6 @@ pub struct Table {
     pub definition: Definition,
     /// The effect of each step.
     pub does: Vec<Does>,
-    /// For each step, which service it calls.
-    pub destination_of: Vec<u8>,
 }
 
 impl Table {
@@ -88,14 +86,21 @@ impl Shape {
             definitions = definitions.with_earlier(definition).expect("each version once");
         }
         let destinations = definitions.destinations();
-        let place = |name: &str| destinations.iter().position(|other| *other == name).expect("it is one of them") as u8;
-        let tables = tables.into_iter().map(|(definition, lines)| Table {
-            definition,
-            does: lines.iter().map(|line| line.6).collect(),
-            destination_of: lines.iter().map(|line| place(line.2)).collect(),
-        });
+        let tables = tables
+            .into_iter()
+            .map(|(definition, lines)| Table { definition, does: lines.iter().map(|line| line.6).collect() });
         let tables = tables.collect();
         Self { name: definitions.current().name(), definitions, earlier, destinations, tables }
+    }
+
+    /// The place of a service in `destinations`. Panics for a service that it does not call.
+    pub(crate) fn place(&self, destination: &str) -> usize {
+        self.destinations.iter().position(|other| *other == destination).expect("it is one of them")
+    }
+
+    /// The definitions that a release has.
+    pub(crate) fn definitions_of(&self, is_earlier_release: bool) -> &Definitions {
+        self.earlier.as_ref().filter(|_| is_earlier_release).unwrap_or(&self.definitions)
     }
 
     /// The table that new sagas begin with.
@@ -112,11 +117,6 @@ impl Shape {
     /// The table that a state was folded with. Panics for a state of another shape.
     pub fn of(&self, state: &SagaState) -> &Table {
         self.table(self.definitions.of(state))
-    }
-
-    /// Steps of the longest of its tables.
-    pub fn steps_max(&self) -> usize {
-        self.tables.iter().map(|table| table.does.len()).max().unwrap_or_default()
     }
 
     /// Whether any version of it does this.

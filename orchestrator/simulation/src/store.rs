@@ -7,23 +7,27 @@
 //!                                            +--crash, tail lost--> taken back, and answered with an error
 //! ```
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use matricula_core::{CommitNo, Moment};
-use matricula_engine::Recorded;
+use matricula_core::{
+    Append, AppendOutcome, Commit, CommitAnswer, DoorState, LineState, QueuedSaga, SagaId, StoreAnswer as CoreAnswer,
+    StoreRequest as CoreRequest, StoredSaga, Ticket,
+};
+use matricula_engine::{Outcome, Recorded};
 
 use crate::broken::Broken;
 use crate::clients::{Ask, Request};
 use crate::draws::{Draw, Purpose, TransactionKey, TransactionKind};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{InstanceNo, SagaNo};
+use crate::names::{InstanceNo, SagaNo, id_of, number_of};
 use crate::replica::InstanceInput;
 
 mod line;
 
-use line::Front;
-pub(crate) use line::{Door, LineState, Queued};
+use line::{Front, queued_saga};
 
 /// The duration of a lease.
 pub(crate) const LEASE_TTL_MS: i64 = 6_000;
@@ -36,181 +40,84 @@ const REFUSED_FOR_MS: u32 = 20_000;
 /// Sagas adopted in one transaction: few, so that there is often more than one chunk.
 pub(crate) const ADOPTION_CHUNK: usize = 2;
 
-/// The rows that an instance writes in one transaction.
+/// A commit of the core.
+pub(crate) type SagaCommit = Arc<Commit<Rc<Request>>>;
+
 #[derive(Debug)]
-pub(crate) struct Batch {
-    /// The commit of the instance; it is tried again with the same number.
-    pub number: CommitNo,
-    /// In the order of their arrival.
-    pub admissions: Vec<Admission>,
-    pub claim: Option<Claim>,
-    pub appends: Vec<Append>,
-    /// The bound on the claims of other instances.
-    pub others_claim_to_ms: Option<i64>,
-    /// Sagas without an outcome that one student may have.
-    pub subject_open_max: usize,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Admission {
-    pub saga: SagaNo,
-    pub request: Rc<Request>,
-    /// Neither the door nor the quota applies.
-    pub is_by_staff: bool,
-    /// None: it is to be queued.
-    pub first: Option<Rc<Vec<Recorded>>>,
-}
-
-/// Sagas that are taken out of the line.
-#[derive(Debug, Clone)]
-pub(crate) struct Claim {
-    /// The ticket whose turn had come last.
-    pub after: u64,
-    pub turns: Vec<Turn>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Turn {
-    pub saga: SagaNo,
-    pub ticket: u64,
-    pub first: Rc<Vec<Recorded>>,
-    pub is_out_of_order: bool,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Append {
-    pub saga: SagaNo,
-    pub events: Rc<Vec<Recorded>>,
-    pub has_outcome: bool,
-    pub finished: bool,
-}
-
-#[derive(Debug, Clone)]
 pub(crate) enum StoreRequest {
     Register,
-    Renew {
-        sent_at: Moment,
-    },
-    Look {
-        may_mark: bool,
-    },
-    Choose {
-        limit: usize,
-        /// The versions of the definition that the instance has.
-        versions: Vec<u32>,
-    },
-    Adopt(Vec<SagaNo>),
-    Flag(Vec<SagaNo>),
-    /// The queued sagas after a ticket.
-    ReadLine {
-        after: u64,
-        limit: usize,
+    /// A request of the core of an instance that has these versions of the definition.
+    Core {
+        request: CoreRequest,
+        versions: Rc<[u32]>,
     },
     /// Whether a saga is queued, for an order that came about it.
     ReadRow(Rc<Ask>),
-    Write(Rc<Batch>),
+    Write {
+        commit: SagaCommit,
+        /// Sagas without an outcome that one student may have.
+        subject_open_max: usize,
+    },
     Release,
 }
 
 impl StoreRequest {
     /// Whether it changes nothing.
     fn is_read(&self) -> bool {
-        matches!(self, Self::Choose { .. } | Self::ReadLine { .. } | Self::ReadRow(_))
+        matches!(
+            self,
+            Self::ReadRow(_) | Self::Core { request: CoreRequest::Choose { .. } | CoreRequest::ReadLine { .. }, .. }
+        )
     }
 
     /// The key of the draws for a transaction.
     pub(crate) fn kind(&self) -> TransactionKind {
         match self {
             Self::Register => TransactionKind::Register,
-            Self::Renew { .. } => TransactionKind::Renew,
-            Self::Look { .. } => TransactionKind::Look,
-            Self::Choose { .. } => TransactionKind::Choose,
-            Self::Flag(_) => TransactionKind::Flag,
-            Self::Adopt(_) => TransactionKind::Adopt,
-            Self::ReadLine { .. } => TransactionKind::ReadLine,
+            Self::Core { request, .. } => match request {
+                CoreRequest::Renew { .. } => TransactionKind::Renew,
+                CoreRequest::Look { .. } => TransactionKind::Look,
+                CoreRequest::Choose { .. } => TransactionKind::Choose,
+                CoreRequest::Adopt { .. } => TransactionKind::Adopt,
+                CoreRequest::Flag { .. } => TransactionKind::Flag,
+                CoreRequest::ReadLine { .. } => TransactionKind::ReadLine,
+            },
             Self::ReadRow(_) => TransactionKind::ReadRow,
             Self::Release => TransactionKind::Release,
-            Self::Write(batch) => {
-                let (saga, sequence) = batch.rows().min().expect("a write has a row");
+            Self::Write { commit, .. } => {
+                let (saga, sequence) = rows(commit).min().expect("a write has a row");
                 TransactionKind::Write(saga, sequence)
             }
         }
     }
 }
 
-impl Batch {
-    /// Each saga with the first sequence that is written.
-    fn rows(&self) -> impl Iterator<Item = (SagaNo, u64)> {
-        let admitted = self.admissions.iter().map(|admission| (admission.saga, u64::from(admission.first.is_some())));
-        let claimed = self.claim.iter().flat_map(|claim| &claim.turns).map(|turn| (turn.saga, 1));
-        let sequence = |append: &Append| append.events.first().map_or(0, |event| event.sequence);
-        let appended = self.appends.iter().map(move |append| (append.saga, sequence(append)));
-        admitted.chain(claimed).chain(appended)
-    }
+/// Each saga with the first sequence that is written.
+fn rows(commit: &Commit<Rc<Request>>) -> impl Iterator<Item = (SagaNo, u64)> {
+    let admitted = commit.admissions.iter().map(|admission| (admission.id, u64::from(admission.first.is_some())));
+    let claimed = commit.claim.iter().flat_map(|claim| &claim.turns).map(|turn| (turn.saga, 1));
+    let sequence = |append: &Append| append.events.first().map_or(0, |event| event.sequence);
+    let appended = commit.appends.iter().map(move |append| (append.saga, sequence(append)));
+    admitted.chain(claimed).chain(appended).map(|(saga, sequence)| (number_of(saga), sequence))
 }
 
 /// A request of an instance to the store, with the key of its draws.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Transaction {
     pub key: TransactionKey,
     pub request: StoreRequest,
 }
 
-/// How an admission ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AdmissionOutcome {
-    Begun { ticket: u64 },
-    Queued { ticket: u64 },
-    OverQuota,
-    Closed,
-    Existing { saga: SagaNo, same_request: bool },
-}
-
-/// A saga as it is read.
-#[derive(Debug, Clone)]
-pub(crate) struct Stored {
-    pub saga: SagaNo,
-    pub log: Vec<Rc<Vec<Recorded>>>,
-}
-
-impl Stored {
-    /// The version of its definition.
-    pub(crate) fn version(&self) -> u32 {
-        version_of(&self.log)
-    }
-}
-
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) enum StoreAnswer {
-    Done,
-    /// The instance has a lease; true time when that was executed.
-    Alive {
-        at_ms: i64,
-    },
-    Fenced,
-    /// The transaction lost to another one.
-    Conflict,
-    /// The store refuses a row, for ever or until somebody removes the cause.
-    Refused,
+    /// To a request of a core. A registration is answered like a renewal. The time in both is the true one.
+    Core(CoreAnswer<Rc<Request>>),
+    /// The saga if it is queued.
+    Row(Option<QueuedSaga<Rc<Request>>>),
+    Commit(CommitAnswer),
+    Released,
     /// The request may or may not have taken effect.
     Failed,
-    Chosen(Vec<SagaNo>),
-    Adopted(Vec<Stored>),
-    Line(LineState, Vec<Queued>),
-    /// The saga with its ticket if it is queued.
-    Row(Option<Queued>),
-    Written(Written),
-}
-
-/// The outcomes of the rows of a batch.
-#[derive(Debug, Clone)]
-pub(crate) struct Written {
-    pub admitted: Vec<AdmissionOutcome>,
-    /// For each turn, whether the saga is this instance's now.
-    pub claimed: Vec<bool>,
-    /// For each append, whether it is written.
-    pub appended: Vec<bool>,
-    pub line: Option<LineState>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -219,11 +126,11 @@ struct Lease {
     dead: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Row {
     /// [`InstanceNo::NOBODY`] while it is queued.
     owner: InstanceNo,
-    ticket: u64,
+    ticket: Ticket,
     accepted_at_ms: i64,
     is_queued: bool,
     sequence: u64,
@@ -232,15 +139,14 @@ struct Row {
     log: Vec<Rc<Vec<Recorded>>>,
 }
 
-enum Undo {
-    Lease(InstanceNo, Option<Lease>),
-    NewRow(SagaNo),
-    Owner(SagaNo, InstanceNo),
-    /// Whether it had its outcome before.
-    Append(SagaNo, bool),
-    Line(LineState),
-    Claimed(SagaNo),
-    Front(InstanceNo, Option<Front>),
+/// What the store keeps.
+#[derive(Clone, Default)]
+struct Tables {
+    leases: BTreeMap<InstanceNo, Lease>,
+    rows: BTreeMap<SagaNo, Rc<Row>>,
+    line: LineState,
+    /// The bound of each instance on the claims of others.
+    fronts: BTreeMap<InstanceNo, Front>,
 }
 
 /// Executed and not durable yet.
@@ -251,20 +157,17 @@ struct Pending {
 
 #[derive(Default)]
 pub(crate) struct Store {
-    leases: Vec<Option<Lease>>,
-    rows: Vec<Option<Row>>,
-    line: LineState,
-    /// The bound of each instance on the claims of others.
-    fronts: Vec<Option<Front>>,
+    tables: Tables,
+    /// The tables as they are after a crash that loses the tail.
+    durable: Tables,
     /// The line before the last write, unless it was read since.
     line_before: LineState,
     clock_ahead_ms: i64,
     away_until_ms: i64,
     pending: Vec<Pending>,
     /// Rows that are refused, and until when.
-    refused: Vec<((SagaNo, u64), i64)>,
+    refused: BTreeMap<(SagaNo, u64), i64>,
     pending_facts: Vec<Fact>,
-    undo: Vec<Undo>,
     flushing: bool,
     epoch: u32,
 }
@@ -311,29 +214,26 @@ impl Store {
 
     /// Why a write is not executed: it conflicts with another transaction, or a row of it is refused for a while.
     fn trouble(&mut self, env: &Env, transaction: &Transaction, draw: &mut Draw) -> Option<StoreAnswer> {
-        let StoreRequest::Write(batch) = &transaction.request else { return None };
+        let StoreRequest::Write { commit, .. } = &transaction.request else { return None };
         if self.is_dead(transaction.key.instance) {
             return None;
         }
         if draw.chance(env.weather.store_conflicts) {
-            return Some(StoreAnswer::Conflict);
+            return Some(StoreAnswer::Commit(CommitAnswer::Conflict));
         }
         if env.weather.row_refused == 0 {
             return None;
         }
-        for (saga, sequence) in batch.rows() {
+        for (saga, sequence) in rows(commit) {
             let mut draw = env.draw(Purpose::Row { saga, sequence });
             if !draw.chance(env.weather.row_refused) {
                 continue;
             }
             let is_conflict = draw.chance(256);
             let until_ms = env.now_ms + i64::from(draw.below(REFUSED_FOR_MS));
-            let known = self.refused.iter().find(|(row, _)| *row == (saga, sequence)).map(|(_, until_ms)| *until_ms);
-            if known.is_none() {
-                self.refused.push(((saga, sequence), until_ms));
-            }
-            if env.now_ms < known.unwrap_or(until_ms) {
-                return Some(if is_conflict { StoreAnswer::Conflict } else { StoreAnswer::Refused });
+            if env.now_ms < *self.refused.entry((saga, sequence)).or_insert(until_ms) {
+                let refused = CommitAnswer::Refused { problem: "a row is refused".to_owned() };
+                return Some(StoreAnswer::Commit(if is_conflict { CommitAnswer::Conflict } else { refused }));
             }
         }
         None
@@ -345,7 +245,7 @@ impl Store {
             return;
         }
         self.flushing = false;
-        self.undo.clear();
+        self.durable = self.tables.clone();
         env.facts.append(&mut self.pending_facts);
         for pending in std::mem::take(&mut self.pending) {
             answer_durable(env, pending);
@@ -355,12 +255,12 @@ impl Store {
     /// Restarts. Each executed transaction that is not durable is kept or lost, and no answer says which.
     pub(crate) fn crash(&mut self, env: &mut Env, loses_tail: bool, away_ms: i64, clock_jump_ms: i64) {
         if loses_tail {
-            for undo in std::mem::take(&mut self.undo).into_iter().rev() {
-                self.take_back(undo);
+            if self.tables.line != self.durable.line {
+                self.line_before = self.durable.line.clone();
             }
+            self.tables = self.durable.clone();
             self.pending_facts.clear();
         }
-        self.undo.clear();
         env.facts.append(&mut self.pending_facts);
         self.flushing = false;
         self.epoch += 1;
@@ -368,6 +268,7 @@ impl Store {
         env.facts.push(Fact::StoreAway { for_ms: away_ms });
         self.clock_ahead_ms += clock_jump_ms;
         self.clock_is_set();
+        self.durable = self.tables.clone();
         for pending in std::mem::take(&mut self.pending) {
             fail(env, pending.transaction);
         }
@@ -375,196 +276,167 @@ impl Store {
 
     pub(crate) fn heal(&mut self, env: &mut Env) {
         self.away_until_ms = 0;
-        self.set_door(env, Door::Open);
-    }
-
-    /// The current owner of a saga.
-    pub(crate) fn owner(&self, saga: SagaNo) -> Option<InstanceNo> {
-        self.rows.get(saga.get())?.as_ref().map(|row| row.owner)
-    }
-
-    fn take_back(&mut self, undo: Undo) {
-        match undo {
-            Undo::Lease(instance, lease) => self.leases[instance.get()] = lease,
-            Undo::NewRow(saga) => self.rows[saga.get()] = None,
-            Undo::Owner(saga, owner) => self.row(saga).owner = owner,
-            Undo::Line(line) => (self.line, self.line_before) = (line, line),
-            Undo::Claimed(saga) => self.queue_again(saga),
-            Undo::Front(instance, front) => self.fronts[instance.get()] = front,
-            Undo::Append(saga, had_outcome) => {
-                let row = self.row(saga);
-                row.log.pop();
-                (row.finished, row.has_outcome) = (false, had_outcome);
-                row.sequence = row.log.last().and_then(|events| events.last()).map_or(0, |event| event.sequence);
-            }
-        }
+        self.set_door(env, DoorState::Open);
     }
 
     fn row(&mut self, saga: SagaNo) -> &mut Row {
-        self.rows[saga.get()].as_mut().expect("a saga that is stored")
+        Rc::make_mut(self.tables.rows.get_mut(&saga).expect("a saga that is stored"))
     }
 
-    fn execute(&mut self, env: &Env, instance: InstanceNo, asked: &StoreRequest) -> StoreAnswer {
-        let now_ms = env.now_ms + self.clock_ahead_ms;
-        match asked {
-            StoreRequest::Register => {
-                self.set_lease(instance, Some(Lease { until_ms: now_ms + LEASE_TTL_MS, dead: false }));
-                StoreAnswer::Alive { at_ms: env.now_ms }
+    fn execute(&mut self, env: &Env, instance: InstanceNo, request: &StoreRequest) -> StoreAnswer {
+        match request {
+            StoreRequest::Register => StoreAnswer::Core(self.renew(env, instance)),
+            StoreRequest::Core { request, versions } => {
+                StoreAnswer::Core(self.answer_core(env, instance, request, versions))
             }
-            StoreRequest::Renew { .. } => {
-                if self.is_dead(instance) {
-                    return StoreAnswer::Fenced;
-                }
-                self.set_lease(instance, Some(Lease { until_ms: now_ms + LEASE_TTL_MS, dead: false }));
-                StoreAnswer::Alive { at_ms: env.now_ms }
+            StoreRequest::ReadRow(ask) => {
+                let row = ask.saga().and_then(|saga| Some((saga, self.queued(saga)?)));
+                StoreAnswer::Row(row.map(|(saga, row)| queued_saga(env, saga, row)))
             }
-            StoreRequest::Look { .. } if self.is_dead(instance) => StoreAnswer::Fenced,
-            StoreRequest::Look { may_mark } => {
-                let others = if *may_mark { self.leases.len() } else { 0 };
-                for other in 0..others {
-                    let other = InstanceNo(other as u16);
-                    if other != instance && self.leases[other.get()].is_some_and(|lease| lease.until_ms < now_ms) {
-                        self.mark(env, other, instance);
-                    }
-                }
-                StoreAnswer::Done
+            StoreRequest::Write { commit, subject_open_max } => {
+                StoreAnswer::Commit(self.write(env, instance, commit, *subject_open_max))
             }
             StoreRequest::Release => {
                 self.mark(env, instance, instance);
-                StoreAnswer::Done
+                StoreAnswer::Released
             }
-            StoreRequest::Flag(_) if self.is_dead(instance) => StoreAnswer::Fenced,
-            StoreRequest::Flag(_) => StoreAnswer::Done,
-            StoreRequest::Choose { limit, versions } => {
-                let sagas = (0..self.rows.len()).map(|saga| SagaNo(saga as u16));
-                let is_chosen = |saga: &SagaNo| self.is_ownerless(*saga) && versions.contains(&self.version(*saga));
-                StoreAnswer::Chosen(sagas.filter(is_chosen).take(*limit).collect())
-            }
-            StoreRequest::Adopt(sagas) => self.adopt(instance, sagas),
-            StoreRequest::ReadLine { after, limit } => self.read_line(instance, *after, *limit, now_ms),
-            StoreRequest::ReadRow(ask) => StoreAnswer::Row(ask.saga().and_then(|saga| self.queued(saga))),
-            StoreRequest::Write(batch) => self.write(env, instance, batch),
         }
     }
 
-    fn adopt(&mut self, instance: InstanceNo, sagas: &[SagaNo]) -> StoreAnswer {
-        if self.is_dead(instance) {
-            return StoreAnswer::Fenced;
+    fn answer_core(
+        &mut self,
+        env: &Env,
+        instance: InstanceNo,
+        request: &CoreRequest,
+        versions: &[u32],
+    ) -> CoreAnswer<Rc<Request>> {
+        match request {
+            CoreRequest::Choose { limit } => {
+                let is_chosen = |row: &Row| self.is_ownerless(row) && versions.contains(&version_of(&row.log));
+                let chosen = self.sagas().filter(|(_, row)| is_chosen(row)).take(*limit);
+                CoreAnswer::Chosen(chosen.map(|(saga, _)| id_of(saga)).collect())
+            }
+            CoreRequest::ReadLine { after, limit } => self.read_line(env, instance, *after, *limit),
+            _ if self.is_dead(instance) => CoreAnswer::Fenced,
+            CoreRequest::Renew { .. } => self.renew(env, instance),
+            CoreRequest::Look { may_mark } => {
+                let (now_ms, leases) = (self.now_ms(env), self.tables.leases.iter().filter(|_| *may_mark));
+                let lapsed = leases.filter(|(other, lease)| **other != instance && lease.until_ms < now_ms);
+                let lapsed: Vec<InstanceNo> = lapsed.map(|(other, _)| *other).collect();
+                lapsed.into_iter().for_each(|other| self.mark(env, other, instance));
+                CoreAnswer::Looked
+            }
+            CoreRequest::Flag { .. } => CoreAnswer::Flagged,
+            CoreRequest::Adopt { sagas } => CoreAnswer::Adopted(self.adopt(env, instance, sagas)),
         }
-        for &saga in sagas {
-            if self.is_ownerless(saga) {
-                let before = std::mem::replace(&mut self.row(saga).owner, instance);
-                self.undo.push(Undo::Owner(saga, before));
+    }
+
+    /// The time by the store's clock.
+    fn now_ms(&self, env: &Env) -> i64 {
+        env.now_ms + self.clock_ahead_ms
+    }
+
+    fn renew(&mut self, env: &Env, instance: InstanceNo) -> CoreAnswer<Rc<Request>> {
+        self.tables.leases.insert(instance, Lease { until_ms: self.now_ms(env) + LEASE_TTL_MS, dead: false });
+        CoreAnswer::Renewed { database_now_ms: env.now_ms }
+    }
+
+    fn adopt(&mut self, env: &Env, instance: InstanceNo, sagas: &[SagaId]) -> Vec<StoredSaga<Rc<Request>>> {
+        for saga in sagas.iter().map(|saga| number_of(*saga)) {
+            if self.tables.rows.get(&saga).is_some_and(|row| self.is_ownerless(row)) {
+                self.row(saga).owner = instance;
                 self.pending_facts.push(Fact::Adopted { saga, instance });
             }
         }
-        let of_mine = sagas.iter().filter(|saga| self.owner(**saga) == Some(instance));
-        let stored = of_mine.map(|&saga| Stored {
-            saga,
-            log: self.rows[saga.get()].as_ref().map(|row| row.log.clone()).unwrap_or_default(),
+        let stored = sagas.iter().filter_map(|&id| {
+            let saga = number_of(id);
+            let row = self.tables.rows.get(&saga).filter(|row| row.owner == instance)?;
+            let (definition, version) = (env.shape.name.to_owned(), version_of(&row.log));
+            let log = Ok(row.log.iter().flat_map(|events| events.iter().cloned()).collect());
+            Some(StoredSaga {
+                row: matricula_engine::Row { id, definition, version, log },
+                request: Ok(env.request(saga).clone()),
+            })
         });
-        StoreAnswer::Adopted(stored.collect())
+        stored.collect()
     }
 
-    fn write(&mut self, env: &Env, instance: InstanceNo, batch: &Batch) -> StoreAnswer {
+    fn write(
+        &mut self,
+        env: &Env,
+        instance: InstanceNo,
+        commit: &Commit<Rc<Request>>,
+        subject_open_max: usize,
+    ) -> CommitAnswer {
         if self.is_dead(instance) && !env.is_broken(Broken::StoreForgetsTheFence) {
-            return StoreAnswer::Fenced;
+            return CommitAnswer::Fenced;
         }
-        let now_ms = env.now_ms + self.clock_ahead_ms;
-        self.line_before = self.line;
-        let admitted = self.admit(env, instance, batch);
-        let is_next = batch.claim.as_ref().is_some_and(|claim| claim.after == self.line.served);
-        let claimed = batch
-            .claim
-            .as_ref()
-            .map(|claim| self.claim(env, instance, claim, batch.others_claim_to_ms, now_ms))
-            .unwrap_or_default();
-        let appended = batch.appends.iter().map(|append| self.append(env, instance, append)).collect();
+        let now_ms = self.now_ms(env);
+        let Commit { number, admissions, claim, appends, others_claim_to_ms } = commit;
+        self.line_before = self.tables.line.clone();
+        let admitted = self.admit(env, instance, admissions, subject_open_max);
+        let is_next = claim.as_ref().is_some_and(|claim| claim.after == self.tables.line.served);
+        let claimed = claim.as_ref().map(|claim| self.claim(env, instance, claim, *others_claim_to_ms));
+        let claimed = claimed.unwrap_or_default();
+        let appended = appends.iter().map(|append| self.append(env, instance, append)).collect();
         // A turn out of order neither checks nor sets a bound.
-        let turns = batch.claim.iter().flat_map(|claim| &claim.turns).zip(&claimed);
+        let turns = claim.iter().flat_map(|claim| &claim.turns).zip(&claimed);
         let in_order: Vec<bool> =
             turns.filter(|(turn, _)| !turn.is_out_of_order).map(|(_, is_mine)| *is_mine).collect();
         // A claim that has failed may contain a saga that this instance has claimed out of order before.
         let (claims, has_missed) = (is_next && !in_order.is_empty(), in_order.first() == Some(&false));
-        if let Some(claims_to_ms) = batch.others_claim_to_ms.filter(|_| !has_missed) {
-            self.note_front(instance, batch.number.number, claims_to_ms, claims, now_ms);
+        if let Some(claims_to_ms) = others_claim_to_ms.filter(|_| !has_missed) {
+            self.note_front(instance, number.number, claims_to_ms, claims, now_ms);
         }
-        let has_line = !batch.admissions.is_empty() || batch.claim.is_some();
+        let has_line = !admissions.is_empty() || claim.is_some();
         let line = has_line.then(|| self.line_for(instance, now_ms));
-        StoreAnswer::Written(Written { admitted, claimed, appended, line })
+        CommitAnswer::Written { admissions: admitted, claimed, appends: appended, line }
     }
 
     /// Whether the events stand in the log now.
-    fn append(&mut self, env: &Env, instance: InstanceNo, append: &Append) -> bool {
-        let Append { saga, events, has_outcome, finished } = append;
-        let (Some(first), Some(last)) = (events.first(), events.last()) else { return false };
-        let Some(row) = self.rows.get_mut(saga.get()).and_then(Option::as_mut) else { return false };
+    fn append(&mut self, env: &Env, instance: InstanceNo, append: &Append) -> AppendOutcome {
+        let saga = number_of(append.saga);
+        let (Some(first), Some(last)) = (append.events.first(), append.events.last()) else {
+            return AppendOutcome::Conflict;
+        };
+        let Some(row) = self.tables.rows.get_mut(&saga) else { return AppendOutcome::Conflict };
         let as_expected = row.sequence + 1 == first.sequence && row.owner == instance;
         if as_expected || env.is_broken(Broken::StoreForgetsTheSequence) {
+            let (row, events) = (Rc::make_mut(row), Rc::new(append.events.clone()));
             row.sequence = last.sequence;
-            let had_outcome = std::mem::replace(&mut row.has_outcome, *has_outcome);
-            row.finished = *finished;
+            row.has_outcome = append.summary.outcome != Outcome::Pending.as_str();
+            row.finished = append.summary.finished;
             row.log.push(events.clone());
-            self.undo.push(Undo::Append(*saga, had_outcome));
-            self.pending_facts.push(Fact::Appended { saga: *saga, instance, events: events.clone() });
-            return true;
+            self.pending_facts.push(Fact::Appended { saga, instance, events });
+            return AppendOutcome::Appended;
         }
         // If the row is at the new sequence already, an earlier try of this write has written it: only the owner
         // appends.
-        row.sequence == last.sequence && row.owner == instance
+        let is_written = row.sequence == last.sequence && row.owner == instance;
+        if is_written { AppendOutcome::Appended } else { AppendOutcome::Conflict }
     }
 
     fn mark(&mut self, env: &Env, instance: InstanceNo, by: InstanceNo) {
-        let lease = self.leases.get(instance.get()).copied().flatten();
-        if let Some(lease) = lease.filter(|lease| !lease.dead) {
-            self.set_lease(instance, Some(Lease { dead: true, ..lease }));
+        if let Some(lease) = self.tables.leases.get_mut(&instance).filter(|lease| !lease.dead) {
+            lease.dead = true;
             self.pending_facts.push(Fact::Marked { instance, by });
             self.forget_claims(env, instance);
         }
     }
 
-    fn set_lease(&mut self, instance: InstanceNo, lease: Option<Lease>) {
-        if self.leases.len() <= instance.get() {
-            self.leases.resize(instance.get() + 1, None);
-        }
-        let before = std::mem::replace(&mut self.leases[instance.get()], lease);
-        self.undo.push(Undo::Lease(instance, before));
-    }
-
     fn is_dead(&self, instance: InstanceNo) -> bool {
-        self.leases.get(instance.get()).copied().flatten().is_none_or(|lease| lease.dead)
+        self.tables.leases.get(&instance).is_none_or(|lease| lease.dead)
     }
 
-    /// The version of the definition that a saga has begun with.
-    fn version(&self, saga: SagaNo) -> u32 {
-        let row = self.rows.get(saga.get()).and_then(Option::as_ref);
-        row.map_or(0, |row| version_of(&row.log))
-    }
-
-    fn is_ownerless(&self, saga: SagaNo) -> bool {
-        let row = self.rows.get(saga.get()).and_then(Option::as_ref);
-        row.is_some_and(|row| !row.finished && !row.is_queued && self.is_dead(row.owner))
+    fn is_ownerless(&self, row: &Row) -> bool {
+        !row.finished && !row.is_queued && self.is_dead(row.owner)
     }
 }
 
+/// The version of the definition that a saga has begun with.
 fn version_of(log: &[Rc<Vec<Recorded>>]) -> u32 {
     let first = log.first().and_then(|events| events.first());
     first.and_then(|first| first.event.definition()).map_or(0, |(_, version)| version)
-}
-
-fn name(kind: TransactionKind) -> &'static str {
-    match kind {
-        TransactionKind::Register => "the start",
-        TransactionKind::Renew => "the renewal",
-        TransactionKind::Look => "the look for lapsed leases",
-        TransactionKind::Choose => "the choice",
-        TransactionKind::Adopt => "the adoption",
-        TransactionKind::Flag => "the flag",
-        TransactionKind::ReadLine => "the read of the line",
-        TransactionKind::ReadRow => "the read of a saga",
-        TransactionKind::Write(..) => "the write",
-        TransactionKind::Release => "the release",
-    }
 }
 
 /// Answers what is durable, or reports an error.
@@ -572,7 +444,7 @@ fn answer_durable(env: &mut Env, pending: Pending) {
     let key = pending.transaction.key;
     let mut draw = env.draw(Purpose::StoreAnswered(key));
     if draw.chance(env.weather.store_error_after) {
-        env.say(|| format!("the store has committed {:?} of {} and reports an error", name(key.kind), key.instance));
+        env.say(|| format!("the store has committed {:?} of {} and reports an error", key.kind, key.instance));
         fail(env, pending.transaction);
     } else {
         answer_to(env, pending, &mut draw);
@@ -587,7 +459,7 @@ fn answer_to(env: &mut Env, pending: Pending, draw: &mut Draw) {
 fn fail(env: &mut Env, transaction: Transaction) {
     let mut draw = env.draw(Purpose::StoreFailed(transaction.key));
     let given_up_after_ms = match transaction.request {
-        StoreRequest::Renew { .. } => RENEWAL_GIVEN_UP_AFTER_MS,
+        StoreRequest::Core { request: CoreRequest::Renew { .. }, .. } => RENEWAL_GIVEN_UP_AFTER_MS,
         _ => GIVEN_UP_AFTER_MS,
     };
     let in_ms = if draw.chance(env.weather.store_hangs) { given_up_after_ms } else { i64::from(draw.below(20)) };
@@ -596,6 +468,6 @@ fn fail(env: &mut Env, transaction: Transaction) {
 
 fn end(env: &mut Env, in_ms: i64, transaction: Transaction, answer: StoreAnswer) {
     let instance = transaction.key.instance;
-    let input = InstanceInput::Stored { transaction, answer };
+    let input = InstanceInput::Stored { transaction, answer: Box::new(answer) };
     env.schedule(in_ms, Event::Instance { process: instance.process(), instance, input });
 }

@@ -6,7 +6,7 @@
 use crate::draws::Draw;
 
 /// Chances are in 1,024ths.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Weather {
     /// A message between two parties is lost.
     pub lost: u32,
@@ -47,25 +47,7 @@ pub(crate) struct Weather {
 impl Weather {
     /// Nothing goes wrong.
     pub(crate) fn calm() -> Self {
-        Self {
-            lost: 0,
-            twice: 0,
-            late: 0,
-            late_ms: 1,
-            usual_ms: 4,
-            error_before: 0,
-            error_after: 0,
-            refused: 0,
-            not_yet: 0,
-            store_error_before: 0,
-            store_error_after: 0,
-            store_hangs: 0,
-            store_conflicts: 0,
-            row_refused: 0,
-            store_ms: 3,
-            crash_at_point: 0,
-            asked_again: 0,
-        }
+        Self { late_ms: 1, usual_ms: 4, store_ms: 3, ..Self::default() }
     }
 
     pub(crate) fn draw(draw: &mut Draw) -> Self {

@@ -1,6 +1,8 @@
 //! The witness: an independent account of the durable state and of the effects, folded from the facts. The invariants
 //! compare with it, and never with the memory of an instance.
 
+use std::collections::BTreeMap;
+
 use matricula_engine::{CallStatus, Direction, Event, Intervention, Outcome, Phase, Recorded, SagaState, StepIndex};
 
 use crate::fact::Fact;
@@ -42,6 +44,10 @@ impl Seen {
 pub(crate) struct Life {
     pub runs: bool,
     pub marked: bool,
+    pub at_work_max: usize,
+    pub parked_max: usize,
+    /// Its quota: sagas of one student without an outcome.
+    pub open_max: usize,
 }
 
 /// How often the services did a step and undid it.
@@ -53,33 +59,27 @@ pub(crate) struct Effects {
 
 #[derive(Default)]
 pub(crate) struct Witness {
-    pub lives: Vec<Life>,
+    lives: BTreeMap<InstanceNo, Life>,
     /// The first log that did not fold, and why.
     pub unfoldable: Option<String>,
-    sagas: Vec<Option<Seen>>,
-    effects: Vec<Effects>,
-    steps: usize,
+    sagas: BTreeMap<SagaNo, Seen>,
+    effects: BTreeMap<(SagaNo, StepIndex), Effects>,
     unfinished: usize,
 }
 
 impl Witness {
-    pub(crate) fn new(shape: &Shape) -> Self {
-        Self { steps: shape.steps_max(), ..Self::default() }
-    }
-
     /// The durable state of a saga.
     pub(crate) fn saga(&self, saga: SagaNo) -> Option<&Seen> {
-        self.sagas.get(saga.get())?.as_ref()
+        self.sagas.get(&saga)
     }
 
     /// All that are durable.
     pub(crate) fn sagas(&self) -> impl Iterator<Item = (SagaNo, &Seen)> {
-        let numbered = (0..).map(SagaNo).zip(&self.sagas);
-        numbered.filter_map(|(saga, seen)| Some((saga, seen.as_ref()?)))
+        self.sagas.iter().map(|(saga, seen)| (*saga, seen))
     }
 
     pub(crate) fn effects(&self, saga: SagaNo, step: StepIndex) -> Effects {
-        self.effects.get(saga.get() * self.steps + step.get()).copied().unwrap_or_default()
+        self.effects.get(&(saga, step)).copied().unwrap_or_default()
     }
 
     /// Durable sagas that are not finished.
@@ -87,15 +87,8 @@ impl Witness {
         self.unfinished
     }
 
-    pub(crate) fn is_marked(&self, instance: InstanceNo) -> bool {
-        self.lives.get(instance.get()).is_some_and(|life| life.marked)
-    }
-
-    fn started(&mut self, instance: InstanceNo) {
-        if self.lives.len() <= instance.get() {
-            self.lives.resize(instance.get() + 1, Life::default());
-        }
-        self.lives[instance.get()].runs = true;
+    pub(crate) fn life(&self, instance: InstanceNo) -> Life {
+        self.lives.get(&instance).copied().unwrap_or_default()
     }
 
     /// A saga is admitted, or leaves the line.
@@ -105,11 +98,8 @@ impl Witness {
         let not_begun = [Recorded::first(0, current.admit(applies, 0))];
         match shape.definitions.replay(first.unwrap_or(&not_begun)) {
             Ok(state) => {
-                if self.sagas.len() <= saga.get() {
-                    self.sagas.resize_with(saga.get() + 1, || None);
-                }
                 let (is_queued, is_adopted, interventions) = (first.is_none(), false, Vec::new());
-                self.sagas[saga.get()] = Some(Seen { state, owner, ticket, is_queued, is_adopted, interventions });
+                self.sagas.insert(saga, Seen { state, owner, ticket, is_queued, is_adopted, interventions });
             }
             Err(error) => self.unfoldable = Some(format!("{saga}: {error}")),
         }
@@ -117,9 +107,13 @@ impl Witness {
 
     pub(crate) fn learn(&mut self, shape: &Shape, fact: &Fact) {
         match fact {
-            Fact::Started { instance, .. } => self.started(*instance),
-            Fact::Ended { instance } => self.lives[instance.get()].runs = false,
-            Fact::Marked { instance, .. } => self.lives[instance.get()].marked = true,
+            Fact::Started { instance, at_work_max, parked_max, open_max } => {
+                let (at_work_max, parked_max, open_max) = (*at_work_max, *parked_max, *open_max);
+                let life = Life { runs: true, marked: false, at_work_max, parked_max, open_max };
+                self.lives.insert(*instance, life);
+            }
+            Fact::Ended { instance } => self.lives.entry(*instance).or_default().runs = false,
+            Fact::Marked { instance, .. } => self.lives.entry(*instance).or_default().marked = true,
             Fact::Admitted { saga, instance, ticket, first } => {
                 let is_new = self.saga(*saga).is_none();
                 let owner = first.as_ref().map_or(InstanceNo::NOBODY, |_| *instance);
@@ -130,7 +124,7 @@ impl Witness {
                 self.enters(shape, *saga, *instance, *ticket, Some(first));
             }
             Fact::Appended { saga, events, .. } => {
-                let Some(Some(seen)) = self.sagas.get_mut(saga.get()) else {
+                let Some(seen) = self.sagas.get_mut(saga) else {
                     self.unfoldable = Some(format!("{saga} grows before it is admitted"));
                     return;
                 };
@@ -149,18 +143,15 @@ impl Witness {
                 }
             }
             Fact::Adopted { saga, instance } => {
-                if let Some(Some(seen)) = self.sagas.get_mut(saga.get()) {
+                if let Some(seen) = self.sagas.get_mut(saga) {
                     (seen.owner, seen.is_adopted) = (*instance, true);
                 }
             }
             Fact::Done { of } | Fact::Undone { of } => {
-                let place = of.saga.get() * self.steps + of.step.get();
-                if self.effects.len() <= place {
-                    self.effects.resize(place + 1, Effects::default());
-                }
+                let effects = self.effects.entry((of.saga, of.step)).or_default();
                 match of.direction {
-                    Direction::Forward => self.effects[place].done += 1,
-                    Direction::Compensation => self.effects[place].undone += 1,
+                    Direction::Forward => effects.done += 1,
+                    Direction::Compensation => effects.undone += 1,
                 }
             }
             _ => {}

@@ -51,7 +51,7 @@ impl<'a> World<'a> {
         let state = SagaState::replay(def, &log).unwrap();
         Self {
             def,
-            now_ms: state.updated_at_ms(),
+            now_ms: log.last().unwrap().at_ms,
             state,
             durable: log.len(),
             log,

@@ -16,9 +16,7 @@ use futures::stream::{self, Stream};
 use matricula_kit::database::DbError;
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{Outage, SagaId, SagaRow};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use matricula_runtime::{Changed, Changes, Outage, SagaId, SagaRow};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -67,7 +65,7 @@ pub(super) fn sagas(
 
 struct Watch {
     runtime: Arc<Orchestrator>,
-    changed: Receiver<Option<SagaId>>,
+    changed: Changes,
     outages: watch::Receiver<Arc<Vec<Outage>>>,
     /// The outages that the client has.
     sent_outages: Vec<Outage>,
@@ -101,19 +99,16 @@ impl Watch {
             if let Some(message) = self.to_send.pop_front() {
                 return Ok(message);
             }
-            self.gather();
+            while let Some(changed) = self.changed.arrived() {
+                self.note(changed);
+            }
             if let List::After(after) = self.list.clone() {
                 self.list_on(after).await?;
             } else if self.has_missed {
                 self.list_again();
             } else if self.pending.is_empty() {
                 tokio::select! {
-                    changed = self.changed.recv() => match changed {
-                        Ok(changed) => self.note(changed),
-                        Err(RecvError::Lagged(_)) => self.note(None),
-                        // The sender is held by the runtime, which this watch holds.
-                        Err(RecvError::Closed) => std::future::pending().await,
-                    },
+                    changed = self.changed.next() => self.note(changed),
                     Ok(()) = self.outages.changed(), if self.needs_attention => self.outages.mark_changed(),
                 }
             } else {
@@ -122,19 +117,8 @@ impl Watch {
         }
     }
 
-    /// Notes all changes that are there.
-    fn gather(&mut self) {
-        loop {
-            match self.changed.try_recv() {
-                Ok(changed) => self.note(changed),
-                Err(TryRecvError::Lagged(_)) => self.note(None),
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
-            }
-        }
-    }
-
     /// Notes that a saga has changed; none: any may have.
-    fn note(&mut self, changed: Option<SagaId>) {
+    fn note(&mut self, changed: Changed) {
         match changed {
             Some(saga) if self.pending.len() < PENDING_MAX => drop(self.pending.insert(saga)),
             _ => self.has_missed = true,

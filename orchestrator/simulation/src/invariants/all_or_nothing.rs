@@ -2,24 +2,16 @@
 
 use matricula_engine::Phase;
 
-use super::{Held, Invariant, View, hold};
+use super::{Held, View, hold};
 use crate::fact::Fact;
 use crate::names::SagaNo;
 
-pub(super) struct AllOrNothing;
-
-impl Invariant for AllOrNothing {
-    fn name(&self) -> &'static str {
-        "all or nothing"
-    }
-
-    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
-        match fact {
-            Fact::Done { of } if world.is_decided_manually(of.saga) => Ok(()),
-            Fact::Done { of } if world.table(of.saga).official() == Some(of.step) => whole(of.saga, world),
-            Fact::Appended { saga, .. } if !world.is_decided_manually(*saga) => nothing(*saga, world),
-            _ => Ok(()),
-        }
+pub(super) fn see(fact: &Fact, world: &View<'_>) -> Held {
+    match fact {
+        Fact::Done { of } if world.is_decided_manually(of.saga) => Ok(()),
+        Fact::Done { of } if world.table(of.saga).official() == Some(of.step) => whole(of.saga, world),
+        Fact::Appended { saga, .. } if !world.is_decided_manually(*saga) => nothing(*saga, world),
+        _ => Ok(()),
     }
 }
 

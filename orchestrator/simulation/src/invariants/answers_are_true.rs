@@ -3,21 +3,13 @@
 
 use matricula_engine::{CallAnswer, Direction, Event};
 
-use super::{Held, Invariant, View, hold};
+use super::{Held, View, hold};
 use crate::fact::Fact;
 use crate::names::SagaNo;
 
-pub(super) struct AnswersAreTrue;
-
-impl Invariant for AnswersAreTrue {
-    fn name(&self) -> &'static str {
-        "answers are true"
-    }
-
-    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
-        let Fact::Appended { saga, events, .. } = fact else { return Ok(()) };
-        events.iter().try_for_each(|recorded| is_true(*saga, &recorded.event, world))
-    }
+pub(super) fn see(fact: &Fact, world: &View<'_>) -> Held {
+    let Fact::Appended { saga, events, .. } = fact else { return Ok(()) };
+    events.iter().try_for_each(|recorded| is_true(*saga, &recorded.event, world))
 }
 
 fn is_true(saga: SagaNo, event: &Event, world: &View<'_>) -> Held {

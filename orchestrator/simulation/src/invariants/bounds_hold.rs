@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use matricula_engine::Outcome;
 
-use super::{Held, Invariant, View, hold};
+use super::{Held, View, hold};
 use crate::fact::Fact;
 use crate::names::{InstanceNo, SagaNo};
 use crate::replica::{Entry, Submitted};
@@ -18,47 +18,28 @@ const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_millis(10
 /// While a submission has waited for this time to be written, no other one is accepted.
 const DURABLE_MAX_MS: i64 = 1_000;
 
-/// The quota of each instance: sagas of one student without an outcome.
-#[derive(Default)]
-pub(super) struct BoundsHold {
-    open_max: Vec<(InstanceNo, usize)>,
+pub(super) fn see(fact: &Fact, world: &View<'_>) -> Held {
+    let (instance, submitted) = match fact {
+        Fact::Admitted { saga, instance, .. } => return quota(*saga, *instance, world),
+        Fact::Submitted { instance, submitted } => (instance, submitted),
+        _ => return Ok(()),
+    };
+    let held = match submitted.entry {
+        Entry::LetIn => let_in(submitted),
+        Entry::QueueFull { retry_after } => queue_full(submitted).and_then(|()| hint(retry_after)),
+        Entry::OverQuota { retry_after } => over_quota(submitted).and_then(|()| hint(retry_after)),
+    };
+    held.map_err(|what| format!("{} of {} at {instance}: {what}", submitted.saga, submitted.student))
 }
 
-impl Invariant for BoundsHold {
-    fn name(&self) -> &'static str {
-        "the bounds hold"
-    }
-
-    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
-        let (instance, submitted) = match fact {
-            Fact::Started { instance, open_max, .. } => {
-                self.open_max.push((*instance, *open_max));
-                return Ok(());
-            }
-            Fact::Admitted { saga, instance, .. } => return self.quota(*saga, *instance, world),
-            Fact::Submitted { instance, submitted } => (instance, submitted),
-            _ => return Ok(()),
-        };
-        let held = match submitted.entry {
-            Entry::LetIn => let_in(submitted),
-            Entry::QueueFull { retry_after } => queue_full(submitted).and_then(|()| hint(retry_after)),
-            Entry::OverQuota { retry_after } => over_quota(submitted).and_then(|()| hint(retry_after)),
-        };
-        held.map_err(|what| format!("{} of {} at {instance}: {what}", submitted.saga, submitted.student))
-    }
-}
-
-impl BoundsHold {
-    /// The number of sagas of one student without an outcome, over all instances.
-    fn quota(&self, saga: SagaNo, instance: InstanceNo, world: &View<'_>) -> Held {
-        let student = world.request(saga).student;
-        let is_open = |(other, seen): &(SagaNo, &Seen)| {
-            seen.state.outcome() == Outcome::Pending && world.request(*other).student == student
-        };
-        let open = world.witness.sagas().filter(is_open).count();
-        let open_max = self.open_max.iter().find(|(other, _)| *other == instance).map_or(0, |(_, most)| *most);
-        hold(open <= open_max, || format!("{saga} at {instance}: {open} open of {student}, of {open_max}"))
-    }
+/// The number of sagas of one student without an outcome, over all instances.
+fn quota(saga: SagaNo, instance: InstanceNo, world: &View<'_>) -> Held {
+    let student = world.request(saga).student;
+    let is_open = |(other, seen): &(SagaNo, &Seen)| {
+        seen.state.outcome() == Outcome::Pending && world.request(*other).student == student
+    };
+    let (open, open_max) = (world.witness.sagas().filter(is_open).count(), world.witness.life(instance).open_max);
+    hold(open <= open_max, || format!("{saga} at {instance}: {open} open of {student}, of {open_max}"))
 }
 
 fn let_in(submitted: &Submitted) -> Held {

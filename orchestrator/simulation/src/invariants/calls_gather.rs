@@ -78,10 +78,6 @@ impl CallsGather {
 }
 
 impl Invariant for CallsGather {
-    fn name(&self) -> &'static str {
-        "calls gather"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match *fact {
             Fact::CallMade { instance, of, attempt } => {

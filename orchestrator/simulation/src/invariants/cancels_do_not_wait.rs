@@ -15,10 +15,6 @@ pub(super) struct CancelsDoNotWait {
 }
 
 impl Invariant for CancelsDoNotWait {
-    fn name(&self) -> &'static str {
-        "cancels do not wait"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match fact {
             Fact::CommitSent { instance, turns, .. } => {

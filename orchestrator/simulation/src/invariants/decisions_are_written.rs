@@ -22,10 +22,6 @@ pub(super) struct DecisionsAreWritten {
 }
 
 impl Invariant for DecisionsAreWritten {
-    fn name(&self) -> &'static str {
-        "decisions are written"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         let Fact::Looked { instance, looked } = fact else { return Ok(()) };
         let (instance, now_ms) = (*instance, world.now_ms);

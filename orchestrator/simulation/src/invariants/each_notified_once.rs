@@ -11,10 +11,6 @@ pub(super) struct EachNotifiedOnce {
 }
 
 impl Invariant for EachNotifiedOnce {
-    fn name(&self) -> &'static str {
-        "each notified once"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match fact {
             Fact::Notified { saga, outcome } => {

@@ -1,19 +1,11 @@
 //! Shutdowns are complete: an instance finishes its shutdown when all its calls and commits in flight have ended, and
 //! not before.
 
-use super::{Held, Invariant, View, hold};
+use super::{Held, View, hold};
 use crate::fact::Fact;
 
-pub(super) struct EndsInOrder;
-
-impl Invariant for EndsInOrder {
-    fn name(&self) -> &'static str {
-        "an end in order"
-    }
-
-    fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
-        let Fact::EndsInOrder { instance, calls, has_commit } = fact else { return Ok(()) };
-        hold(*calls == 0, || format!("{instance} is through with {calls} calls in flight"))?;
-        hold(!has_commit, || format!("{instance} is through, and its commit has no answer"))
-    }
+pub(super) fn see(fact: &Fact, _world: &View<'_>) -> Held {
+    let Fact::EndsInOrder { instance, calls, has_commit } = fact else { return Ok(()) };
+    hold(*calls == 0, || format!("{instance} is through with {calls} calls in flight"))?;
+    hold(!has_commit, || format!("{instance} is through, and its commit has no answer"))
 }

@@ -14,10 +14,6 @@ pub(super) struct HalvesAreSent {
 }
 
 impl Invariant for HalvesAreSent {
-    fn name(&self) -> &'static str {
-        "halves are sent"
-    }
-
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
         match *fact {
             Fact::Halved { instance, made } => self.halved.push((instance, made)),

@@ -20,10 +20,6 @@ pub(super) struct LivingAreNotEnded {
 }
 
 impl Invariant for LivingAreNotEnded {
-    fn name(&self) -> &'static str {
-        "the living are not ended"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         let now_ms = world.now_ms;
         match fact {

@@ -4,40 +4,31 @@
 
 use matricula_engine::{Definition, Direction, Intervention, Kind, OperatorCommand, Phase, Resolution};
 
-use super::{Held, Invariant, View, hold};
+use super::{Held, View, hold};
 use crate::fact::Fact;
 use crate::operators::Wanted;
 
-pub(super) struct ManualIsTold;
-
-impl Invariant for ManualIsTold {
-    fn name(&self) -> &'static str {
-        "manual decisions are told"
-    }
-
-    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
-        match fact {
-            Fact::Obeyed { order } => {
-                let log = world.witness.saga(order.saga).map(|seen| seen.interventions.as_slice()).unwrap_or_default();
-                let Wanted::Operator(command) = &order.wanted else { return Ok(()) };
-                let definition = &world.table(order.saga).definition;
-                let stands = log.iter().any(|intervention| is_what(definition, command, intervention));
-                hold(stands, || format!("{command:?} of {} is told to be done, and its log has {log:?}", order.saga))
-            }
-            Fact::Appended { saga, .. } => {
-                let Some(seen) = world.witness.saga(*saga).filter(|seen| seen.state.phase().is_finished()) else {
-                    return Ok(());
-                };
-                let leaves = |intervention: &Intervention| {
-                    matches!(intervention, Intervention::Skip { .. } | Intervention::Abandon)
-                };
-                let (left, phase) = (seen.interventions.iter().any(leaves), seen.state.phase());
-                hold(left == (phase == Phase::Abandoned), || {
-                    format!("{saga} ends as {}, after {:?}", phase.as_str(), seen.interventions)
-                })
-            }
-            _ => Ok(()),
+pub(super) fn see(fact: &Fact, world: &View<'_>) -> Held {
+    match fact {
+        Fact::Obeyed { order } => {
+            let log = world.witness.saga(order.saga).map(|seen| seen.interventions.as_slice()).unwrap_or_default();
+            let Wanted::Operator(command) = &order.wanted else { return Ok(()) };
+            let definition = &world.table(order.saga).definition;
+            let stands = log.iter().any(|intervention| is_what(definition, command, intervention));
+            hold(stands, || format!("{command:?} of {} is told to be done, and its log has {log:?}", order.saga))
         }
+        Fact::Appended { saga, .. } => {
+            let Some(seen) = world.witness.saga(*saga).filter(|seen| seen.state.phase().is_finished()) else {
+                return Ok(());
+            };
+            let leaves =
+                |intervention: &Intervention| matches!(intervention, Intervention::Skip { .. } | Intervention::Abandon);
+            let (left, phase) = (seen.interventions.iter().any(leaves), seen.state.phase());
+            hold(left == (phase == Phase::Abandoned), || {
+                format!("{saga} ends as {}, after {:?}", phase.as_str(), seen.interventions)
+            })
+        }
+        _ => Ok(()),
     }
 }
 

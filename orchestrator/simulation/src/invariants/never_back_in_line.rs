@@ -10,10 +10,6 @@ pub(super) struct NeverBackInLine {
 }
 
 impl Invariant for NeverBackInLine {
-    fn name(&self) -> &'static str {
-        "never back in line"
-    }
-
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
         let Fact::Admitted { saga, .. } = fact else { return Ok(()) };
         hold(!self.accepted.contains(saga), || format!("{saga} is queued again"))?;

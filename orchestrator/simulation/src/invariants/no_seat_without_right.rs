@@ -9,10 +9,6 @@ use crate::shapes::Does;
 pub(super) struct NoSeatWithoutRight;
 
 impl Invariant for NoSeatWithoutRight {
-    fn name(&self) -> &'static str {
-        "no seat without right"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         let Fact::SeatGiven { saga, section, taken_before, capacity } = fact else { return Ok(()) };
         hold(taken_before < capacity, || format!("{saga} gets seat {} of {capacity} in {section}", taken_before + 1))?;

@@ -10,10 +10,6 @@ pub(crate) const NOTHING_FORGOTTEN: &str = "nothing forgotten";
 pub(super) struct NothingForgotten;
 
 impl Invariant for NothingForgotten {
-    fn name(&self) -> &'static str {
-        NOTHING_FORGOTTEN
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         let Fact::Acknowledged { client, saga } = fact else { return Ok(()) };
         hold(world.witness.saga(*saga).is_some(), || format!("{client} is told {saga}, which is not durable"))
@@ -34,10 +30,9 @@ pub(crate) fn overdue(world: &View<'_>) -> String {
     let unfinished = world.witness.sagas().filter(|(_, seen)| !seen.state.phase().is_finished());
     let mut lines: Vec<String> = unfinished
         .map(|(saga, seen)| {
-            let owner = world.witness.lives.get(seen.owner.get());
-            let owner = match owner {
-                Some(life) if life.runs && !life.marked => format!("{} on {}", seen.owner, seen.owner.process()),
-                Some(life) if life.marked => format!("{}, which is dead", seen.owner),
+            let owner = match world.witness.life(seen.owner) {
+                life if life.marked => format!("{}, which is dead", seen.owner),
+                life if life.runs => format!("{} on {}", seen.owner, seen.owner.process()),
                 _ => format!("{}, which has ended", seen.owner),
             };
             if seen.is_queued {

@@ -10,10 +10,6 @@ use crate::names::SagaNo;
 pub(super) struct NothingLeftBehind;
 
 impl Invariant for NothingLeftBehind {
-    fn name(&self) -> &'static str {
-        "nothing left behind"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match fact {
             Fact::Appended { saga, .. } => {

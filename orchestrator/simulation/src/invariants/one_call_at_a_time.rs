@@ -10,10 +10,6 @@ pub(super) struct OneCallAtATime {
 }
 
 impl Invariant for OneCallAtATime {
-    fn name(&self) -> &'static str {
-        "one call at a time"
-    }
-
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
         match fact {
             Fact::CallMade { instance, of, .. } => {

@@ -15,10 +15,6 @@ pub(super) struct OneCommitAtATime {
 }
 
 impl Invariant for OneCommitAtATime {
-    fn name(&self) -> &'static str {
-        "one commit at a time"
-    }
-
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
         match fact {
             Fact::CommitSent { instance, number, kind, empty, .. } => {

@@ -12,10 +12,6 @@ pub(super) struct OneOutcome {
 }
 
 impl Invariant for OneOutcome {
-    fn name(&self) -> &'static str {
-        "one outcome"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match fact {
             Fact::Appended { saga, .. } => {

@@ -9,10 +9,6 @@ use crate::shapes::Does;
 pub(super) struct OneTruth;
 
 impl Invariant for OneTruth {
-    fn name(&self) -> &'static str {
-        "one truth"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match fact {
             Fact::Appended { saga, .. } => of_finished(*saga, world),

@@ -1,18 +1,10 @@
 //! Refused sagas are shown: when the store refuses the log of a saga, the instance flags the saga at once as needing
 //! attention.
 
-use super::{Held, Invariant, View, hold};
+use super::{Held, View, hold};
 use crate::fact::Fact;
 
-pub(super) struct RefusedAreShown;
-
-impl Invariant for RefusedAreShown {
-    fn name(&self) -> &'static str {
-        "the refused are shown"
-    }
-
-    fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
-        let Fact::RowRefused { instance, saga, is_shown } = fact else { return Ok(()) };
-        hold(*is_shown, || format!("{instance} can't write the log of {saga}, and shows it to nobody"))
-    }
+pub(super) fn see(fact: &Fact, _world: &View<'_>) -> Held {
+    let Fact::RowRefused { instance, saga, is_shown } = fact else { return Ok(()) };
+    hold(*is_shown, || format!("{instance} can't write the log of {saga}, and shows it to nobody"))
 }

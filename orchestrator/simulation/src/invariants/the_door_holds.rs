@@ -1,27 +1,24 @@
 //! The door holds: no saga is accepted while it is closed, and none begins at once while it is paused.
 
+use matricula_core::DoorState;
+
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
-use crate::store::Door;
 
 #[derive(Default)]
 pub(super) struct TheDoorHolds {
-    door: Door,
+    door: DoorState,
 }
 
 impl Invariant for TheDoorHolds {
-    fn name(&self) -> &'static str {
-        "the door holds"
-    }
-
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
         match fact {
             Fact::DoorSet { door } => self.door = *door,
             Fact::Admitted { saga, first, .. } => {
                 let may_enter = match self.door {
-                    Door::Open => true,
-                    Door::Paused => first.is_none(),
-                    Door::Closed => false,
+                    DoorState::Open => true,
+                    DoorState::Paused => first.is_none(),
+                    DoorState::Closed => false,
                 };
                 return hold(may_enter, || format!("{saga} is accepted, and the door is {:?}", self.door));
             }

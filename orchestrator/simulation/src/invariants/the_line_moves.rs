@@ -10,7 +10,6 @@ const MOVES_WITHIN_MS: i64 = 15_000;
 
 #[derive(Default)]
 pub(super) struct TheLineMoves {
-    slots: Vec<(InstanceNo, usize)>,
     /// Instances with a free slot, and since when.
     free: Vec<(InstanceNo, i64)>,
     /// Instances with a free slot where adopted sagas wait, and since when.
@@ -26,8 +25,8 @@ impl TheLineMoves {
         self.adopted.retain(|(other, _)| *other != instance);
     }
 
-    fn waits(&mut self, instance: InstanceNo, adopted: usize, at_work: usize, now_ms: i64) -> Held {
-        let slots = self.slots.iter().find(|(other, _)| *other == instance).map_or(0, |(_, slots)| *slots);
+    fn waits(&mut self, instance: InstanceNo, adopted: usize, at_work: usize, world: &View<'_>) -> Held {
+        let (slots, now_ms) = (world.witness.life(instance).at_work_max, world.now_ms);
         if at_work >= slots {
             self.is_not_free(instance);
             return Ok(());
@@ -54,22 +53,13 @@ impl TheLineMoves {
 }
 
 impl Invariant for TheLineMoves {
-    fn name(&self) -> &'static str {
-        "the line moves"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match *fact {
-            Fact::Started { instance, at_work_max, .. } => self.slots.push((instance, at_work_max)),
             Fact::Healed => self.healed_ms = Some(world.now_ms),
             Fact::Admitted { saga, first: None, .. } => self.queued.push((saga, world.now_ms)),
             Fact::Claimed { saga, .. } => self.queued.retain(|(other, _)| *other != saga),
-            Fact::Ended { instance } | Fact::Stopping { instance } => {
-                self.is_not_free(instance);
-            }
-            Fact::Stepped { instance, adopted, at_work } => {
-                return self.waits(instance, adopted, at_work, world.now_ms);
-            }
+            Fact::Ended { instance } | Fact::Stopping { instance } => self.is_not_free(instance),
+            Fact::Stepped { instance, adopted, at_work } => return self.waits(instance, adopted, at_work, world),
             _ => {}
         }
         Ok(())

@@ -11,10 +11,6 @@ pub(super) struct TheStoppingBeginNothing {
 }
 
 impl Invariant for TheStoppingBeginNothing {
-    fn name(&self) -> &'static str {
-        "the stopping begin nothing"
-    }
-
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
         match fact {
             Fact::Stopping { instance } => self.stopping.push(*instance),

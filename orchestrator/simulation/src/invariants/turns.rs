@@ -7,23 +7,14 @@ use crate::names::{InstanceNo, SagaNo};
 
 #[derive(Default)]
 pub(super) struct Turns {
-    slots: Vec<(InstanceNo, usize)>,
     at_work: Vec<(InstanceNo, SagaNo)>,
     without_turn: Vec<(InstanceNo, SagaNo)>,
 }
 
 impl Invariant for Turns {
-    fn name(&self) -> &'static str {
-        "turns"
-    }
-
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match *fact {
-            Fact::Started { instance, at_work_max, parked_max, .. } => {
-                self.slots.push((instance, at_work_max + parked_max))
-            }
             Fact::Ended { instance } => {
-                self.slots.retain(|(other, _)| *other != instance);
                 self.at_work.retain(|(other, _)| *other != instance);
                 self.without_turn.retain(|(other, _)| *other != instance);
             }
@@ -43,7 +34,8 @@ impl Invariant for Turns {
                 }
                 self.at_work.push(at_work);
                 let count = self.at_work.iter().filter(|(other, _)| *other == instance).count();
-                let slots = self.slots.iter().find(|(other, _)| *other == instance).map_or(0, |(_, slots)| *slots);
+                let life = world.witness.life(instance);
+                let slots = life.at_work_max + life.parked_max;
                 return hold(count <= slots, || format!("{instance} has {count} sagas at work and {slots} slots"));
             }
             _ => {}

@@ -16,10 +16,6 @@ pub(super) struct TurnsFollowTickets {
 }
 
 impl Invariant for TurnsFollowTickets {
-    fn name(&self) -> &'static str {
-        "turns follow tickets"
-    }
-
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
         match fact {
             Fact::Admitted { saga, ticket, first, .. } => {

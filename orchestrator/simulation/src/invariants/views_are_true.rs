@@ -11,7 +11,7 @@
 use matricula_core::{DestinationStatus, SagasWaiting};
 use matricula_engine::{CallState, CallWait, Direction, StepIndex, Wait};
 
-use super::{Held, Invariant, View, hold};
+use super::{Held, View, hold};
 use crate::fact::Fact;
 use crate::names::{Attempt, CallId, SagaNo};
 use crate::replica::{CALL_TIMEOUT_MS, KnownCall, KnownDestination, KnownSaga, Looked, ROUND_TRIP_MAX, ShownSaga};
@@ -21,20 +21,12 @@ use crate::shapes::Shape;
 /// may be.
 const GATHERS_MAX_MS: i64 = 50 + 1;
 
-pub(super) struct ViewsAreTrue;
-
-impl Invariant for ViewsAreTrue {
-    fn name(&self) -> &'static str {
-        "a view is true"
-    }
-
-    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
-        let Fact::Looked { instance, looked } = fact else { return Ok(()) };
-        let seen = Seeing { shape: world.shape, looked };
-        let held = seen.counts().and_then(|()| seen.line()).and_then(|()| seen.destinations());
-        let held = held.and_then(|()| seen.sagas()).and_then(|()| seen.waiting());
-        held.map_err(|what| format!("at {instance} an operator sees {what}"))
-    }
+pub(super) fn see(fact: &Fact, world: &View<'_>) -> Held {
+    let Fact::Looked { instance, looked } = fact else { return Ok(()) };
+    let seen = Seeing { shape: world.shape, looked };
+    let held = seen.counts().and_then(|()| seen.line()).and_then(|()| seen.destinations());
+    let held = held.and_then(|()| seen.sagas()).and_then(|()| seen.waiting());
+    held.map_err(|what| format!("at {instance} an operator sees {what}"))
 }
 
 struct Seeing<'a> {
@@ -149,8 +141,7 @@ impl<'a> Seeing<'a> {
     fn destination_of(&self, wait: &CallWait) -> Option<(&'a str, usize)> {
         let mut all = self.shape.definitions.all();
         let name = all.find_map(|definition| Some(definition.step(definition.index(&wait.step)?).destination))?;
-        let place = self.shape.destinations.iter().position(|other| *other == name)?;
-        Some((self.shape.destinations[place], place))
+        Some((name, self.shape.place(name)))
     }
 
     fn sagas(&self) -> Held {
@@ -168,7 +159,7 @@ impl<'a> Seeing<'a> {
                 let is_named = wait.step == line.name && wait.direction == direction;
                 let held = if is_named { self.wait(&shown) } else { Err("under another name".to_owned()) };
                 held.map_err(|what| format!("{}: {:?}: {what}", made.of, wait.wait))?;
-                let place = usize::from(table.destination_of[step.get()]);
+                let place = self.shape.place(line.destination);
                 let rpc = line.rpc(direction).unwrap_or_default();
                 queued.extend(in_queue(wait.wait).map(|(since_ms, ahead)| (place, rpc, ahead, since_ms)));
             }

@@ -11,11 +11,11 @@ use crate::names::{CallId, SagaNo};
 use crate::shapes::Does;
 
 /// Decides and does an action; none if it can't be decided yet.
-pub(super) fn decide(ledgers: &mut Ledgers, env: &mut Env, operation: &Operation, does: Does) -> Option<CallAnswer> {
-    let CallId { saga, .. } = operation.of;
+pub(super) fn decide(ledgers: &mut Ledgers, env: &mut Env, operation: &Operation) -> Option<CallAnswer> {
+    let CallId { saga, .. } = operation.made.of;
     let request = env.request(saga).clone();
     let Request { student, adds, drops, .. } = &*request;
-    match does {
+    match operation.does {
         Does::Reserve => return reserve(ledgers, saga, &request),
         Does::Hold => return hold(ledgers, env, saga, &request),
         Does::Create => {
@@ -23,14 +23,12 @@ pub(super) fn decide(ledgers: &mut Ledgers, env: &mut Env, operation: &Operation
             ledgers.enrollments.add(*student, adds, saga, true);
         }
         Does::Assess => ledgers.fees.add(*student, adds, saga, false),
-        Does::Commit => {
+        Does::Commit | Does::Enroll => {
+            if operation.does == Does::Enroll {
+                ledgers.enrollments.mark(*student, drops, &operation.origins, saga);
+                ledgers.enrollments.add(*student, adds, saga, true);
+            }
             let adds_max = if env.is_broken(Broken::PivotDoesAPart) { 1 } else { usize::MAX };
-            ledgers.enrollments.settle(saga, adds_max);
-        }
-        Does::Enroll => {
-            let adds_max = if env.is_broken(Broken::PivotDoesAPart) { 1 } else { usize::MAX };
-            ledgers.enrollments.mark(*student, drops, &operation.origins, saga);
-            ledgers.enrollments.add(*student, adds, saga, true);
             ledgers.enrollments.settle(saga, adds_max);
         }
         Does::Settle => ledgers.record.settle(saga, usize::MAX),
@@ -85,13 +83,13 @@ fn reserve(ledgers: &mut Ledgers, saga: SagaNo, request: &Request) -> Option<Cal
 /// All seats or none.
 fn hold(ledgers: &mut Ledgers, env: &mut Env, saga: SagaNo, request: &Request) -> Option<CallAnswer> {
     let Ledgers { seats, capacity, .. } = ledgers;
-    let is_full = |section| seats.of_section(section) >= capacity[section.get()];
+    let is_full = |section| seats.of_section(section) >= capacity[usize::from(section)];
     if !env.is_broken(Broken::SeatsAreNotCounted) && request.adds.iter().any(|section| is_full(*section)) {
         return Some(CallAnswer::Refused("closed section".to_owned()));
     }
     for &section in &request.adds {
         let taken_before = seats.of_section(section);
-        let capacity = capacity[section.get()];
+        let capacity = capacity[usize::from(section)];
         env.facts.push(Fact::SeatGiven { saga, section, taken_before, capacity });
         seats.add(request.student, &[section], saga, false);
     }

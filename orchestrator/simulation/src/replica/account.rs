@@ -7,9 +7,9 @@ use matricula_engine::{CallError, Code, Outcome};
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
 use super::broken_core::BrokenCore;
-use super::workflow::{Simulated, id_of, number_of};
+use super::workflow::Simulated;
 use crate::env::Env;
-use crate::names::{Attempt, SagaNo};
+use crate::names::{Attempt, SagaNo, id_of, number_of};
 
 /// A saga that is in the core's memory.
 #[derive(Debug, Clone, Copy)]
@@ -163,7 +163,6 @@ impl Account {
     }
 
     fn noticed(&mut self, env: &Env, notices: &[Notice]) {
-        let place = |name: &str| env.shape.destinations.iter().position(|other| *other == name);
         for notice in notices {
             let (name, is_breaker_open) = match notice {
                 Notice::Finished { saga } => {
@@ -181,7 +180,7 @@ impl Account {
                 Notice::DestinationChanged { destination } => (destination, None),
                 _ => continue,
             };
-            let Some(known) = place(name).map(|place| &mut self.destinations[place]) else { continue };
+            let known = &mut self.destinations[env.shape.place(name)];
             match is_breaker_open {
                 Some(is_open) => known.is_breaker_open = is_open,
                 None => known.is_failing = !known.is_failing,

@@ -13,14 +13,15 @@ use matricula_core::{
 };
 use matricula_engine::{
     CallAnswer, CallError, CallStatus, CallWait, Cause, Code, DecideError, Direction, Input as SagaInput,
-    OperatorCommand, Outcome, Recorded, Resolution, SagaState, StepIndex, Wait,
+    OperatorCommand, Outcome, Recorded, Resolution, StepIndex, Wait,
 };
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
-use super::workflow::{Caller, Simulated, id_of, number_of};
+use super::workflow::{Caller, Simulated};
 use crate::broken::Broken;
 use crate::clients::{Reply, Request};
-use crate::names::SagaNo;
+use crate::names::{SagaNo, id_of, number_of};
+use crate::store::SagaCommit;
 
 /// RPCs that the core has not made have larger numbers than its own.
 const UNKNOWN_TO_CORE: u64 = 1 << 40;
@@ -39,7 +40,6 @@ pub(super) struct Done {
 }
 
 type SagaRpc = Rpc<Rc<Request>>;
-type SagaCommit = Arc<Commit<Rc<Request>>>;
 
 pub(super) struct BrokenCore {
     core: Core<Simulated>,
@@ -361,7 +361,7 @@ impl BrokenCore {
                 }
                 _ => call.step != step,
             };
-            is_made.then(|| Call { step, direction, attempt: 1, ..copied(call) })
+            is_made.then(|| Call { step, direction, attempt: 1, ..call.clone() })
         };
         let calls = ready.rpcs.iter().flat_map(|rpc| rpc.calls.iter());
         let beside: Vec<_> = calls.filter(is_withdrawal).filter_map(beside).collect();
@@ -605,7 +605,7 @@ impl Memory {
                 continue;
             }
             if !places.is_empty() {
-                rpc.calls = rpc.calls.iter().filter(|call| !is_left(call)).map(copied).collect();
+                rpc.calls = rpc.calls.iter().filter(|call| !is_left(call)).cloned().collect();
                 self.left_out.insert(rpc.number.0, places);
             }
             rpcs.push(rpc);
@@ -625,11 +625,6 @@ pub(super) fn is_fence(input: &Input<Simulated>) -> bool {
         Input::CommitEnded { answer: CommitAnswer::Fenced, .. }
             | Input::StoreAnswered { answer: StoreAnswer::Fenced, .. }
     )
-}
-
-/// The outcome of an append, as the type of the core.
-pub(super) fn outcome_of(stands: bool) -> AppendOutcome {
-    if stands { AppendOutcome::Appended } else { AppendOutcome::Conflict }
 }
 
 fn all_written(commit: &Commit<Rc<Request>>) -> CommitAnswer {
@@ -657,10 +652,7 @@ fn nothing_written(commit: &Commit<Rc<Request>>) -> CommitAnswer {
 
 /// The same commit with changes.
 fn changed(commit: &SagaCommit, change: impl FnOnce(&mut Commit<Rc<Request>>)) -> SagaCommit {
-    let Commit { number, admissions, claim, appends, others_claim_to_ms } = &**commit;
-    let (admissions, claim, appends) = (admissions.clone(), claim.clone(), appends.clone());
-    let (number, others_claim_to_ms) = (*number, *others_claim_to_ms);
-    let mut changed = Commit { number, admissions, claim, appends, others_claim_to_ms };
+    let mut changed = Commit::clone(commit);
     change(&mut changed);
     changed.into()
 }
@@ -670,12 +662,6 @@ fn refused((answer, call): (CallAnswer, &Call<Rc<Request>>)) -> CallAnswer {
         CallAnswer::Unknown(error) if call.direction == Direction::Forward => CallAnswer::Refused(error.to_string()),
         answer => answer,
     }
-}
-
-fn copied(call: &Call<Rc<Request>>) -> Call<Rc<Request>> {
-    let Call { saga, step, step_name, direction, attempt, clearance, owner_alive_at_ms, .. } = *call;
-    let (request, state): (_, Arc<SagaState>) = (call.request.clone(), call.state.clone());
-    Call { saga, step, step_name, direction, attempt, request, state, clearance, owner_alive_at_ms }
 }
 
 /// The outcomes that a commit writes.

@@ -1,26 +1,24 @@
 //! One start of an orchestrator: turns its events into inputs of its core.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use matricula_core::{
-    CommitAnswer, CoreConfig, Input, Lane, Moment, Registered, RpcNo, StoreAnswer as CoreAnswer,
-    StoreRequest as CoreRequest, Ticket,
-};
+use matricula_core::{CommitAnswer, CoreConfig, Input, Lane, Moment, Registered, RpcNo, StoreAnswer as CoreAnswer};
 use matricula_engine::{CallError, Code, Definition};
 
 use super::account::Account;
 use super::broken_core::BrokenCore;
 use super::output::reply;
 use super::submissions::Submissions;
-use super::translate::{commit_answer, read_back, read_queued, state_of, submission};
-use super::workflow::{Caller, Simulated, id_of};
+use super::translate::submission;
+use super::workflow::{Caller, Simulated};
 use super::{Goes, InstanceInput, ProcessEvent, bounds};
 use crate::broken::Broken;
 use crate::clients::{Ask, Asked, Reply, Request};
 use crate::draws::{CrashPoint, Message, Purpose, TransactionKind};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{Attempt, InstanceNo, PROCESSES_MAX, ProcessNo};
+use crate::names::{Attempt, InstanceNo, ProcessNo, SagaNo, number_of};
 use crate::store::{StoreAnswer, StoreRequest, Transaction};
 
 /// The longest time that an instance waits in its shutdown for calls and commits in flight.
@@ -42,6 +40,8 @@ pub(super) struct Replica {
     pub instance: InstanceNo,
     /// It runs the release before this one, which does not have the current definition.
     pub is_earlier_release: bool,
+    /// The versions of the definition that its release has.
+    pub versions: Rc<[u32]>,
     pub clock_ahead_ms: i64,
     /// The moments of the core are counted from here.
     pub started_ms: i64,
@@ -62,7 +62,8 @@ pub(super) struct Replica {
     pub written: [Option<(TransactionKind, u32)>; 2],
     /// How often it has reported to other instances that there is a line.
     pub lines_begun: u32,
-    pub transactions: Transactions,
+    /// How many transactions of each kind it has sent, except writes.
+    pub sent: BTreeMap<TransactionKind, u32>,
     pub account: Account,
     pub submissions: Submissions,
     /// An operator looks after this many of 1,024 steps.
@@ -70,26 +71,17 @@ pub(super) struct Replica {
     pub steps: u32,
 }
 
-/// How many transactions it has sent, except writes.
-#[derive(Default)]
-pub(super) struct Transactions {
-    pub renewals: u32,
-    pub looks: u32,
-    pub choices: u32,
-    pub adoptions: u32,
-    pub flags: u32,
-    pub line_reads: u32,
-    pub row_reads: u32,
-}
-
 impl Replica {
     pub(super) fn new(env: &Env, process: ProcessNo, instance: InstanceNo, clock_ahead_ms: i64) -> Self {
         let config = bounds::config(env, instance);
+        let is_earlier_release = env.is_earlier_release(instance);
+        let definitions = env.shape.definitions_of(is_earlier_release);
         let looks_of_1024 = bounds::looks_of_1024(env, instance);
         Self {
             process,
             instance,
-            is_earlier_release: env.is_earlier_release(instance),
+            is_earlier_release,
+            versions: definitions.all().map(Definition::version).collect(),
             clock_ahead_ms,
             started_ms: env.now_ms,
             account: Account::new(env, config.breaker_failures, looks_of_1024 > 0),
@@ -104,7 +96,7 @@ impl Replica {
             under_way: Vec::new(),
             written: [None; 2],
             lines_begun: 0,
-            transactions: Transactions::default(),
+            sent: BTreeMap::new(),
             submissions: Submissions::default(),
             looks_of_1024,
             steps: 0,
@@ -113,13 +105,6 @@ impl Replica {
 
     pub(super) fn is_open(&self) -> bool {
         self.stage == Stage::Runs
-    }
-
-    /// The versions of the definition that its release has.
-    pub(super) fn versions(&self, env: &Env) -> Vec<u32> {
-        let Env { shape, .. } = env;
-        let known = shape.earlier.as_ref().filter(|_| self.is_earlier_release).unwrap_or(&shape.definitions);
-        known.all().map(Definition::version).collect()
     }
 
     pub(super) fn later(&self, env: &mut Env, in_ms: i64, input: InstanceInput) {
@@ -134,7 +119,7 @@ impl Replica {
 
     pub(super) fn handle(&mut self, env: &mut Env, input: InstanceInput) -> Goes {
         match input {
-            InstanceInput::Stored { transaction, answer } => self.stored(env, transaction, answer),
+            InstanceInput::Stored { transaction, answer } => self.stored(env, transaction, *answer),
             InstanceInput::RpcEnded { rpc, key, copy, answer } => {
                 self.may_crash_at(env, CrashPoint::Answered(key, copy));
                 let answer = Rc::try_unwrap(answer).unwrap_or_else(|answer| (*answer).clone());
@@ -233,55 +218,45 @@ impl Replica {
             return Goes::On;
         }
         match (request, answer) {
-            (StoreRequest::Register, StoreAnswer::Alive { at_ms }) => self.registered(env, at_ms),
+            (StoreRequest::Register, StoreAnswer::Core(CoreAnswer::Renewed { database_now_ms })) => {
+                self.registered(env, database_now_ms)
+            }
             (StoreRequest::Register, _) => Goes::Out,
             (StoreRequest::Release, answer) => {
-                if matches!(answer, StoreAnswer::Done) {
-                    self.tell_peers(env);
+                if matches!(answer, StoreAnswer::Released) {
+                    // The others can adopt its sagas.
+                    let from = self.instance;
+                    self.tell_others(env, |to| Message::PeerLeft(from, to), || ProcessEvent::PeerLeft(from));
                 }
                 Goes::Out
             }
-            (StoreRequest::Write(batch), answer) => {
-                let lane = batch.number.lane;
-                env.facts.push(Fact::CommitEnded { instance: self.instance, lane });
-                self.under_way.retain(|other| *other != lane);
-                let answer = commit_answer(answer);
+            (StoreRequest::Write { commit, .. }, answer) => {
+                let number = commit.number;
+                env.facts.push(Fact::CommitEnded { instance: self.instance, lane: number.lane });
+                self.under_way.retain(|other| *other != number.lane);
+                let answer = if let StoreAnswer::Commit(answer) = answer { answer } else { CommitAnswer::Failed };
                 let is_over = matches!(answer, CommitAnswer::Written { .. } | CommitAnswer::Refused { .. });
-                self.account.is_writing &= !is_over || lane == Lane::Acceptance;
-                self.take(env, Input::CommitEnded { number: batch.number, answer })
+                self.account.is_writing &= !is_over || number.lane == Lane::Acceptance;
+                self.take(env, Input::CommitEnded { number, answer })
             }
             (StoreRequest::ReadRow(ask), StoreAnswer::Row(row)) => self.order(env, &ask, row),
             (StoreRequest::ReadRow(ask), _) => {
                 reply(env, ask.asker, Reply::Unavailable);
                 Goes::On
             }
-            (request, answer) => {
-                let request = match request {
-                    StoreRequest::ReadLine { after, limit } => CoreRequest::ReadLine { after: Ticket(after), limit },
-                    StoreRequest::Renew { sent_at } => CoreRequest::Renew { sent_at },
-                    StoreRequest::Look { may_mark } => CoreRequest::Look { may_mark },
-                    StoreRequest::Choose { limit, .. } => CoreRequest::Choose { limit },
-                    StoreRequest::Adopt(sagas) => CoreRequest::Adopt { sagas: sagas.into_iter().map(id_of).collect() },
-                    StoreRequest::Flag(sagas) => CoreRequest::Flag { sagas: sagas.into_iter().map(id_of).collect() },
-                    StoreRequest::Register
-                    | StoreRequest::Release
-                    | StoreRequest::ReadRow(_)
-                    | StoreRequest::Write(_) => return Goes::On,
-                };
-                let answer = match (&request, answer) {
-                    (CoreRequest::Flag { .. }, StoreAnswer::Done) => CoreAnswer::Flagged,
-                    (_, answer) => self.store_answer(env, answer),
-                };
+            (StoreRequest::Core { request, .. }, answer) => {
+                let answer = if let StoreAnswer::Core(answer) = answer { answer } else { CoreAnswer::Failed };
+                let answer = self.answer_here(env, answer);
                 self.take(env, Input::StoreAnswered { request, answer })
             }
         }
     }
 
-    fn registered(&mut self, env: &mut Env, at_ms: i64) -> Goes {
+    fn registered(&mut self, env: &mut Env, true_ms: i64) -> Goes {
         let (shape, gathers) = (env.shape.clone(), !env.is_broken(Broken::CallsDoNotGather));
         let workflow = Simulated { shape, is_earlier_release: self.is_earlier_release, gathers };
         let seed = env.core_seed(self.instance);
-        let database_now_ms = at_ms + self.clock_ahead_ms;
+        let database_now_ms = true_ms + self.clock_ahead_ms;
         // The lease counts from when the request was sent, because the answer may have waited in a suspended process.
         let name = self.instance.to_string();
         let registered = Registered { sent_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms };
@@ -290,36 +265,22 @@ impl Replica {
         self.step(env)
     }
 
-    /// Sends the other processes a message that the sagas of this instance can be adopted.
-    fn tell_peers(&self, env: &mut Env) {
-        let from = self.instance;
-        for process in (0..PROCESSES_MAX as u8).map(ProcessNo).filter(|process| *process != self.process) {
-            env.send(Message::PeerLeft(from, process), |_| Event::Process {
-                process,
-                event: ProcessEvent::PeerLeft(from),
-            });
-        }
-    }
-
-    fn store_answer(&mut self, env: &mut Env, answer: StoreAnswer) -> CoreAnswer<Rc<Request>> {
+    /// An answer as this process sees it.
+    fn answer_here(&mut self, env: &mut Env, answer: CoreAnswer<Rc<Request>>) -> CoreAnswer<Rc<Request>> {
         match answer {
-            StoreAnswer::Alive { at_ms } => CoreAnswer::Renewed { database_now_ms: at_ms + self.clock_ahead_ms },
-            StoreAnswer::Fenced => CoreAnswer::Fenced,
-            StoreAnswer::Chosen(sagas) => CoreAnswer::Chosen(sagas.into_iter().map(id_of).collect()),
-            StoreAnswer::Adopted(stored) => {
+            CoreAnswer::Renewed { database_now_ms: true_ms } => {
+                CoreAnswer::Renewed { database_now_ms: true_ms + self.clock_ahead_ms }
+            }
+            CoreAnswer::Adopted(stored) => {
+                let sagas: Vec<SagaNo> = stored.iter().map(|stored| number_of(stored.row.id)).collect();
                 env.say(|| {
-                    let sagas: Vec<String> = stored.iter().map(|stored| stored.saga.to_string()).collect();
+                    let sagas: Vec<String> = sagas.iter().map(SagaNo::to_string).collect();
                     format!("{} has adopted {}", self.instance, sagas.join(", "))
                 });
-                self.account.adopted.extend(stored.iter().map(|stored| stored.saga));
-                CoreAnswer::Adopted(stored.into_iter().map(|stored| read_back(env, stored)).collect())
+                self.account.adopted.extend(sagas);
+                CoreAnswer::Adopted(stored)
             }
-            StoreAnswer::Line(state, queued) => CoreAnswer::Line {
-                state: state_of(state),
-                sagas: queued.into_iter().map(|queued| read_queued(env, queued)).collect(),
-            },
-            StoreAnswer::Done => CoreAnswer::Looked,
-            _ => CoreAnswer::Failed,
+            answer => answer,
         }
     }
 }

@@ -3,20 +3,19 @@
 
 use std::rc::Rc;
 
-use matricula_core::{Input, Moment, Reply as CoreReply};
+use matricula_core::{Input, Moment, QueuedSaga, Reply as CoreReply};
 use matricula_engine::Input as SagaInput;
 
 use super::broken_core::BrokenCore;
 use super::instance::Replica;
-use super::translate::read_queued;
-use super::workflow::{Caller, id_of};
+use super::workflow::Caller;
 use super::{Goes, ProcessEvent};
-use crate::clients::{Ask, Asked};
+use crate::clients::{Ask, Asked, Request};
 use crate::draws::Message;
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{PROCESSES_MAX, ProcessNo};
-use crate::store::{self, StoreRequest};
+use crate::names::{PROCESSES_MAX, ProcessNo, id_of};
+use crate::store::StoreRequest;
 
 impl Replica {
     /// A cancel or an order. For a saga that is not in memory, the row is read first.
@@ -30,7 +29,7 @@ impl Replica {
     }
 
     /// Gives the core an order about a saga, which was queued when it was read, or was not.
-    pub(super) fn order(&mut self, env: &mut Env, ask: &Ask, queued: Option<store::Queued>) -> Goes {
+    pub(super) fn order(&mut self, env: &mut Env, ask: &Ask, queued: Option<QueuedSaga<Rc<Request>>>) -> Goes {
         let (saga, command) = match &ask.asked {
             Asked::Submit(..) => return Goes::On,
             Asked::Cancel(saga) => (*saga, SagaInput::Cancel { by: saga.client().to_string(), reason: String::new() }),
@@ -42,7 +41,7 @@ impl Replica {
         self.account.commanded(saga);
         let caller = Caller { asker: ask.asker, saga };
         match queued {
-            Some(queued) => self.take(env, Input::CommandedInLine { saga: read_queued(env, queued), command, caller }),
+            Some(saga) => self.take(env, Input::CommandedInLine { saga, command, caller }),
             None => self.take(env, Input::Commanded { saga: id_of(saga), command, caller }),
         }
     }
@@ -51,11 +50,19 @@ impl Replica {
     pub(super) fn tell_line_begun(&mut self, env: &mut Env) {
         self.lines_begun += 1;
         let (from, number) = (self.instance, self.lines_begun);
+        let message = |to| Message::LineBegun(from, number, to);
+        self.tell_others(env, message, || ProcessEvent::LineBegun(from, number));
+    }
+
+    /// Sends each other process a message.
+    pub(super) fn tell_others(
+        &self,
+        env: &mut Env,
+        message: impl Fn(ProcessNo) -> Message,
+        event: impl Fn() -> ProcessEvent,
+    ) {
         for process in (0..PROCESSES_MAX as u8).map(ProcessNo).filter(|process| *process != self.process) {
-            env.send(Message::LineBegun(from, number, process), |_| Event::Process {
-                process,
-                event: ProcessEvent::LineBegun(from, number),
-            });
+            env.send(message(process), |_| Event::Process { process, event: event() });
         }
     }
 }

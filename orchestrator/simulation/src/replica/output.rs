@@ -5,26 +5,26 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matricula_core::{
-    Change, Commit, End, Input, Moment, Ready, Reply as CoreReply, Rpc as CoreRpc, StoreAnswer as CoreAnswer,
+    Change, End, Input, Moment, Ready, Reply as CoreReply, Rpc as CoreRpc, StoreAnswer as CoreAnswer,
     StoreRequest as CoreRequest,
 };
 use matricula_engine::{Input as SagaInput, Outcome};
 
 use super::bounds::CALL_TIMEOUT_MS;
 use super::broken_core::{Done, is_fence};
-use super::instance::{Replica, Stage, Transactions};
+use super::instance::{Replica, Stage};
 use super::line;
-use super::translate::{claim_of, described, noted, operation, reply_of};
-use super::workflow::{Caller, Simulated, id_of, number_of};
+use super::translate::{described, noted, operation, reply_of};
+use super::workflow::{Caller, Simulated};
 use super::{Goes, InstanceInput, ROUND_TRIP_MAX, account};
 use crate::clients::{Asker, ClientEvent, Reply, Request};
 use crate::draws::{CrashPoint, Message, Purpose, RpcKey, TransactionKey};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{OrderNo, SagaNo};
+use crate::names::{Attempt, OrderNo, SagaNo, id_of, number_of};
 use crate::operators::OperatorEvent;
 use crate::participants::{Operation, Rpc};
-use crate::store::{Admission, Append, Batch, StoreRequest, Transaction};
+use crate::store::{SagaCommit, StoreRequest, Transaction};
 
 impl Replica {
     fn moment(&self, env: &Env) -> Moment {
@@ -83,23 +83,14 @@ impl Replica {
             self.changed(env, change);
         }
         for commit in ready.commits {
-            self.send_commit(env, &commit);
+            self.send_commit(env, commit);
         }
         for rpc in ready.rpcs {
             self.send_rpc(env, rpc);
         }
         for request in ready.store {
-            self.ask_store(
-                env,
-                match request {
-                    CoreRequest::Renew { sent_at } => StoreRequest::Renew { sent_at },
-                    CoreRequest::Look { may_mark } => StoreRequest::Look { may_mark },
-                    CoreRequest::Choose { limit } => StoreRequest::Choose { limit, versions: self.versions(env) },
-                    CoreRequest::Adopt { sagas } => StoreRequest::Adopt(sagas.into_iter().map(number_of).collect()),
-                    CoreRequest::Flag { sagas } => StoreRequest::Flag(sagas.into_iter().map(number_of).collect()),
-                    CoreRequest::ReadLine { after, limit } => StoreRequest::ReadLine { after: after.0, limit },
-                },
-            );
+            let versions = self.versions.clone();
+            self.ask_store(env, StoreRequest::Core { request, versions });
         }
         self.wakes(env, ready.wake_at);
         if ready.end.is_none() {
@@ -174,30 +165,15 @@ impl Replica {
         }
     }
 
-    fn send_commit(&mut self, env: &mut Env, commit: &Commit<Rc<Request>>) {
+    fn send_commit(&mut self, env: &mut Env, commit: SagaCommit) {
+        env.say(|| described(self.instance, &commit));
+        self.account.is_writing = true;
         let empty = commit.appends.iter().find(|append| append.events.is_empty());
         let empty = empty.map(|append| number_of(append.saga));
-        env.say(|| described(self.instance, commit));
-        self.account.is_writing = true;
-        let admissions = commit.admissions.iter().map(|admission| Admission {
-            saga: number_of(admission.id),
-            request: admission.request.clone(),
-            is_by_staff: admission.is_by_staff,
-            first: admission.first.as_ref().map(|first| Rc::new(vec![first.clone()])),
-        });
-        let appends = commit.appends.iter().map(|append| Append {
-            saga: number_of(append.saga),
-            events: Rc::new(append.events.clone()),
-            has_outcome: append.summary.outcome != Outcome::Pending.as_str(),
-            finished: append.summary.finished,
-        });
-        let (admissions, appends) = (admissions.collect(), appends.collect());
-        let (number, claim) = (commit.number, commit.claim.as_ref().map(claim_of));
-        let in_order = claim.iter().flat_map(|claim| &claim.turns).filter(|turn| !turn.is_out_of_order);
-        let turns = in_order.map(|turn| turn.saga).collect();
-        let (subject_open_max, others_claim_to_ms) = (self.config.subject_open_max, commit.others_claim_to_ms);
-        let batch = Batch { number, admissions, claim, appends, others_claim_to_ms, subject_open_max };
-        let request = StoreRequest::Write(Rc::new(batch));
+        let in_order = commit.claim.iter().flat_map(|claim| &claim.turns).filter(|turn| !turn.is_out_of_order);
+        let turns = in_order.map(|turn| number_of(turn.saga)).collect();
+        let number = commit.number;
+        let request = StoreRequest::Write { commit, subject_open_max: self.config.subject_open_max };
         let kind = request.kind();
         env.facts.push(Fact::CommitSent { instance: self.instance, number, kind, empty, turns });
         self.under_way.push(number.lane);
@@ -209,16 +185,15 @@ impl Replica {
 
     fn send_rpc(&mut self, env: &mut Env, rpc: CoreRpc<Rc<Request>>) {
         let operations: Vec<Operation> = rpc.calls.iter().map(|call| operation(env, call)).collect();
-        for operation in &operations {
-            let (of, attempt) = (operation.of, operation.attempt);
+        let made = || operations.iter().map(|operation| operation.made);
+        for Attempt { of, number: attempt } in made() {
             env.facts.push(Fact::CallMade { instance: self.instance, of, attempt });
         }
         let number = rpc.number.0;
-        let name = rpc.destination;
-        let destination = env.shape.destinations.iter().position(|other| *other == name).expect("one of them") as u8;
-        self.account.sent(env, destination, operations.iter().map(Operation::key));
-        self.in_flight.push((number, destination, operations.iter().map(Operation::key).collect()));
-        let first = operations.iter().map(Operation::key).min().expect("an RPC has a call");
+        let destination = env.shape.place(rpc.destination) as u8;
+        self.account.sent(env, destination, made());
+        self.in_flight.push((number, destination, made().collect()));
+        let first = made().min().expect("an RPC has a call");
         let key = RpcKey { instance: self.instance, first };
         let rpc = Rc::new(Rpc { number, key, destination, operations });
         let jitter_ms = i64::from(env.draw(Purpose::CallTimeout(key)).below(50));
@@ -229,17 +204,9 @@ impl Replica {
 
     /// Sends any transaction except a write.
     pub(super) fn ask_store(&mut self, env: &mut Env, request: StoreRequest) {
-        let Transactions { renewals, looks, choices, adoptions, flags, line_reads, row_reads } = &mut self.transactions;
-        let number = match request {
-            StoreRequest::Renew { .. } => counted(renewals),
-            StoreRequest::Look { .. } => counted(looks),
-            StoreRequest::Choose { .. } => counted(choices),
-            StoreRequest::Adopt(_) => counted(adoptions),
-            StoreRequest::Flag(_) => counted(flags),
-            StoreRequest::ReadLine { .. } => counted(line_reads),
-            StoreRequest::ReadRow(_) => counted(row_reads),
-            StoreRequest::Register | StoreRequest::Release | StoreRequest::Write(_) => 1,
-        };
+        let number = self.sent.entry(request.kind()).or_default();
+        *number += 1;
+        let number = *number;
         self.send_transaction(env, request, number);
     }
 
@@ -248,11 +215,6 @@ impl Replica {
         let in_ms = i64::from(env.draw(Purpose::StoreReached(key)).below(env.weather.store_ms));
         env.schedule(in_ms, Event::Store(Transaction { key, request }));
     }
-}
-
-fn counted(count: &mut u32) -> u32 {
-    *count += 1;
-    *count
 }
 
 /// Whether it is an answer with the database's time that has not taken long.

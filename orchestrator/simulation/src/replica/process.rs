@@ -15,6 +15,7 @@ use crate::names::{InstanceNo, ProcessNo};
 use crate::store::StoreRequest;
 
 /// A place for instances.
+#[derive(Default)]
 pub(crate) struct Process {
     no: ProcessNo,
     clock_ahead_ms: i64,
@@ -48,17 +49,7 @@ impl Backlog {
 
 impl Process {
     pub(crate) fn new(no: ProcessNo, clock_ahead_ms: i64) -> Self {
-        Self {
-            no,
-            clock_ahead_ms,
-            replica: None,
-            is_paused: false,
-            is_gone: false,
-            starts: 0,
-            pauses: 0,
-            limited: None,
-            backlog: Vec::new(),
-        }
+        Self { no, clock_ahead_ms, ..Self::default() }
     }
 
     /// The instance that runs here.

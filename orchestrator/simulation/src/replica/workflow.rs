@@ -1,8 +1,8 @@
-//! The core's `Workflow` for the simulated sagas, and the ids of a saga on both sides.
+//! The core's `Workflow` for the simulated sagas.
 
 use std::rc::Rc;
 
-use matricula_core::{SagaId, Workflow};
+use matricula_core::Workflow;
 use matricula_engine::{Definitions, Direction, Kind, SagaState, Step};
 
 use crate::clients::{Asker, Request};
@@ -30,7 +30,7 @@ impl Workflow for Simulated {
     type Caller = Caller;
 
     fn definitions(&self) -> &Definitions {
-        self.shape.earlier.as_ref().filter(|_| self.is_earlier_release).unwrap_or(&self.shape.definitions)
+        self.shape.definitions_of(self.is_earlier_release)
     }
 
     fn applies(&self, request: &Rc<Request>) -> Vec<&'static str> {
@@ -46,16 +46,6 @@ impl Workflow for Simulated {
 pub(crate) fn may_gather(shape: &Shape, step: &Step, direction: Direction, request: &Request) -> bool {
     let settles_adds_only = shape.does(step.name) == Some(Does::Settle) && request.drops.is_empty();
     direction == Direction::Forward && (step.kind == Kind::Finalizer || settles_adds_only)
-}
-
-/// The core's name of a saga.
-pub(super) fn id_of(saga: SagaNo) -> SagaId {
-    SagaId::from_u128(u128::from(saga.0))
-}
-
-/// The simulation's name of a saga.
-pub(super) fn number_of(id: SagaId) -> SagaNo {
-    SagaNo(u16::try_from(id.as_u128()).expect("each saga of the simulation has a small number"))
 }
 
 /// Names of the steps that apply.

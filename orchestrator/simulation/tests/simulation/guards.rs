@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use matricula_simulation::Broken::{self, *};
 use matricula_simulation::{Budget, Simulation, campaign};
 
@@ -97,14 +98,14 @@ fn find(what: &str, simulation: impl Fn() -> Simulation + Sync) -> &'static str 
 
 #[test]
 fn every_missing_guard_is_detected() {
-    for guard in Broken::ALL {
-        find(&format!("{guard:?}"), || Simulation::without(guard));
+    for guard in Broken::value_variants() {
+        find(&format!("{guard:?}"), || Simulation::without(*guard));
     }
 }
 
 #[test]
 fn every_invariant_detects_a_missing_guard() {
-    assert_eq!(SEEN_BY.map(|(guard, _)| guard), Broken::ALL, "each guard once");
+    assert_eq!(SEEN_BY.map(|(guard, _)| guard), Broken::value_variants(), "each guard once");
     for (guard, invariants) in SEEN_BY {
         for invariant in invariants {
             find(&format!("{guard:?}"), || Simulation::without(guard).watching(invariant));
