@@ -15,12 +15,13 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::transport::Channel;
 use tower::ServiceBuilder;
+use tower::layer::layer_fn;
 
 use crate::database::Database;
 pub use crate::role::Role;
 use crate::shutdown::{Deadline, Shutdown};
 use crate::tasks::{self, TaskFailure, TaskHealth, Tasks};
-use crate::telemetry::TraceLayer;
+use crate::telemetry::Traced;
 
 mod client_deadline;
 mod connections;
@@ -224,7 +225,7 @@ async fn routes(role: &mut Role, health: &Health) -> Result<Routes, ServeError> 
     );
     reflection::add_to(&mut routes, &role.service_names)
         .map_err(|source| ServeError::Reflection { role: role.name, source })?;
-    Ok(Routes::from(routes.routes().into_axum_router().layer(TraceLayer)).prepare())
+    Ok(Routes::from(routes.routes().into_axum_router().layer(layer_fn(Traced))).prepare())
 }
 
 /// Connections of clients, within the limits of a port. Those of browsers speak gRPC-Web over HTTP/1, too.

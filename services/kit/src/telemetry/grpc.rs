@@ -4,7 +4,6 @@
 //! at their headers.
 
 use std::collections::HashSet;
-use std::pin::Pin;
 use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
@@ -13,12 +12,11 @@ use axum::http::{HeaderMap, Request, Response};
 use axum::response::IntoResponse;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Either, Map};
-use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
-use tonic::codegen::Bytes;
 use tonic::{Code, Status};
-use tower::{Layer, Service};
+use tower::Service;
 use tracing::{Instrument as _, Span};
 
 use super::{TraceContext, policy, spans};
@@ -39,23 +37,9 @@ static METHODS: LazyLock<HashSet<String>> = LazyLock::new(|| {
 /// Passes an answer without a span on.
 type AsIs<R, E> = fn(Result<R, E>) -> Result<Response<Body>, E>;
 
-/// Adds the spans to the services that it wraps.
-#[derive(Clone, Copy)]
-pub(crate) struct TraceLayer;
-
 /// Services whose calls have spans.
 #[derive(Clone)]
-pub(crate) struct Traced<S> {
-    inner: S,
-}
-
-impl<S> Layer<S> for TraceLayer {
-    type Service = Traced<S>;
-
-    fn layer(&self, inner: S) -> Traced<S> {
-        Traced { inner }
-    }
-}
+pub(crate) struct Traced<S>(pub(crate) S);
 
 impl<S> Service<Request<Body>> for Traced<S>
 where
@@ -70,16 +54,16 @@ where
         Either<Map<S::Future, AsIs<S::Response, S::Error>>, BoxFuture<'static, Result<Response<Body>, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+        self.0.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let Some(span) = span(&request) else {
             let as_is: AsIs<S::Response, S::Error> = |answer| answer.map(IntoResponse::into_response);
-            return Either::Left(self.inner.call(request).map(as_is));
+            return Either::Left(self.0.call(request).map(as_is));
         };
         let served = Served { span: span.clone(), code: None };
-        let answering = span.in_scope(|| self.inner.call(request));
+        let answering = span.in_scope(|| self.0.call(request));
         let answering = async move { answering.await.map(|response| served.follow(response.into_response())) };
         Either::Right(answering.instrument(span).boxed())
     }
@@ -111,7 +95,16 @@ impl Served {
         if self.code.is_some() {
             return response;
         }
-        response.map(|body| Body::new(ServedBody { body, served: Some(self) }))
+        let mut served = Some(self);
+        response.map(|body| {
+            Body::new(body.inspect_frame(move |frame| {
+                if let Some(trailers) = frame.trailers_ref()
+                    && let Some(mut served) = served.take()
+                {
+                    served.look_at(trailers);
+                }
+            }))
+        })
     }
 
     fn look_at(&mut self, headers: &HeaderMap) {
@@ -122,35 +115,5 @@ impl Served {
 impl Drop for Served {
     fn drop(&mut self) {
         spans::served(&self.span, self.code.unwrap_or(Code::Cancelled));
-    }
-}
-
-/// The body of an answer, with the span of its call.
-struct ServedBody {
-    body: Body,
-    served: Option<Served>,
-}
-
-impl http_body::Body for ServedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(trailers) = frame.trailers_ref()
-            && let Some(mut served) = self.served.take()
-        {
-            served.look_at(trailers);
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
