@@ -7,8 +7,7 @@ use prost::Message as _;
 use tokio::sync::Mutex;
 use tonic::{Code, Request, Response, Status};
 
-use super::staged::{self, StageError};
-use super::{ImportError, Imports};
+use super::{ImportError, Imports, staged};
 use crate::database::Database;
 use crate::id::ImportId;
 use crate::rpc::{FieldError, required_id};
@@ -70,13 +69,8 @@ impl ImportService for ImportGrpc {
         for (index, row) in request.rows.iter().enumerate() {
             self.imports.check(row).map_err(|problem| problem.within(&format!("rows[{index}]")))?;
         }
-        match staged::put(&self.database, &import, request.part, &request).await {
-            Ok(()) => Ok(Response::new(wire::StageRowsResponse {})),
-            Err(StageError::Database(error)) => Err(error.into()),
-            Err(full @ StageError::Full(_)) => {
-                Err(status::error(Code::ResourceExhausted, "STAGED_TOO_MUCH", full.to_string()))
-            }
-        }
+        staged::put(&self.database, &import, request.part, &request).await?;
+        Ok(Response::new(wire::StageRowsResponse {}))
     }
 
     async fn apply_import(
