@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use matricula_kit::database::{Database, DbError, IdColumns, Migrator, Schema};
 use matricula_kit::grpc_server;
-use matricula_kit::role::{ParticipantRole, Role};
+use matricula_kit::role::Role;
 use matricula_proto::fees::v1::fee_service_server::FeeServiceServer;
 
 use crate::grpc::{FeeGrpc, FeeImports};
@@ -34,9 +34,9 @@ pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, IDS);
 
 /// Makes the role ready to be served.
 pub async fn start(database: Database) -> Result<Role, DbError> {
-    let role = ParticipantRole::open(NAME, database, &SCHEMA, &["accounts"]).await?;
+    let role = Role::participant(NAME, database, &SCHEMA, &["accounts"]).await?;
     let writer = role.writer(Fees::default());
-    let imports = FeeImports::new(role.database());
-    let server = FeeServiceServer::new(FeeGrpc::new(writer, role.database()));
+    let imports = FeeImports::new(role.database.clone());
+    let server = FeeServiceServer::new(FeeGrpc::new(writer, role.database.clone()));
     Ok(role.with_imports(Arc::new(imports)).serving(grpc_server!(server)))
 }

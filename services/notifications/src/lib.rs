@@ -28,7 +28,7 @@ use std::sync::Arc;
 use matricula_kit::database::{Database, DbError, IdColumns, Migrator, Schema};
 use matricula_kit::grpc_server;
 use matricula_kit::metrics::Metric;
-use matricula_kit::role::{ParticipantRole, Role};
+use matricula_kit::role::Role;
 use matricula_proto::notifications::v1::notification_service_server::NotificationServiceServer;
 
 pub use crate::delivery::{ConfigError, NotificationConfig, SinkConfig};
@@ -65,11 +65,11 @@ pub enum StartError {
 /// under way is finished, the rest waits for the next start.
 pub async fn start(database: Database, config: &NotificationConfig) -> Result<Role, StartError> {
     let sink = config.sink.try_sink()?;
-    let role = ParticipantRole::open(NAME, database, &SCHEMA, &["messages"]).await?;
+    let role = Role::participant(NAME, database, &SCHEMA, &["messages"]).await?;
     let (waker, woken) = Waker::new();
-    Dispatcher::start(role.database(), sink, Delays::default(), woken, role.tasks());
-    let imports = ContactImports::new(role.database(), waker.clone());
+    Dispatcher::start(role.database.clone(), sink, Delays::default(), woken, &role.tasks);
+    let imports = ContactImports::new(role.database.clone(), waker.clone());
     let writer = role.writer(Notifications::new(waker));
-    let server = NotificationServiceServer::new(NotificationGrpc::new(writer, role.database()));
+    let server = NotificationServiceServer::new(NotificationGrpc::new(writer, role.database.clone()));
     Ok(role.with_imports(Arc::new(imports)).serving(grpc_server!(server)))
 }
