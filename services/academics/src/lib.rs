@@ -36,7 +36,7 @@ pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, IDS);
 pub async fn start(database: Database, time_zone: TimeZone) -> Result<Role, DbError> {
     let role = Role::participant(NAME, database, &SCHEMA, &["course_record"]).await?;
     let store = Arc::new(AcademicStore::new(role.database.clone(), time_zone));
-    let writer = role.writer(Academics::new(store.clone()));
-    let server = AcademicServiceServer::new(AcademicGrpc::new(store.clone(), writer));
-    Ok(role.with_imports(store).serving(grpc_server!(server)))
+    let writer = role.writer(Academics { store: store.clone() });
+    let grpc = AcademicGrpc { store: store.clone(), writer };
+    Ok(role.with_imports(store).serving(grpc_server!(AcademicServiceServer::new(grpc))))
 }

@@ -35,7 +35,6 @@ pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, IDS);
 /// Makes the role ready to be served.
 pub async fn start(database: Database) -> Result<Role, DbError> {
     let role = Role::participant(NAME, database, &SCHEMA, &["enrollments"]).await?;
-    let writer = role.writer(Enrollments);
-    let server = EnrollmentServiceServer::new(EnrollmentsGrpc::new(writer, role.database.clone()));
-    Ok(role.serving(grpc_server!(server)))
+    let grpc = EnrollmentsGrpc { writer: role.writer(Enrollments), database: role.database.clone() };
+    Ok(role.serving(grpc_server!(EnrollmentServiceServer::new(grpc))))
 }

@@ -21,7 +21,7 @@ use matricula_kit::grpc_server;
 use matricula_kit::role::Role;
 use matricula_proto::fees::v1::fee_service_server::FeeServiceServer;
 
-use crate::grpc::{FeeGrpc, FeeImports};
+use crate::grpc::FeeGrpc;
 use crate::participant::Fees;
 
 /// Name of the role.
@@ -35,8 +35,6 @@ pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, IDS);
 /// Makes the role ready to be served.
 pub async fn start(database: Database) -> Result<Role, DbError> {
     let role = Role::participant(NAME, database, &SCHEMA, &["accounts"]).await?;
-    let writer = role.writer(Fees::default());
-    let imports = FeeImports::new(role.database.clone());
-    let server = FeeServiceServer::new(FeeGrpc::new(writer, role.database.clone()));
-    Ok(role.with_imports(Arc::new(imports)).serving(grpc_server!(server)))
+    let grpc = Arc::new(FeeGrpc { writer: role.writer(Fees::default()), database: role.database.clone() });
+    Ok(role.with_imports(grpc.clone()).serving(grpc_server!(FeeServiceServer::from_arc(grpc))))
 }

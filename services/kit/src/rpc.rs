@@ -11,7 +11,7 @@ use tonic::Status;
 use tracing::Span;
 
 use crate::answer::Answer;
-use crate::id::{InvalidId, SagaId, StepName, check_id};
+use crate::id::{InvalidId, SagaId, StepName, StudentId, check_id};
 use crate::participant::{Direction, Key, Operation, Participant, Writer};
 use crate::telemetry::{TraceContext, spans};
 use crate::time::UnixMs;
@@ -132,26 +132,16 @@ pub fn each_distinct<W, T, I: Hash + Eq + fmt::Display>(
     id: impl Fn(&T) -> &I,
 ) -> Result<Vec<T>, FieldError> {
     let items = each(field, wire, bounds, convert)?;
-    distinct(field, id_field, items.iter().map(id))?;
-    Ok(items)
-}
-
-/// Refuses a list whose messages name an id twice in their field `id_field`.
-pub fn distinct<'a, I: Hash + Eq + fmt::Display + 'a>(
-    field: &str,
-    id_field: &str,
-    ids: impl Iterator<Item = &'a I>,
-) -> Result<(), FieldError> {
-    match first_twice(ids) {
+    match first_twice(items.iter().map(id)) {
         Some((index, id)) => {
             Err(FieldError::new(format!("{field}[{index}].{id_field}"), format!("{id} is named twice")))
         }
-        None => Ok(()),
+        None => Ok(items),
     }
 }
 
 /// The first id that is there before, and its place.
-pub(crate) fn first_twice<'a, I: Hash + Eq + 'a>(ids: impl Iterator<Item = &'a I>) -> Option<(usize, &'a I)> {
+pub fn first_twice<'a, I: Hash + Eq + 'a>(ids: impl Iterator<Item = &'a I>) -> Option<(usize, &'a I)> {
     let mut seen = HashSet::new();
     ids.enumerate().find(|(_, id)| !seen.insert(*id))
 }
@@ -256,11 +246,13 @@ fn operations<W, C>(
     Ok(operations)
 }
 
-/// A saga's operation: its key and trace context from the wire, with the command that the service makes of the rest.
+/// A saga's operation: its key, its trace context and its student from the wire, with the command that the service makes
+/// of the rest.
 pub fn saga_operation<C>(
     wire: Option<wire::Operation>,
     direction: Direction,
-    command: impl FnOnce(&Key) -> Result<C, FieldError>,
+    student_id: String,
+    command: impl FnOnce(&Key, StudentId) -> Result<C, FieldError>,
 ) -> Result<Operation<C>, FieldError> {
     let wire = wire.ok_or_else(|| FieldError::new("operation", "is required"))?;
     let saga = required_id("operation.saga_id", wire.saga_id, SagaId::try_new)?;
@@ -268,7 +260,7 @@ pub fn saga_operation<C>(
     let trace = TraceContext::from_wire(wire.traceparent, wire.tracestate);
     let owner_alive_at = moment("operation.owner_alive_at", wire.owner_alive_at)?;
     let key = Key { saga, step };
-    let command = command(&key)?;
+    let command = command(&key, required_id("student_id", student_id, StudentId::try_new)?)?;
     Ok(Operation { key: Some(key), direction, trace, owner_alive_at, command })
 }
 

@@ -34,7 +34,7 @@ use matricula_proto::notifications::v1::notification_service_server::Notificatio
 pub use crate::delivery::{ConfigError, NotificationConfig, SinkConfig};
 use crate::delivery::{Dispatcher, Waker};
 use crate::domain::retry::Delays;
-use crate::grpc::{ContactImports, NotificationGrpc};
+use crate::grpc::NotificationGrpc;
 use crate::participant::Notifications;
 
 /// The metrics of the delivery.
@@ -68,8 +68,7 @@ pub async fn start(database: Database, config: &NotificationConfig) -> Result<Ro
     let role = Role::participant(NAME, database, &SCHEMA, &["messages"]).await?;
     let (waker, woken) = Waker::new();
     Dispatcher::start(role.database.clone(), sink, Delays::default(), woken, &role.tasks);
-    let imports = ContactImports::new(role.database.clone(), waker.clone());
-    let writer = role.writer(Notifications::new(waker));
-    let server = NotificationServiceServer::new(NotificationGrpc::new(writer, role.database.clone()));
-    Ok(role.with_imports(Arc::new(imports)).serving(grpc_server!(server)))
+    let writer = role.writer(Notifications::new(waker.clone()));
+    let grpc = Arc::new(NotificationGrpc { writer, database: role.database.clone(), waker });
+    Ok(role.with_imports(grpc.clone()).serving(grpc_server!(NotificationServiceServer::from_arc(grpc))))
 }

@@ -25,7 +25,7 @@ use matricula_proto::seats::v1::seat_service_server::SeatServiceServer;
 use tokio_util::sync::CancellationToken;
 
 use crate::feed::Feed;
-use crate::grpc::{SeatImports, SeatsGrpc};
+use crate::grpc::SeatsGrpc;
 use crate::participant::Seats;
 
 /// Name of the role.
@@ -42,7 +42,6 @@ pub async fn start(database: Database, zone: TimeZone, shutdown: CancellationTok
     let feed = Arc::new(Feed::default());
     feed::follow(feed.clone(), &role.database, shutdown, &role.tasks).await?;
     let writer = role.writer(Seats::new(feed.clone(), &role.database, zone));
-    let imports = SeatImports::new(writer.clone(), role.database.clone());
-    let server = SeatServiceServer::new(SeatsGrpc::new(writer, role.database.clone(), feed));
-    Ok(role.with_imports(Arc::new(imports)).serving(grpc_server!(server)))
+    let grpc = Arc::new(SeatsGrpc { writer, database: role.database.clone(), feed });
+    Ok(role.with_imports(grpc.clone()).serving(grpc_server!(SeatServiceServer::from_arc(grpc))))
 }

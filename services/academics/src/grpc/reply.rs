@@ -4,10 +4,9 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use matricula_kit::time::UnixMs;
 use matricula_proto::academics::v1 as wire;
-use matricula_proto::common::v1::EnrollmentStatus;
 
 use crate::domain::catalog::{Course, Section, SectionEntry, Term, TermKind};
-use crate::domain::student::{Override, Profile, RecordStatus, RecordedCourse, Student};
+use crate::domain::student::{Override, Profile, RecordedCourse, Student};
 use matricula_grammar::Requirement;
 
 pub(super) fn academic_record(student: Student) -> wire::GetAcademicRecordResponse {
@@ -117,18 +116,12 @@ pub(super) fn profile(profile: Profile) -> wire::Student {
 }
 
 pub(super) fn recorded_course(course: RecordedCourse) -> wire::RecordedCourse {
-    let status = match course.status {
-        RecordStatus::Pending => EnrollmentStatus::Pending,
-        RecordStatus::Enrolled => EnrollmentStatus::Enrolled,
-        RecordStatus::Cancelled => EnrollmentStatus::Cancelled,
-        RecordStatus::Dropped => EnrollmentStatus::Dropped,
-    };
     wire::RecordedCourse {
         student_id: course.student.into(),
         section_id: course.section.into(),
         course_id: course.course.into(),
         registration_id: course.registration.into(),
-        status: status as i32,
+        status: course.status.to_wire().into(),
         dropped_by_registration_id: course.dropped_by.map(String::from).unwrap_or_default(),
         credits_hundredths: course.credits_hundredths,
     }

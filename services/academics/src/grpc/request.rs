@@ -3,7 +3,7 @@
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use matricula_kit::id::{CourseId, SectionId, StudentId, TermId};
+use matricula_kit::id::{CourseId, HoldId, SectionId, StudentId, TermId};
 use matricula_kit::rpc::{FieldError, each, each_distinct, moment, optional_id, required_id};
 use matricula_kit::source::Source;
 use matricula_kit::time;
@@ -11,7 +11,7 @@ use matricula_proto::academics::v1 as wire;
 
 use crate::domain::catalog::{Course, SectionEntry, Term, TermKind};
 use crate::domain::component::Component;
-use crate::domain::student::{Completed, Hold, HoldId, Profile};
+use crate::domain::student::{Completed, Hold, Profile};
 use matricula_grammar::Meetings;
 use matricula_grammar::Requirement;
 

@@ -2,8 +2,9 @@
 
 use jiff::tz::TimeZone;
 use matricula_kit::answer::Reason;
-use matricula_kit::id::{OverrideId, StepName};
+use matricula_kit::id::{HoldId, OverrideId, StepName};
 use matricula_kit::imports::ImportError;
+use matricula_kit::named::Named as _;
 use matricula_kit::participant::{Direction, Key, Writer, WriterLimits};
 use matricula_kit::source::Source;
 use matricula_kit::telemetry::TraceContext;
@@ -13,7 +14,7 @@ use super::*;
 use crate::domain::catalog::{Catalog, CatalogChanges};
 use crate::domain::decide::Action;
 use crate::domain::fixture::{self, AFTER, BEFORE, NOW, change, saga, section, section_id, student_id};
-use crate::domain::student::{Completed, Hold, HoldId, Override, Profile};
+use crate::domain::student::{Completed, Hold, Override, Profile};
 use crate::store::StaffError;
 
 mod hold_up;
@@ -57,7 +58,7 @@ impl Bed {
 
     fn on(test: Arc<TestDatabase>) -> Self {
         let store = Arc::new(AcademicStore::new(test.database.clone(), TimeZone::UTC));
-        let participant = Arc::new(Academics::new(store.clone()));
+        let participant = Arc::new(Academics { store: store.clone() });
         let (writer, _) = Writer::alone(participant, test.database.clone(), WriterLimits::default());
         Self { store, writer, test }
     }

@@ -4,7 +4,7 @@
 //! before it.
 
 use async_trait::async_trait;
-use matricula_kit::database::{Database, DbError};
+use matricula_kit::database::DbError;
 use matricula_kit::id::{CourseId, TermId};
 use matricula_kit::imports::{ImportError, Imported, check_named_once, foreign_row};
 use matricula_kit::money::Currency;
@@ -14,7 +14,7 @@ use matricula_proto::fees::v1 as proto;
 use matricula_proto::imports::v1::ImportRow;
 use matricula_proto::imports::v1::import_row::Row;
 
-use super::field;
+use super::{FeeGrpc, field};
 use crate::domain::price::{BalanceLimit, Percent, Price};
 use crate::domain::rates::{RateTable, RefundLadder, TermRates};
 use crate::store;
@@ -22,20 +22,8 @@ use crate::store;
 #[cfg(test)]
 mod tests;
 
-/// The service's part in imports.
-pub struct FeeImports {
-    database: Database,
-}
-
-impl FeeImports {
-    /// Imports into a database.
-    pub fn new(database: Database) -> Self {
-        Self { database }
-    }
-}
-
 #[async_trait]
-impl Imported for FeeImports {
+impl Imported for FeeGrpc {
     async fn read(&self) -> Result<(i64, Vec<ImportRow>), DbError> {
         let (version, table) = store::rate_table(&self.database).await?;
         let currency = table.currency.unwrap_or_default();

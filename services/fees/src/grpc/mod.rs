@@ -25,22 +25,15 @@ use crate::store::{self, Balance};
 
 mod imports;
 
-pub use imports::FeeImports;
-
 /// Sections that one registration adds, or drops; the contract's bounds.
 const SECTIONS: RangeInclusive<usize> = 0..=20;
 
 /// The gRPC service.
 pub struct FeeGrpc {
-    writer: Writer<Fees>,
-    database: Database,
-}
-
-impl FeeGrpc {
-    /// Serves what the writer writes and the database holds.
-    pub fn new(writer: Writer<Fees>, database: Database) -> Self {
-        Self { writer, database }
-    }
+    /// What registrations change goes through it.
+    pub writer: Writer<Fees>,
+    /// Reads are from here, and imports.
+    pub database: Database,
 }
 
 #[tonic::async_trait]
@@ -101,10 +94,10 @@ impl FeeService for FeeGrpc {
 
 /// An operation of `AssessFees`.
 fn assess(wire: proto::AssessFeesOperation) -> Result<Operation<Command>, FieldError> {
-    rpc::saga_operation(wire.operation, Direction::Forward, |key| {
+    rpc::saga_operation(wire.operation, Direction::Forward, wire.student_id, |key, student| {
         Ok(Command::Assess {
             registration: key.saga.clone(),
-            student: rpc::required_id("student_id", wire.student_id, StudentId::try_new)?,
+            student,
             adds: rpc::each_distinct("adds", wire.adds, SECTIONS, add, "section_id", |add| &add.section)?,
             basis: basis(wire.basis)?,
         })
@@ -113,20 +106,19 @@ fn assess(wire: proto::AssessFeesOperation) -> Result<Operation<Command>, FieldE
 
 /// An operation of `VoidFees`.
 fn void(wire: proto::VoidFeesOperation) -> Result<Operation<Command>, FieldError> {
-    rpc::saga_operation(wire.operation, Direction::Compensation, |key| {
-        // The charges have the student; an id out of bounds is a caller's mistake all the same.
-        rpc::required_id("student_id", wire.student_id, StudentId::try_new)?;
+    // The charges have the student.
+    rpc::saga_operation(wire.operation, Direction::Compensation, wire.student_id, |key, _| {
         Ok(Command::Void { registration: key.saga.clone() })
     })
 }
 
 /// An operation of `RefundFees`.
 fn refund(wire: proto::RefundFeesOperation) -> Result<Operation<Command>, FieldError> {
-    rpc::saga_operation(wire.operation, Direction::Forward, |key| {
+    rpc::saga_operation(wire.operation, Direction::Forward, wire.student_id, |key, student| {
         let convert = DroppedCourse::try_from;
         Ok(Command::Refund {
             registration: key.saga.clone(),
-            student: rpc::required_id("student_id", wire.student_id, StudentId::try_new)?,
+            student,
             drops: rpc::each_distinct("drops", wire.drops, SECTIONS, convert, "section_id", |drop| &drop.section)?,
             effective_at: rpc::required_moment("effective_at", wire.effective_at)?,
         })

@@ -13,6 +13,7 @@ use sqlx::{Row as _, TypeInfo as _, ValueRef as _};
 use super::error::DbError;
 use super::ids::{self, IdForm};
 use super::wire::WireRow;
+use crate::named::Named;
 
 /// Most texts are ids: this many bytes are reserved for each.
 const TEXT_USUAL: usize = 40;
@@ -255,6 +256,17 @@ impl Row {
             AnyRow::Postgres(row) => Ok(row.try_get(column)?),
             AnyRow::Wire(row) => row.opt_id(column),
         }
+    }
+
+    /// A value of a fixed set, by its name.
+    pub fn named<T: Named>(&self, column: &str) -> Result<T, DbError> {
+        self.opt_named(column)?.ok_or_else(|| DbError::unexpected_null(column))
+    }
+
+    /// A value of a fixed set or NULL.
+    pub fn opt_named<T: Named>(&self, column: &str) -> Result<Option<T>, DbError> {
+        let known = |name: String| T::from_name(&name).ok_or_else(|| DbError::corrupt(format!("{column} is {name:?}")));
+        self.opt_text(column)?.map(known).transpose()
     }
 
     /// An integer (BIGINT).

@@ -447,7 +447,9 @@ async fn commit_together<P: Participant>(
             }
             Ok(None) => reading = Reading::All,
             // Whatever the error: an action that was recorded before may be the cause.
-            Err(CommitError::NotDone(error)) if reading == Reading::Undos && !error.is_passing() => reading = Reading::All,
+            Err(CommitError::NotDone(error)) if reading == Reading::Undos && !error.is_passing() => {
+                reading = Reading::All
+            }
             // Another replica wrote the same key first; its rows are there now and will be loaded.
             Err(CommitError::NotDone(error)) if error.is_conflict() && attempt < CONFLICT_RETRIES_MAX => attempt += 1,
             Err(failure) => return Err(failure),

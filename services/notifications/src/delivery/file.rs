@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
+use matricula_kit::named::Named as _;
 use serde::Serialize;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;

@@ -4,6 +4,8 @@
 //! side refuses for good is tried again too, as a wrongly set up mail server refuses everybody for good; but not for
 //! ever.
 
+use matricula_kit::named::Named;
+
 /// First delay, as a passing failure is over in a second.
 const DELAY_FIRST_MS: i64 = 1_000;
 /// Longest delay: an hour, as mail servers do it.
@@ -58,22 +60,9 @@ impl Default for Delays {
     }
 }
 
-impl Undeliverable {
-    const ALL: [Self; 3] = [Self::NoContact, Self::Rejected, Self::NotWanted];
-
-    /// The reason of a name on record.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|known| known.name() == name)
-    }
-
-    /// The name on record.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NoContact => "NO_CONTACT",
-            Self::Rejected => "REJECTED",
-            Self::NotWanted => "NOT_WANTED",
-        }
-    }
+impl Named for Undeliverable {
+    const NAMES: &'static [(Self, &'static str)] =
+        &[(Self::NoContact, "NO_CONTACT"), (Self::Rejected, "REJECTED"), (Self::NotWanted, "NOT_WANTED")];
 }
 
 impl Delays {

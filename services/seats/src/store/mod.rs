@@ -8,17 +8,14 @@ use std::collections::BTreeSet;
 
 use matricula_kit::database::{Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
-use matricula_kit::imports as kit_imports;
+use matricula_kit::imports;
+use matricula_kit::named::Named as _;
 use matricula_kit::pages::{KeyColumn, PagedTable};
 use matricula_kit::participant::{Key, Reading, RowState};
 use matricula_kit::source::Source;
 use matricula_kit::time::{TimeZone, UnixMs};
 
 use crate::domain::{Command, Hold, HoldKey, Section, World};
-
-mod imports;
-
-pub use imports::{all_sections, import_version};
 
 /// Every section, in the order of ids.
 pub const SECTIONS: PagedTable<Section> = PagedTable {
@@ -98,7 +95,7 @@ pub async fn load(
         }
     }
     // Locked before all sections, by every import.
-    let import_version = if has_import { Some(kit_imports::lock(tx).await?) } else { None };
+    let import_version = if has_import { Some(imports::lock(tx).await?) } else { None };
     // Read without a lock, to find which sections to lock. A step that has held its seats takes no more, so nothing
     // can be missed; what another replica releases meanwhile is seen below.
     for held in held_by_steps(tx, &steps).await? {
@@ -114,16 +111,16 @@ pub async fn load(
 
 /// Sends what has changed, each table set-wise.
 pub fn write(tx: &mut Tx, world: &World) {
-    for _ in 0..world.imports_applied() {
-        kit_imports::next(tx);
+    for _ in 0..world.imports_applied {
+        imports::next(tx);
     }
     for (sql, row_state) in [(INSERT_SECTIONS, RowState::New), (UPDATE_SECTIONS, RowState::Changed)] {
-        let rows: Vec<&Section> = world.sections().in_state(row_state).collect();
+        let rows: Vec<&Section> = world.sections.in_state(row_state).collect();
         tx.send(sql, sections_as_rows(&rows).into());
     }
-    let granted: Vec<&Hold> = world.holds().in_state(RowState::New).collect();
+    let granted: Vec<&Hold> = world.holds.in_state(RowState::New).collect();
     tx.send(INSERT_HOLDS, holds_as_rows(&granted).into());
-    let released: Vec<&Hold> = world.holds().in_state(RowState::Changed).collect();
+    let released: Vec<&Hold> = world.holds.in_state(RowState::Changed).collect();
     let rows = released_columns(seat_rows(released.iter().map(|hold| &hold.key)), &released);
     tx.send(RELEASE_HOLDS, rows.into());
 }
@@ -135,6 +132,17 @@ pub async fn sections(database: &Database, ids: &[SectionId]) -> Result<Vec<Sect
     }
     let rows = database.fetch(READ_SECTIONS, section_rows(ids).into()).await?;
     rows.iter().map(section).collect()
+}
+
+/// Reads every section, and the version of imports that they have.
+pub async fn all_sections(database: &Database) -> Result<(i64, Vec<Section>), DbError> {
+    let mut snapshot = database.snapshot().await?;
+    Ok((imports::version(&mut snapshot).await?, SECTIONS.all(&mut snapshot).await?))
+}
+
+/// The version of imports in force.
+pub async fn import_version(database: &Database) -> Result<i64, DbError> {
+    imports::version(&mut database.snapshot().await?).await
 }
 
 async fn held_by_steps(tx: &mut Tx, steps: &BTreeSet<&Key>) -> Result<Vec<HoldKey>, DbError> {
@@ -186,9 +194,6 @@ fn released_columns(rows: Rows, holds: &[&Hold]) -> Rows {
 
 fn section(row: &Row) -> Result<Section, DbError> {
     let bundle_capacity = row.opt_int("bundle_capacity")?.map(i32::try_from).transpose();
-    let source = row
-        .opt_text("capacity_source")?
-        .map(|name| Source::from_name(&name).ok_or_else(|| DbError::corrupt(format!("capacity_source is {name}"))));
     Ok(Section {
         id: SectionId::stored(row.text("section_id")?),
         capacity: seats(row, "capacity")?,
@@ -197,7 +202,7 @@ fn section(row: &Row) -> Result<Section, DbError> {
         changed_at: UnixMs(row.int("changed_at")?),
         closed_at: row.opt_int("closed_at")?.map(UnixMs),
         capacity_set_at: row.opt_int("capacity_set_at")?.map(UnixMs),
-        capacity_source: source.transpose()?,
+        capacity_source: row.opt_named("capacity_source")?,
         bundle_capacity: bundle_capacity.map_err(DbError::corrupt)?,
     })
 }
