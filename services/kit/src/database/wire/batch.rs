@@ -93,23 +93,28 @@ impl<'a> Value<'a> {
             Self::Scalar(Scalar::Text(value) | Scalar::Id(value)) => text(value.as_deref(), bytes),
             Self::Scalar(Scalar::Int(value)) => Ok(int(*value, bytes)),
             Self::Id(value) => id(value, bytes),
-            Self::Ids(values) => {
-                let dimension = ArrayDimension { len: values.len().try_into()?, lower_bound: 1 };
-                array_to_sql([dimension], BYTEA, values.iter(), id, bytes)?;
-                Ok(IsNull::No)
-            }
+            Self::Ids(values) => array(values.len(), BYTEA, values.iter(), id, bytes),
             Self::Column(Column::Text(values) | Column::Id(values)) => {
-                let dimension = ArrayDimension { len: values.len().try_into()?, lower_bound: 1 };
-                array_to_sql([dimension], TEXT, values.iter(), text, bytes)?;
-                Ok(IsNull::No)
+                array(values.len(), TEXT, values.iter(), text, bytes)
             }
             Self::Column(Column::Int(values)) => {
-                let dimension = ArrayDimension { len: values.len().try_into()?, lower_bound: 1 };
-                array_to_sql([dimension], BIGINT, values, |value, bytes| Ok(int(*value, bytes)), bytes)?;
-                Ok(IsNull::No)
+                array(values.len(), BIGINT, values, |value, bytes| Ok(int(*value, bytes)), bytes)
             }
         }
     }
+}
+
+/// An array of so many values of a type.
+fn array<T>(
+    length: usize,
+    kind: u32,
+    values: impl IntoIterator<Item = T>,
+    encode: impl FnMut(T, &mut BytesMut) -> Encoded,
+    bytes: &mut BytesMut,
+) -> Encoded {
+    let dimension = ArrayDimension { len: length.try_into()?, lower_bound: 1 };
+    array_to_sql([dimension], kind, values, encode, bytes)?;
+    Ok(IsNull::No)
 }
 
 fn text(value: Option<&str>, bytes: &mut BytesMut) -> Encoded {
