@@ -2,7 +2,7 @@
 
 use matricula_proto::common::v1 as wire;
 
-use crate::named::Named;
+use crate::named::NamedValue;
 
 /// Status of an enrollment, in the words of Edu-API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum EnrollmentStatus {
     Dropped,
 }
 
-impl Named for EnrollmentStatus {
+impl NamedValue for EnrollmentStatus {
     const NAMES: &'static [(Self, &'static str)] = &[
         (Self::Pending, "PENDING"),
         (Self::Enrolled, "ENROLLED"),

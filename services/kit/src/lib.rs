@@ -29,6 +29,7 @@ pub mod database;
 pub mod enrollment;
 pub mod id;
 pub mod imports;
+mod methods;
 pub mod metrics;
 pub mod money;
 pub mod named;

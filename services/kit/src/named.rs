@@ -1,7 +1,7 @@
 //! Values of a fixed set, which are stored by their names.
 
 /// A value of a fixed set.
-pub trait Named: Copy + PartialEq + 'static {
+pub trait NamedValue: Copy + PartialEq + 'static {
     /// Every value, with the name under which it is stored.
     const NAMES: &'static [(Self, &'static str)];
 

@@ -43,8 +43,8 @@ pub struct FieldError {
 
 impl FieldError {
     /// A problem with one field.
-    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: shortened(field.into()), problem: shortened(problem.into()) }
+    pub fn new(field: impl Into<String>, problem: impl fmt::Display) -> Self {
+        Self { field: shortened(field.into()), problem: shortened(problem.to_string()) }
     }
 
     /// The same problem, seen from the message that holds the field.
@@ -74,13 +74,21 @@ pub fn free_text(field: &str, text: String, bytes_max: usize) -> Result<String, 
     }
 }
 
+/// Takes a number from the wire, within its bounds.
+pub fn bounded(field: &str, number: i32, bounds: RangeInclusive<i32>) -> Result<i32, FieldError> {
+    if bounds.contains(&number) {
+        return Ok(number);
+    }
+    Err(FieldError::new(field, format!("must be {} to {}, got {number}", bounds.start(), bounds.end())))
+}
+
 /// Takes an id from the wire, or says which field is wrong.
 pub fn required_id<T>(
     field: &str,
     text: String,
     try_new: impl FnOnce(String) -> Result<T, InvalidId>,
 ) -> Result<T, FieldError> {
-    try_new(text).map_err(|problem| FieldError::new(field, problem.to_string()))
+    try_new(text).map_err(|problem| FieldError::new(field, problem))
 }
 
 /// Takes an id from the wire that may be left out.
@@ -106,7 +114,7 @@ pub fn required_moment(field: &str, wire: Option<prost_types::Timestamp>) -> Res
 
 /// Takes an id that Matricula makes from the wire, as text within the bounds.
 pub fn checked_id(field: &str, text: String) -> Result<String, FieldError> {
-    check_id(&text).map_err(|problem| FieldError::new(field, problem.to_string()))?;
+    check_id(&text).map_err(|problem| FieldError::new(field, problem))?;
     Ok(text)
 }
 
@@ -219,10 +227,8 @@ pub fn page<T>(mut rows: Vec<T>, size: i64, token: impl FnOnce(&T) -> String) ->
 
 /// How long to wait for an outcome, from the wire.
 pub fn wait_time(wait_ms: i32) -> Result<Duration, FieldError> {
-    match u64::try_from(wait_ms) {
-        Ok(ms) if wait_ms <= WAIT_MS_MAX => Ok(Duration::from_millis(ms)),
-        _ => Err(FieldError::new("wait_ms", format!("must be 0 to {WAIT_MS_MAX}, got {wait_ms}"))),
-    }
+    let wait_ms = bounded("wait_ms", wait_ms, 0..=WAIT_MS_MAX)?;
+    Ok(Duration::from_millis(wait_ms.unsigned_abs().into()))
 }
 
 /// Turns the operations of a request into domain operations, or names the one that is out of bounds. To be called where

@@ -44,7 +44,7 @@ pub use health::RoleHealth;
 use http::Probed;
 pub use http::install_metrics;
 pub use limits::{Limits, LimitsConfig};
-use slow_client::SlowClientLayer;
+use slow_client::SlowClientLimits;
 
 /// Share of the time left that calls in flight may take when a shutdown begins. It is most of the time: what they do is
 /// lost to their callers when their connections are ended, and the parts after them are quick unless they hang.
@@ -231,9 +231,10 @@ async fn routes(role: &mut Role, health: &Health) -> Result<Routes, ServeError> 
 /// Connections of clients, within the limits of a port. Those of browsers speak gRPC-Web over HTTP/1, too.
 fn over_tcp(role: &'static str, routes: Routes, grpc_web: Option<Cors>, limits: &Limits) -> Connections {
     let http = connections::http(limits.stall);
+    let limits = SlowClientLimits::new(limits);
     let limited = ServiceBuilder::new()
         .map_request(encoding::answered_alike)
-        .layer(SlowClientLayer::new(limits))
+        .layer_fn(move |inner| limits.around(inner))
         .layer_fn(ClientDeadline)
         .service(routes);
     match grpc_web {

@@ -2,7 +2,7 @@
 
 use matricula_proto::common::v1 as wire;
 
-use crate::named::Named;
+use crate::named::NamedValue;
 
 /// The source of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -14,7 +14,7 @@ pub enum Source {
     Staff,
 }
 
-impl Named for Source {
+impl NamedValue for Source {
     const NAMES: &'static [(Self, &'static str)] = &[(Self::Bundle, "BUNDLE"), (Self::Staff, "STAFF")];
 }
 

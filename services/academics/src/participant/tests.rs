@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use matricula_kit::answer::Reason;
 use matricula_kit::id::{HoldId, OverrideId, StepName};
 use matricula_kit::imports::ImportError;
-use matricula_kit::named::Named as _;
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::participant::{Direction, Key, Writer, WriterLimits};
 use matricula_kit::source::Source;
 use matricula_kit::telemetry::TraceContext;

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use jiff::civil::Date;
 use matricula_kit::database::{Args, Database, DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, SectionId, TermId};
-use matricula_kit::named::Named as _;
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::time::{UnixMs, zone};
 
 use super::int32;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
-use matricula_kit::named::Named as _;
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::participant::RowState;
 use matricula_kit::time::UnixMs;
 

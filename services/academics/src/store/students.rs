@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use matricula_kit::answer::Reason;
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{HoldId, OverrideId, SectionId, StudentId};
-use matricula_kit::named::Named as _;
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::time::UnixMs;
 
 use super::{AcademicStore, holds, int32, transcripts};

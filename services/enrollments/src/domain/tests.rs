@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use matricula_kit::answer::Answer;
 use matricula_kit::id::{CourseId, RosterRowId, SagaId, SectionId, StudentId};
-use matricula_kit::named::Named as _;
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::time::UnixMs;
 use proptest::prelude::*;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use matricula_kit::database::{Args, Database};
 use matricula_kit::id::{SagaId, StepName, StudentId};
-use matricula_kit::named::Named as _;
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::participant::{Direction, Key, Writer, WriterLimits};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, RosterRowId, SagaId, SectionId, StudentId};
-use matricula_kit::named::Named as _;
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::pages::{KeyColumn, PagedTable};
 use matricula_kit::participant::RowState;
 use matricula_kit::time::UnixMs;

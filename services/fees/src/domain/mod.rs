@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use matricula_kit::answer::{Answer, Done, DroppedCourse, Reason, Refusal};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
-use matricula_kit::named::Named;
+use matricula_kit::named::NamedValue;
 use matricula_kit::time::UnixMs;
 
 use price::{Charge, Credits};
@@ -241,7 +241,7 @@ impl GiveBack {
     }
 }
 
-impl Named for PostingKind {
+impl NamedValue for PostingKind {
     const NAMES: &'static [(Self, &'static str)] =
         &[(Self::Charge, "CHARGE"), (Self::Void, "VOID"), (Self::Refund, "REFUND")];
 }

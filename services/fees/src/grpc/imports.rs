@@ -14,7 +14,7 @@ use matricula_proto::fees::v1 as proto;
 use matricula_proto::imports::v1::ImportRow;
 use matricula_proto::imports::v1::import_row::Row;
 
-use super::{FeeGrpc, field};
+use super::FeeGrpc;
 use crate::domain::price::{BalanceLimit, Percent, Price};
 use crate::domain::rates::{RateTable, RefundLadder, TermRates};
 use crate::store;
@@ -86,11 +86,15 @@ fn term_rates(wire: proto::TermRates) -> Result<(TermId, Option<(Currency, TermR
         }
         return Ok((term, None));
     };
-    let currency = Currency::try_new(money.currency).map_err(|problem| field("per_credit.currency", problem))?;
-    let per_credit = Price::try_new(money.minor_units).map_err(|problem| field("per_credit.minor_units", problem))?;
+    let currency =
+        Currency::try_new(money.currency).map_err(|problem| FieldError::new("per_credit.currency", problem))?;
+    let per_credit =
+        Price::try_new(money.minor_units).map_err(|problem| FieldError::new("per_credit.minor_units", problem))?;
     let balance_limit = match wire.balance_limit_minor_units {
         0 => None,
-        limit => Some(BalanceLimit::try_new(limit).map_err(|problem| field("balance_limit_minor_units", problem))?),
+        limit => Some(
+            BalanceLimit::try_new(limit).map_err(|problem| FieldError::new("balance_limit_minor_units", problem))?,
+        ),
     };
     let ladder = refund_ladder(wire.refund_ladder)?;
     Ok((term, Some((currency, TermRates { per_credit, ladder, balance_limit }))))
@@ -101,7 +105,8 @@ fn refund_ladder(wire: Vec<proto::RefundStep>) -> Result<RefundLadder, FieldErro
     for (index, step) in wire.into_iter().enumerate() {
         let outer = format!("refund_ladder[{index}]");
         let until = required_moment("until", step.until).map_err(|problem| problem.within(&outer))?;
-        let percent = Percent::try_new(step.percent).map_err(|problem| field("percent", problem).within(&outer))?;
+        let percent =
+            Percent::try_new(step.percent).map_err(|problem| FieldError::new("percent", problem).within(&outer))?;
         steps.push((until, percent));
     }
     RefundLadder::try_new(steps)
@@ -111,7 +116,7 @@ fn refund_ladder(wire: Vec<proto::RefundStep>) -> Result<RefundLadder, FieldErro
 /// The fee of a course; none when the row removes it.
 fn course_fee(wire: proto::CourseFee) -> Result<(CourseId, Option<Price>), FieldError> {
     let course = required_id("course_id", wire.course_id, CourseId::try_new)?;
-    let price = Price::try_new(wire.minor_units).map_err(|problem| field("minor_units", problem))?;
+    let price = Price::try_new(wire.minor_units).map_err(|problem| FieldError::new("minor_units", problem))?;
     Ok((course, Some(price).filter(|price| price.minor_units() > 0)))
 }
 

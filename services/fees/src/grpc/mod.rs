@@ -1,7 +1,6 @@
 //! `FeeService` on the wire: what comes in is checked and becomes domain values, what goes out is written as the
 //! contract says; the ledger. No rules.
 
-use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use futures::stream::BoxStream;
@@ -165,14 +164,9 @@ fn add(wire: common::ReservedCourse) -> Result<Add, FieldError> {
         section: course.section,
         course: course.course,
         term: course.term,
-        credits: credits.map_err(|problem| field("credits_hundredths", problem))?,
+        credits: credits.map_err(|problem| FieldError::new("credits_hundredths", problem))?,
         is_only_part: course.component.is_empty(),
     })
-}
-
-/// The problem of a field.
-fn field(name: &str, problem: impl Display) -> FieldError {
-    FieldError::new(name, problem.to_string())
 }
 
 #[cfg(test)]

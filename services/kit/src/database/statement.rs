@@ -13,7 +13,7 @@ use sqlx::{Row as _, TypeInfo as _, ValueRef as _};
 use super::error::DbError;
 use super::ids::{self, IdForm};
 use super::wire::WireRow;
-use crate::named::Named;
+use crate::named::NamedValue;
 
 /// Most texts are ids: this many bytes are reserved for each.
 const TEXT_USUAL: usize = 40;
@@ -259,12 +259,12 @@ impl Row {
     }
 
     /// A value of a fixed set, by its name.
-    pub fn named<T: Named>(&self, column: &str) -> Result<T, DbError> {
+    pub fn named<T: NamedValue>(&self, column: &str) -> Result<T, DbError> {
         self.opt_named(column)?.ok_or_else(|| DbError::unexpected_null(column))
     }
 
     /// A value of a fixed set or NULL.
-    pub fn opt_named<T: Named>(&self, column: &str) -> Result<Option<T>, DbError> {
+    pub fn opt_named<T: NamedValue>(&self, column: &str) -> Result<Option<T>, DbError> {
         let known = |name: String| T::from_name(&name).ok_or_else(|| DbError::corrupt(format!("{column} is {name:?}")));
         self.opt_text(column)?.map(known).transpose()
     }

@@ -10,7 +10,7 @@ use tonic::{Code, Request, Response, Status};
 use super::{ImportError, Imports, staged};
 use crate::database::Database;
 use crate::id::ImportId;
-use crate::rpc::{FieldError, required_id};
+use crate::rpc::{FieldError, bounded, required_id};
 use crate::status;
 use crate::telemetry;
 
@@ -59,10 +59,7 @@ impl ImportService for ImportGrpc {
     ) -> Result<Response<wire::StageRowsResponse>, Status> {
         let request = request.into_inner();
         let import = import_id(&request.import_id)?;
-        if !(0..PARTS_MAX).contains(&request.part) {
-            let problem = format!("must be 0 to {}, got {}", PARTS_MAX - 1, request.part);
-            return Err(FieldError::new("part", problem).into());
-        }
+        bounded("part", request.part, 0..=PARTS_MAX - 1)?;
         if request.rows.len() > ROWS_MAX {
             return Err(FieldError::new("rows", format!("at most {ROWS_MAX}, got {}", request.rows.len())).into());
         }
@@ -79,9 +76,7 @@ impl ImportService for ImportGrpc {
     ) -> Result<Response<wire::ApplyImportResponse>, Status> {
         let request = request.into_inner();
         let import = import_id(&request.import_id)?;
-        if !(0..=PARTS_MAX).contains(&request.parts) {
-            return Err(FieldError::new("parts", format!("must be 0 to {PARTS_MAX}, got {}", request.parts)).into());
-        }
+        bounded("parts", request.parts, 0..=PARTS_MAX)?;
         let _one = self.applying.lock().await;
         let Some(rows) = staged::rows(&self.database, &import, request.parts).await? else {
             let message =

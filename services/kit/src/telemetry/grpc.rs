@@ -3,8 +3,6 @@
 //! A call gets a span if its context is to be recorded, or if its RPC begins traces here. Other calls only cost a look
 //! at their headers.
 
-use std::collections::HashSet;
-use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -13,26 +11,12 @@ use axum::response::IntoResponse;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Either, Map};
 use http_body_util::BodyExt as _;
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use tonic::{Code, Status};
 use tower::Service;
 use tracing::{Instrument as _, Span};
 
 use super::{TraceContext, policy, spans};
-
-/// Every method of our services. Invented method names get no span.
-static METHODS: LazyLock<HashSet<String>> = LazyLock::new(|| {
-    let descriptors = FileDescriptorSet::decode(matricula_proto::DESCRIPTOR_SET).unwrap_or_default();
-    let mut methods = HashSet::new();
-    for file in descriptors.file {
-        for service in &file.service {
-            let names = service.method.iter().map(|method| method.name());
-            methods.extend(names.map(|method| format!("{}.{}/{method}", file.package(), service.name())));
-        }
-    }
-    methods
-});
+use crate::methods::METHODS;
 
 /// Passes an answer without a span on.
 type AsIs<R, E> = fn(Result<R, E>) -> Result<Response<Body>, E>;
@@ -76,7 +60,8 @@ fn span(request: &Request<Body>) -> Option<Span> {
     if !parent.is_wanted() && !is_first() {
         return None;
     }
-    let method: &'static str = METHODS.get(path.strip_prefix('/')?)?;
+    // An invented method gets no span.
+    let method: &'static str = METHODS.get_key_value(path)?.0.strip_prefix('/')?;
     let host = request.uri().host().unwrap_or_default().trim_matches(['[', ']']);
     let span = spans::server(method, &parent, host, request.uri().port_u16());
     (!span.is_disabled()).then_some(span)

@@ -31,7 +31,7 @@ use tokio::sync::Mutex;
 pub use config::{ConfigError, NotificationConfig, SinkConfig};
 pub use file::FileSink;
 pub use handover::{CLAIM_ON_INSERT_MS, Waker, Woken};
-pub use sink::{LogSink, Sink, SinkError};
+pub use sink::{LogSink, Sink};
 pub use smtp::SmtpSink;
 
 use crate::domain::Message;
@@ -177,7 +177,7 @@ impl Dispatcher {
             for (report, error) in attempts {
                 match &error {
                     None => delivered += 1,
-                    Some(SinkError::Unavailable(_)) => unavailable += 1,
+                    Some(Failure::Unavailable(_)) => unavailable += 1,
                     Some(_) => {}
                 }
                 last_error = error.or(last_error);
@@ -195,7 +195,7 @@ impl Dispatcher {
         })
     }
 
-    async fn deliver(&self, claimed: Claimed) -> (Report, Option<SinkError>) {
+    async fn deliver(&self, claimed: Claimed) -> (Report, Option<Failure>) {
         let registration = claimed.message.registration.clone();
         if self.woken.is_over() {
             // Given back to the process that comes next.
@@ -207,17 +207,17 @@ impl Dispatcher {
         let outcome = AssertUnwindSafe(delivering).catch_unwind().await;
         let outcome = match outcome {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(elapsed)) => Err(SinkError::Unavailable(Box::new(elapsed))),
+            Ok(Err(elapsed)) => Err(Failure::Unavailable(Box::new(elapsed))),
             Err(_) => {
                 tracing::error!(registration = registration.as_str(), "a delivery panicked; it is tried again");
-                Err(SinkError::Unavailable("the delivery panicked".into()))
+                Err(Failure::Unavailable("the delivery panicked".into()))
             }
         };
         match outcome {
             Ok(()) => (Report { registration, failures: claimed.failures, next: None }, None),
             Err(error) => {
                 let failures = claimed.failures + 1;
-                let next = self.delays.after(Failure::from(&error), failures);
+                let next = self.delays.after(&error, failures);
                 (Report { registration, failures, next: Some(next) }, Some(error))
             }
         }
@@ -250,16 +250,6 @@ impl Dispatcher {
         let waiting = store::waiting(&self.database).await?;
         metrics::gauge!("matricula_notifications_waiting").set(waiting as f64);
         Ok(())
-    }
-}
-
-impl From<&SinkError> for Failure {
-    fn from(error: &SinkError) -> Self {
-        match error {
-            SinkError::NoContact => Self::NoContact,
-            SinkError::Rejected(_) => Self::Rejected,
-            SinkError::Unavailable(_) => Self::Unavailable,
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use matricula_kit::answer::{Answer, Refusal};
 use matricula_kit::id::{SagaId, SectionId, StudentId};
 use matricula_kit::money::Money;
-use matricula_kit::named::Named;
+use matricula_kit::named::NamedValue;
 use matricula_kit::time::UnixMs;
 
 /// What is known of a registration that has ended.
@@ -82,7 +82,7 @@ pub struct World {
     pub only_recorded: Vec<Message>,
 }
 
-impl Named for Outcome {
+impl NamedValue for Outcome {
     const NAMES: &'static [(Self, &'static str)] =
         &[(Self::Enrolled, "ENROLLED"), (Self::Refused, "REFUSED"), (Self::Cancelled, "CANCELLED")];
 }

@@ -7,7 +7,7 @@ mod read;
 
 use matricula_kit::database::{Args, DbError, Row, Rows, Tx};
 use matricula_kit::id::{SagaId, StudentId};
-use matricula_kit::named::Named as _;
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::time::UnixMs;
 
 use crate::domain::retry::Undeliverable;

@@ -182,10 +182,7 @@ fn release_operation(operation: wire::ReleaseSeatsOperation) -> Result<Operation
 /// A section and its new capacity, within the bounds.
 fn new_capacity(section_id: String, capacity: i32) -> Result<(SectionId, i32), FieldError> {
     let section = rpc::required_id("section_id", section_id, SectionId::try_new)?;
-    let (min, max) = (CAPACITY.start(), CAPACITY.end());
-    let problem = || FieldError::new("capacity", format!("must be {min} to {max}, got {capacity}"));
-    let capacity = CAPACITY.contains(&capacity).then_some(capacity).ok_or_else(problem)?;
-    Ok((section, capacity))
+    Ok((section, rpc::bounded("capacity", capacity, CAPACITY)?))
 }
 
 /// A section on the wire.

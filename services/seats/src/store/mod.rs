@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use matricula_kit::database::{Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
 use matricula_kit::imports;
-use matricula_kit::named::Named as _;
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::pages::{KeyColumn, PagedTable};
 use matricula_kit::participant::{Key, Reading, RowState};
 use matricula_kit::source::Source;

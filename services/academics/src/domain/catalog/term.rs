@@ -3,7 +3,7 @@
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use matricula_kit::id::TermId;
-use matricula_kit::named::Named;
+use matricula_kit::named::NamedValue;
 use matricula_kit::time::UnixMs;
 
 /// A term.
@@ -81,7 +81,7 @@ impl Term {
     }
 }
 
-impl Named for TermKind {
+impl NamedValue for TermKind {
     const NAMES: &'static [(Self, &'static str)] = &[
         (Self::Term, "TERM"),
         (Self::Semester, "SEMESTER"),
