@@ -16,26 +16,8 @@ use crate::secret;
 /// Characters that must be encoded in the path of a SQLite URL.
 const NOT_IN_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#');
 /// The parameters that the driver reads from a PostgreSQL URL; `options[NAME]` is also allowed.
-const POSTGRES_PARAMETERS: [&str; 18] = [
-    "application_name",
-    "dbname",
-    "host",
-    "hostaddr",
-    "options",
-    "password",
-    "port",
-    "ssl-ca",
-    "ssl-cert",
-    "ssl-key",
-    "ssl-mode",
-    "ssl-root-cert",
-    "sslcert",
-    "sslkey",
-    "sslmode",
-    "sslrootcert",
-    "statement-cache-capacity",
-    "user",
-];
+const POSTGRES_PARAMETERS: &str = "application_name, dbname, host, hostaddr, options, password, port, ssl-ca, ssl-cert, \
+     ssl-key, ssl-mode, ssl-root-cert, sslcert, sslkey, sslmode, sslrootcert, statement-cache-capacity, user";
 const IN_MEMORY: &str = "an in-memory database is lost when the process ends: use a file, such as sqlite:seats.db";
 const NO_FILE: &str = "the file is missing: write its path after sqlite:, such as sqlite:seats.db";
 const FILE_URL: &str = "file: URLs are not supported: write sqlite:PATH";
@@ -155,7 +137,7 @@ fn sqlite(rest: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
     let mut create = true;
     for (name, value) in url::form_urlencoded::parse(parameters.as_bytes()) {
         if name != "mode" {
-            return Err(unsupported(&name, &["mode"]));
+            return Err(unsupported(&name, "mode"));
         }
         create = match &*value {
             "rwc" => true,
@@ -175,8 +157,8 @@ fn postgres(text: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
     }
     for (name, value) in url.query_pairs() {
         let is_option = name.strip_prefix("options[").is_some_and(|rest| rest.ends_with(']'));
-        if !is_option && !POSTGRES_PARAMETERS.contains(&&*name) {
-            return Err(unsupported(&name, &POSTGRES_PARAMETERS));
+        if !is_option && !POSTGRES_PARAMETERS.split(", ").any(|known| known == name) {
+            return Err(unsupported(&name, POSTGRES_PARAMETERS));
         }
         if name == "host" && value.contains(',') {
             return Err(unusable(SEVERAL_HOSTS));
@@ -186,7 +168,8 @@ fn postgres(text: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
         return Err(unusable(SEVERAL_HOSTS));
     }
     match PgConnectOptions::from_str(text) {
-        Ok(options) => Ok(DatabaseUrl::Postgres(Box::new(options))),
+        // Poolers reject `extra_float_digits`, and it is not needed without floating-point numbers.
+        Ok(options) => Ok(DatabaseUrl::Postgres(Box::new(options.extra_float_digits(None)))),
         Err(error) => Err(unreadable(secret::masked(&error.to_string()))),
     }
 }
@@ -195,8 +178,8 @@ fn unusable(problem: impl Into<String>) -> DatabaseUrlError {
     DatabaseUrlError::Unusable(problem.into())
 }
 
-fn unsupported(parameter: &str, supported: &[&str]) -> DatabaseUrlError {
-    unusable(format!("the parameter {parameter} is not supported; supported are: {}", supported.join(", ")))
+fn unsupported(parameter: &str, supported: &str) -> DatabaseUrlError {
+    unusable(format!("the parameter {parameter} is not supported; supported are: {supported}"))
 }
 
 fn unreadable(error: impl fmt::Display) -> DatabaseUrlError {
