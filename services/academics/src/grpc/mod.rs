@@ -149,7 +149,7 @@ impl AcademicService for AcademicGrpc {
         &self,
         _request: Request<wire::ExportLedgerRequest>,
     ) -> Result<Response<Self::ExportLedgerStream>, Status> {
-        let snapshot = self.store.snapshot().await?;
+        let snapshot = self.store.database.snapshot().await?;
         let entry = |entry| wire::ExportLedgerResponse { entry: Some(entry) };
         let courses = store::COURSES.part(move |course| entry(Entry::Course(reply::recorded_course(course))));
         let overrides = store::OVERRIDES.part(move |it| entry(Entry::Override(reply::granted(it))));

@@ -401,7 +401,7 @@ async fn a_full_batch_and_its_ledger() {
         assert!(answers.iter().all(|answer| word(answer) == "done"), "{backend:?}");
         bed.store.grant(&granted("ada", None)).await.expect("granted");
 
-        let mut snapshot = bed.store.snapshot().await.expect("a snapshot");
+        let mut snapshot = bed.store.database.snapshot().await.expect("a snapshot");
         let courses = store::COURSES.all(&mut snapshot).await.expect("read");
         let overrides = store::OVERRIDES.all(&mut snapshot).await.expect("read").len();
         let mut courses: Vec<_> = courses.into_iter().map(|course| (course.registration, course.section)).collect();

@@ -29,7 +29,8 @@ pub use students::StaffError;
 
 /// What the service has in its database, and the catalogue in memory.
 pub struct AcademicStore {
-    database: Database,
+    /// The database.
+    pub database: Database,
     catalogs: catalog::CatalogCache,
     /// The time zone of the campus, and of the moments in answers.
     zone: TimeZone,
@@ -68,11 +69,6 @@ impl AcademicStore {
         let Some(mut student) = students::one(&mut tx, student).await?.remove(student) else { return Ok(None) };
         student.courses = records::of_student(&mut tx, &student.profile.id).await?;
         Ok(Some(student))
-    }
-
-    /// A snapshot of the database, for an export of the ledger.
-    pub async fn snapshot(&self) -> Result<Tx, DbError> {
-        self.database.snapshot().await
     }
 
     /// Loads and locks what the commands may touch.
