@@ -111,7 +111,7 @@ pub struct Add {
 }
 
 /// What a batch has loaded and locked, and what its operations made of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct World {
     /// The enrollments, in the order of their registrations.
     pub rows: LoadedRows<EnrollmentKey, Enrollment>,

@@ -82,7 +82,7 @@ fn answer_shown(answer: &Answer) -> String {
 /// Runs a script; expects the answer to the last command, and the state after it.
 #[track_caller]
 fn check(script: &str, answer: &str, state: &str) {
-    let mut world = World::default();
+    let mut world = World::new([]);
     let mut last = Answer::done();
     for (index, line) in script.split(';').enumerate() {
         last = world.decide(&command(line), NOW.plus_ms(index as i64));
@@ -298,7 +298,7 @@ pub fn commands(script: &[Line], name: impl Fn(usize) -> String) -> Vec<Command>
 proptest! {
     #[test]
     fn random_scripts_keep_the_invariants(script in any_script(40)) {
-        let mut world = World::default();
+        let mut world = World::new([]);
         for command in commands(&script, |index| format!("r{index:03}")) {
             let before: Vec<Enrollment> = world.rows.rows().cloned().collect();
             let answer = world.decide(&command, NOW);

@@ -209,7 +209,7 @@ fn random_batches_do_what_the_rules_do_and_never_meet_the_indexes() {
             commands.retain(|command| {
                 !matches!(command.action, Action::Commit) || committed.insert(command.registration.clone())
             });
-            let mut alone = World::default();
+            let mut alone = World::new([]);
             let expected: Vec<bool> =
                 commands.iter().map(|command| matches!(alone.decide(command, UnixMs(0)), Answer::Done(_))).collect();
             let mut outcome = Vec::new();

@@ -29,8 +29,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{Instrument, Span};
 
+use self::barrier::Barrier;
 pub(crate) use self::barrier::server;
-use self::barrier::{Barrier, Verdict};
 pub use self::barrier::{Reading, STALE_AFTER_MS};
 pub use self::rows::{LoadedRows, RowState};
 use crate::answer::{Answer, Done, NotYet, Refusal};
@@ -524,12 +524,9 @@ fn decide<P: Participant>(
     if !barrier.knows(key) && barrier::is_stale(operation.owner_alive_at, now) {
         return barrier::stale();
     }
-    match barrier.verdict(key, operation.direction) {
-        Verdict::Answered(answer) => answer,
-        Verdict::Pass => {
-            let answer = participant.decide(world, operation, now);
-            barrier.record(key, operation.direction, &answer);
-            answer
-        }
-    }
+    barrier.answer(key, operation.direction).unwrap_or_else(|| {
+        let answer = participant.decide(world, operation, now);
+        barrier.record(key, operation.direction, &answer);
+        answer
+    })
 }
