@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 use crate::domain::price::Credits;
 use crate::domain::{Add, Basis, Command, Posting, PostingKind};
 use crate::participant::Fees;
-use crate::store::{self, Balance};
+use crate::store;
 
 mod imports;
 
@@ -85,7 +85,10 @@ impl FeeService for FeeGrpc {
         let entry = |entry| proto::ExportLedgerResponse { entry: Some(entry) };
         let in_currency = currency.clone();
         let postings = move |posting| entry(Entry::Posting(posting_message(&in_currency, posting)));
-        let balances = move |balance| entry(Entry::Account(account_balance(&currency, balance)));
+        let balances = move |(student, minor_units): (StudentId, i64)| {
+            let balance = Some(currency.amount(minor_units).into());
+            entry(Entry::Account(proto::AccountBalance { student_id: student.into(), balance }))
+        };
         let parts = [store::POSTINGS.part(postings), store::BALANCES.part(balances)];
         Ok(Response::new(pages::export(snapshot, parts)))
     }
@@ -140,12 +143,6 @@ fn posting_message(currency: &Currency, posting: Posting) -> proto::Posting {
         caused_by_registration_id: posting.caused_by.into(),
         posted_at: Some(posting.posted_at.to_wire()),
     }
-}
-
-/// A stored balance.
-fn account_balance(currency: &Currency, balance: Balance) -> proto::AccountBalance {
-    let amount = currency.amount(balance.minor_units);
-    proto::AccountBalance { student_id: balance.student.into(), balance: Some(amount.into()) }
 }
 
 fn basis(number: i32) -> Result<Basis, FieldError> {

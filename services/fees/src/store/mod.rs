@@ -23,7 +23,7 @@ use crate::domain::rates::Prices;
 use crate::domain::{Charged, Charges, Command, Posting, World};
 
 pub use imports::{import, rate_table};
-pub use read::{BALANCES, Balance, POSTINGS, account, currency};
+pub use read::{BALANCES, POSTINGS, account, currency};
 
 // What was given back is looked up for each charge: as a join, all that was ever given back would be read.
 const CHARGES: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.term_id, c.minor_units, \
