@@ -21,10 +21,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backoff::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder, Retryable as _};
+use backoff::{ExponentialBuilder, Retryable as _};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use matricula_kit::database::{Database, DbError};
-use matricula_kit::tasks::Tasks;
+use matricula_kit::tasks::{self, Tasks};
 use matricula_kit::telemetry::chain;
 use tokio::sync::Mutex;
 
@@ -57,6 +57,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long messages gather after a batch that was not full: on the morning when everybody registers, a claim
 /// and a report a handful would cost as much as recording them, and nobody reads a message sooner than this.
 const GATHERED_FOR: Duration = Duration::from_millis(100);
+/// First pause while the sink or the database is down.
+const PROBE_FIRST: Duration = Duration::from_millis(100);
 /// Longest wait without looking: another replica may have died with claims.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Wait when all that is due is just being claimed by another replica.
@@ -102,15 +104,16 @@ impl Dispatcher {
     }
 
     async fn run(&mut self) {
-        let mut pauses = pauses();
+        // While sink or database are down, one batch probes, and no more.
+        let mut pauses = tasks::pauses(PROBE_FIRST, IDLE_MAX);
         while !self.woken.is_over() {
             match self.run_once().await {
                 Ok(Round::Idle(time)) => self.woken.wait(time).await,
                 Ok(Round::Delivered) => {
-                    pauses = self::pauses();
+                    pauses = tasks::pauses(PROBE_FIRST, IDLE_MAX);
                     self.woken.pause(GATHERED_FOR).await;
                 }
-                Ok(Round::More) => pauses = self::pauses(),
+                Ok(Round::More) => pauses = tasks::pauses(PROBE_FIRST, IDLE_MAX),
                 Ok(Round::SinkDown) => self.woken.pause(pauses.next().unwrap_or(IDLE_MAX)).await,
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "messages can't be claimed or reported");
@@ -251,14 +254,4 @@ impl Dispatcher {
         metrics::gauge!("matricula_notifications_waiting").set(waiting as f64);
         Ok(())
     }
-}
-
-/// Pauses while sink or database are down: one batch probes, and no more.
-fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(IDLE_MAX)
-        .without_max_times()
-        .with_jitter()
-        .build()
 }
