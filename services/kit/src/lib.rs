@@ -21,6 +21,7 @@
 //! | [`tasks`] | long-lived tasks, watched: a dead one is never silent |
 //! | [`telemetry`] | logs, spans and W3C trace context |
 //! | [`metrics`] | what metrics are called and what they say |
+//! | `methods` | the RPCs of the contract |
 //! | `testing` | throw-away databases for tests |
 
 pub mod answer;

@@ -53,8 +53,8 @@ pub struct Role {
 }
 
 impl Role {
-    /// A participant without its own services yet. Brings the schema up to date. The pages of `updated_tables` keep room
-    /// for new versions of their rows.
+    /// A participant without its own services yet. Brings the schema up to date. The pages of `updated_tables` keep
+    /// room for new versions of their rows.
     pub async fn participant(
         name: &'static str,
         database: Database,

@@ -252,8 +252,8 @@ fn operations<W, C>(
     Ok(operations)
 }
 
-/// A saga's operation: its key, its trace context and its student from the wire, with the command that the service makes
-/// of the rest.
+/// A saga's operation: its key, its trace context and its student from the wire, with the command that the service
+/// makes of the rest.
 pub fn saga_operation<C>(
     wire: Option<wire::Operation>,
     direction: Direction,

@@ -111,7 +111,8 @@ impl Barrier {
         self.records.contains_key(key)
     }
 
-    /// The answer to an operation by what is on record. `None`: the domain decides, and [`Barrier::record`] must follow.
+    /// The answer to an operation by what is on record. `None`: the domain decides, and [`Barrier::record`] must
+    /// follow.
     pub(super) fn answer(&mut self, key: &Key, direction: Direction) -> Option<Answer> {
         match (direction, self.records.get(key)) {
             (Direction::Forward, None) => None,

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use matricula_kit::database::{Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
-use matricula_kit::imports;
+use matricula_kit::imports as kit_imports;
 use matricula_kit::named::NamedValue as _;
 use matricula_kit::pages::{KeyColumn, PagedTable};
 use matricula_kit::participant::{Key, Reading, RowState};
@@ -16,6 +16,10 @@ use matricula_kit::source::Source;
 use matricula_kit::time::{TimeZone, UnixMs};
 
 use crate::domain::{Command, Hold, HoldKey, Section, World};
+
+mod imports;
+
+pub use imports::{all_sections, import_version};
 
 /// Every section, in the order of ids.
 pub const SECTIONS: PagedTable<Section> = PagedTable {
@@ -95,7 +99,7 @@ pub async fn load(
         }
     }
     // Locked before all sections, by every import.
-    let import_version = if has_import { Some(imports::lock(tx).await?) } else { None };
+    let import_version = if has_import { Some(kit_imports::lock(tx).await?) } else { None };
     // Read without a lock, to find which sections to lock. A step that has held its seats takes no more, so nothing
     // can be missed; what another replica releases meanwhile is seen below.
     for held in held_by_steps(tx, &steps).await? {
@@ -112,7 +116,7 @@ pub async fn load(
 /// Sends what has changed, each table set-wise.
 pub fn write(tx: &mut Tx, world: &World) {
     for _ in 0..world.imports_applied {
-        imports::next(tx);
+        kit_imports::next(tx);
     }
     for (sql, row_state) in [(INSERT_SECTIONS, RowState::New), (UPDATE_SECTIONS, RowState::Changed)] {
         let rows: Vec<&Section> = world.sections.in_state(row_state).collect();
@@ -132,17 +136,6 @@ pub async fn sections(database: &Database, ids: &[SectionId]) -> Result<Vec<Sect
     }
     let rows = database.fetch(READ_SECTIONS, section_rows(ids).into()).await?;
     rows.iter().map(section).collect()
-}
-
-/// Reads every section, and the version of imports that they have.
-pub async fn all_sections(database: &Database) -> Result<(i64, Vec<Section>), DbError> {
-    let mut snapshot = database.snapshot().await?;
-    Ok((imports::version(&mut snapshot).await?, SECTIONS.all(&mut snapshot).await?))
-}
-
-/// The version of imports in force.
-pub async fn import_version(database: &Database) -> Result<i64, DbError> {
-    imports::version(&mut database.snapshot().await?).await
 }
 
 async fn held_by_steps(tx: &mut Tx, steps: &BTreeSet<&Key>) -> Result<Vec<HoldKey>, DbError> {
