@@ -1,5 +1,7 @@
 //! Imports on the wire: one service for all that take them.
 
+use std::sync::Arc;
+
 use futures::stream::{self, BoxStream, StreamExt as _};
 use matricula_proto::imports::v1 as wire;
 use matricula_proto::imports::v1::import_service_server::{ImportService, ImportServiceServer};
@@ -7,7 +9,7 @@ use prost::Message as _;
 use tokio::sync::Mutex;
 use tonic::{Code, Request, Response, Status};
 
-use super::{ImportError, Imports, staged};
+use super::{ImportError, Imported, staged};
 use crate::database::Database;
 use crate::id::ImportId;
 use crate::rpc::{FieldError, bounded, required_id};
@@ -23,19 +25,19 @@ const PARTS_MAX: i32 = 2_000;
 
 /// Imports of one service.
 pub(crate) struct ImportGrpc {
-    imports: Imports,
+    imports: Arc<dyn Imported>,
     database: Database,
     /// One import is read into memory at a time.
     applying: Mutex<()>,
 }
 
 /// The service over what takes the imports, and its database.
-pub(crate) fn server(imports: Imports, database: Database) -> ImportServiceServer<ImportGrpc> {
+pub(crate) fn server(imports: Arc<dyn Imported>, database: Database) -> ImportServiceServer<ImportGrpc> {
     ImportServiceServer::new(ImportGrpc::new(imports, database))
 }
 
 impl ImportGrpc {
-    pub(super) fn new(imports: Imports, database: Database) -> Self {
+    pub(super) fn new(imports: Arc<dyn Imported>, database: Database) -> Self {
         Self { imports, database, applying: Mutex::new(()) }
     }
 }

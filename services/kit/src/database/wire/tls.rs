@@ -31,7 +31,7 @@ use crate::database::login::{Certificate, Login};
 
 /// The stream itself, or TLS over it.
 pub(super) async fn secured<S: Stream + 'static>(mut stream: S, login: &Login) -> Result<Box<dyn Stream>, sqlx::Error> {
-    let must = match login.ssl_mode() {
+    let must = match login.options.get_ssl_mode() {
         PgSslMode::Allow | PgSslMode::Disable => return Ok(Box::new(stream)),
         PgSslMode::Prefer => false,
         PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => true,
@@ -54,7 +54,7 @@ async fn config(login: &Login) -> Result<ClientConfig, sqlx::Error> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let config = config.map_err(tls)?;
-    let config = match login.ssl_mode() {
+    let config = match login.options.get_ssl_mode() {
         PgSslMode::VerifyFull => config.with_root_certificates(authorities(login).await?),
         mode => {
             let authorities = match mode {
