@@ -1,7 +1,6 @@
 //! Domain values as the wire shows them.
 
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use matricula_kit::time::UnixMs;
 use matricula_proto::academics::v1 as wire;
 
@@ -64,16 +63,12 @@ pub(super) fn term(term: &Term) -> wire::Term {
         max_credits_hundredths: term.max_credits_hundredths,
         starts_on: day(term.starts_on),
         ends_on: day(term.ends_on),
-        time_zone: zone(&term.time_zone),
+        // A zone came by its name.
+        time_zone: term.time_zone.iana_name().unwrap_or("UTC").to_owned(),
         parent_term_id: term.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
         kind: kind as i32,
         closed: term.closed,
     }
-}
-
-/// The name of a zone, which came by its name.
-fn zone(zone: &TimeZone) -> String {
-    zone.iana_name().unwrap_or("UTC").to_owned()
 }
 
 pub(super) fn course(course: &Course) -> wire::Course {

@@ -39,8 +39,8 @@ const PUT_STUDENTS: &str = "INSERT INTO student (student_id, name, appointment_s
      active_until = excluded.active_until";
 
 impl AcademicStore {
-    /// Creates or replaces terms, courses, sections and students ([`Profile::in_order`]), all or none, if `base_version`
-    /// is the version in force.
+    /// Creates or replaces terms, courses, sections and students ([`Profile::in_order`]), all or none, if
+    /// `base_version` is the version in force.
     pub async fn apply_import(
         &self,
         base_version: i64,
@@ -48,11 +48,11 @@ impl AcademicStore {
         profiles: &[Profile],
     ) -> Result<(), ImportError> {
         let mut content = self.imported().await?;
-        imports::check_base(base_version, content.version())?;
-        let merged = merged(content.catalog(), catalog_changes)?;
+        imports::check_base(base_version, content.version)?;
+        let merged = merged(&content.catalog, catalog_changes)?;
         let ids: Vec<&StudentId> = profiles.iter().map(|profile| &profile.id).collect();
         let stored = content.students(&ids).await?;
-        content.end().await?;
+        content.tx.commit().await?;
         let changes = StudentChanges::between(&stored, profiles)?;
 
         let mut tx = imports::begin(&self.database, base_version).await?;

@@ -22,9 +22,12 @@ const STUDENTS: PagedTable<Profile> = PagedTable {
 };
 /// A reading of everything that imports can change.
 pub struct ImportedContent {
-    tx: Tx,
-    version: i64,
-    catalog: Arc<Catalog>,
+    /// Reads one state of the database.
+    pub(super) tx: Tx,
+    /// The version that imports have made.
+    pub version: i64,
+    /// The catalogue.
+    pub catalog: Arc<Catalog>,
 }
 
 impl AcademicStore {
@@ -38,16 +41,6 @@ impl AcademicStore {
 }
 
 impl ImportedContent {
-    /// The version that imports have made.
-    pub fn version(&self) -> i64 {
-        self.version
-    }
-
-    /// The catalogue.
-    pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
-    }
-
     /// Every student.
     pub async fn all_students(&mut self) -> Result<Vec<Profile>, DbError> {
         let (mut all, mut next) = (Vec::new(), Some(Cursor::default()));
@@ -70,11 +63,6 @@ impl ImportedContent {
             found.extend(with_details(&mut self.tx, profiles).await?);
         }
         Ok(found)
-    }
-
-    /// Ends the reading.
-    pub(super) async fn end(self) -> Result<(), DbError> {
-        self.tx.commit().await
     }
 }
 
