@@ -17,7 +17,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use matricula_kit::database::{Database, DbError, IdColumns, Migrator, Schema};
 use matricula_kit::grpc_server;
-use matricula_kit::role::{ParticipantRole, Role};
+use matricula_kit::role::Role;
 use matricula_proto::academics::v1::academic_service_server::AcademicServiceServer;
 
 use crate::grpc::AcademicGrpc;
@@ -34,9 +34,9 @@ pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, IDS);
 
 /// Makes the role ready to be served. The moments in answers to students are in the campus's time zone.
 pub async fn start(database: Database, time_zone: TimeZone) -> Result<Role, DbError> {
-    let role = ParticipantRole::open(NAME, database, &SCHEMA, &["course_record"]).await?;
-    let store = Arc::new(AcademicStore::new(role.database(), time_zone));
-    let writer = role.writer(Academics::new(store.clone()));
-    let server = AcademicServiceServer::new(AcademicGrpc::new(store.clone(), writer));
-    Ok(role.with_imports(store).serving(grpc_server!(server)))
+    let role = Role::participant(NAME, database, &SCHEMA, &["course_record"]).await?;
+    let store = Arc::new(AcademicStore::new(role.database.clone(), time_zone));
+    let writer = role.writer(Academics { store: store.clone() });
+    let grpc = AcademicGrpc { store: store.clone(), writer };
+    Ok(role.with_imports(store).serving(grpc_server!(AcademicServiceServer::new(grpc))))
 }

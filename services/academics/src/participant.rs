@@ -16,14 +16,8 @@ mod tests;
 
 /// The academic service as a participant.
 pub struct Academics {
-    store: Arc<AcademicStore>,
-}
-
-impl Academics {
-    /// Writes what the store has loaded.
-    pub fn new(store: Arc<AcademicStore>) -> Self {
-        Self { store }
-    }
+    /// Loads what it writes.
+    pub store: Arc<AcademicStore>,
 }
 
 #[async_trait]

@@ -18,7 +18,7 @@ mod store;
 
 use matricula_kit::database::{Database, DbError, IdColumns, Migrator, Schema};
 use matricula_kit::grpc_server;
-use matricula_kit::role::{ParticipantRole, Role};
+use matricula_kit::role::Role;
 use matricula_proto::enrollments::v1::enrollment_service_server::EnrollmentServiceServer;
 
 use crate::grpc::EnrollmentsGrpc;
@@ -34,8 +34,7 @@ pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, IDS);
 
 /// Makes the role ready to be served.
 pub async fn start(database: Database) -> Result<Role, DbError> {
-    let role = ParticipantRole::open(NAME, database, &SCHEMA, &["enrollments"]).await?;
-    let writer = role.writer(Enrollments);
-    let server = EnrollmentServiceServer::new(EnrollmentsGrpc::new(writer, role.database()));
-    Ok(role.serving(grpc_server!(server)))
+    let role = Role::participant(NAME, database, &SCHEMA, &["enrollments"]).await?;
+    let grpc = EnrollmentsGrpc { writer: role.writer(Enrollments), database: role.database.clone() };
+    Ok(role.serving(grpc_server!(EnrollmentServiceServer::new(grpc))))
 }

@@ -26,53 +26,15 @@ pub struct Span {
 
 /// Why a text is no list of meetings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidMeetings {
-    /// It is too long to be one.
-    #[error("must have at most {MEETINGS_BYTES_MAX} bytes, got {0}")]
-    TooLong(usize),
-    /// One meeting has another form.
-    #[error("{meeting:?}: must have the form `MTR 08:00-08:50`")]
-    Form {
-        /// The meeting.
-        meeting: String,
-    },
-    /// A letter stands for no day.
-    #[error("{meeting:?}: {letter:?} is no day; the days are M T W R F S U")]
-    Day {
-        /// The meeting.
-        meeting: String,
-        /// The letter.
-        letter: char,
-    },
-    /// A day is named twice in one meeting.
-    #[error("{meeting:?}: the day {letter} is named twice")]
-    DayTwice {
-        /// The meeting.
-        meeting: String,
-        /// The letter.
-        letter: char,
-    },
-    /// A time is not one of the day.
-    #[error("{meeting:?}: {time:?} is no time; times are 00:00 to 24:00")]
-    Time {
-        /// The meeting.
-        meeting: String,
-        /// The time.
-        time: String,
-    },
-    /// It ends before it begins.
-    #[error("{meeting:?}: it must end after it begins")]
-    Order {
-        /// The meeting.
-        meeting: String,
-    },
-}
+#[error("{0}")]
+pub struct InvalidMeetings(String);
 
 impl Meetings {
     /// Takes meetings from their text, such as `MTR 08:00-08:50;F 10:00-11:40`.
     pub fn parse(text: &str) -> Result<Self, InvalidMeetings> {
         if text.len() > MEETINGS_BYTES_MAX {
-            return Err(InvalidMeetings::TooLong(text.len()));
+            let problem = format!("must have at most {MEETINGS_BYTES_MAX} bytes, got {}", text.len());
+            return Err(InvalidMeetings(problem));
         }
         let mut spans = Vec::new();
         if !text.trim().is_empty() {
@@ -145,17 +107,21 @@ impl fmt::Display for Meetings {
 }
 
 fn parse_one(meeting: &str, spans: &mut Vec<Span>) -> Result<(), InvalidMeetings> {
-    let form = || InvalidMeetings::Form { meeting: meeting.to_owned() };
+    let invalid = |problem: &str| InvalidMeetings(format!("{meeting:?}: {problem}"));
+    let form = || invalid("must have the form `MTR 08:00-08:50`");
+    let time =
+        |time: &str| minutes(time).ok_or_else(|| invalid(&format!("{time:?} is no time; times are 00:00 to 24:00")));
     let (days, times) = meeting.split_once(char::is_whitespace).ok_or_else(form)?;
     let (start, end) = times.trim().split_once('-').ok_or_else(form)?;
-    let (start, end) = (minutes(meeting, start)?, minutes(meeting, end)?);
+    let (start, end) = (time(start)?, time(end)?);
     if start >= end {
-        return Err(InvalidMeetings::Order { meeting: meeting.to_owned() });
+        return Err(invalid("it must end after it begins"));
     }
     for (index, letter) in days.char_indices() {
-        let day = DAYS.find(letter).ok_or_else(|| InvalidMeetings::Day { meeting: meeting.to_owned(), letter })?;
+        let no_day = || invalid(&format!("{letter:?} is no day; the days are M T W R F S U"));
+        let day = DAYS.find(letter).ok_or_else(no_day)?;
         if days[..index].contains(letter) {
-            return Err(InvalidMeetings::DayTwice { meeting: meeting.to_owned(), letter });
+            return Err(invalid(&format!("the day {letter} is named twice")));
         }
         // `DAYS` has seven letters of one byte.
         spans.push(Span::of_day(day as u32, start, end));
@@ -163,16 +129,15 @@ fn parse_one(meeting: &str, spans: &mut Vec<Span>) -> Result<(), InvalidMeetings
     Ok(())
 }
 
-fn minutes(meeting: &str, time: &str) -> Result<u32, InvalidMeetings> {
+/// The minute of the day of a time such as `08:50`.
+fn minutes(time: &str) -> Option<u32> {
     let two_digits = |text: &str| match text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit()) {
         true => text.parse::<u32>().ok(),
         false => None,
     };
-    let parsed = time.split_once(':').and_then(|(hour, minute)| Some((two_digits(hour)?, two_digits(minute)?)));
-    match parsed {
-        Some((hour, minute)) if minute < 60 && hour * 60 + minute <= MINUTES_OF_DAY => Ok(hour * 60 + minute),
-        _ => Err(InvalidMeetings::Time { meeting: meeting.to_owned(), time: time.to_owned() }),
-    }
+    let (hour, minute) = time.split_once(':')?;
+    let (hour, minute) = (two_digits(hour)?, two_digits(minute)?);
+    Some(hour * 60 + minute).filter(|minutes| minute < 60 && *minutes <= MINUTES_OF_DAY)
 }
 
 #[cfg(test)]

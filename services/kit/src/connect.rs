@@ -19,44 +19,16 @@ use crate::secret::{is_scheme, masked_url};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that does not answer a ping within this time is dead: the channel reconnects.
 const KEEPALIVE: Duration = Duration::from_secs(5);
+/// An example of a URL, for errors.
+const EXAMPLE: &str = "http://127.0.0.1:7451";
 /// Default port of an `http` URL.
 const HTTP_PORT: u16 = 80;
 
 /// Why the URL of a service is rejected. The protocol is HTTP/2 without TLS. No part of a URL is ignored, so that users
 /// do not assume an encrypted connection.
 #[derive(Debug, thiserror::Error)]
-pub enum ServiceUrlError {
-    /// It has no scheme, or is not a URL.
-    #[error("{0:?} is not a service URL such as http://127.0.0.1:7451")]
-    NoUrl(String),
-    /// The scheme is not supported.
-    #[error("{url:?}: {}; use http://, such as http://127.0.0.1:7451", not_spoken(.scheme))]
-    Scheme {
-        /// The URL.
-        url: String,
-        /// Its scheme.
-        scheme: String,
-    },
-    /// It has more than scheme, host and port.
-    #[error("{url:?} has {part}, which would be ignored: use a host and a port only")]
-    Part {
-        /// The URL.
-        url: String,
-        /// The additional part.
-        part: &'static str,
-    },
-    /// The port is invalid.
-    #[error("the port of {0:?} must be from 1 to 65535")]
-    Port(String),
-}
-
-fn not_spoken(scheme: &str) -> String {
-    if scheme.eq_ignore_ascii_case("https") {
-        "TLS is not supported yet".to_owned()
-    } else {
-        format!("{scheme}:// is not supported")
-    }
-}
+#[error("{0}")]
+pub struct ServiceUrlError(String);
 
 /// Why a channel can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -72,36 +44,44 @@ pub enum ConnectError {
 /// Checks the URL of a service: only `http://host` and `http://host:port` are allowed.
 pub fn service_url(url: &str) -> Result<Uri, ServiceUrlError> {
     // The URL in errors is masked, because it may contain a password.
-    let shown = || masked_url(url);
+    let shown = || format!("{:?}", masked_url(url));
+    let no_url = || ServiceUrlError(format!("{} is not a service URL such as {EXAMPLE}", shown()));
+    let not_spoken = |scheme: &str| {
+        let problem = match scheme.eq_ignore_ascii_case("https") {
+            true => "TLS is not supported yet".to_owned(),
+            false => format!("{scheme}:// is not supported"),
+        };
+        ServiceUrlError(format!("{}: {problem}; use http://, such as {EXAMPLE}", shown()))
+    };
+    let ignored = |part: &str| {
+        ServiceUrlError(format!("{} has {part}, which would be ignored: use a host and a port only", shown()))
+    };
     let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
         let known = url
             .split_once(':')
             .filter(|(scheme, rest)| is_scheme(scheme) && *scheme != "http" && rest.starts_with('/'));
-        return Err(match known {
-            Some((scheme, _)) => ServiceUrlError::Scheme { url: shown(), scheme: scheme.to_owned() },
-            None => ServiceUrlError::NoUrl(shown()),
-        });
+        return Err(known.map_or_else(no_url, |(scheme, _)| not_spoken(scheme)));
     };
     if !scheme.eq_ignore_ascii_case("http") {
-        return Err(ServiceUrlError::Scheme { url: shown(), scheme: scheme.to_owned() });
+        return Err(not_spoken(scheme));
     }
     let parts = [('#', "a fragment"), ('?', "a query"), ('@', "a user or password")];
     if let Some((_, part)) = parts.into_iter().find(|(mark, _)| rest.contains(*mark)) {
-        return Err(ServiceUrlError::Part { url: shown(), part });
+        return Err(ignored(part));
     }
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains(['/', '\\']) {
-        return Err(ServiceUrlError::Part { url: shown(), part: "a path" });
+        return Err(ignored("a path"));
     }
     let host_end = if authority.starts_with('[') { authority.find(']').map_or(0, |at| at + 1) } else { 0 };
     if let Some((_, port)) = authority[host_end..].split_once(':') {
         let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
         if !is_port {
-            return Err(ServiceUrlError::Port(shown()));
+            return Err(ServiceUrlError(format!("the port of {} must be from 1 to 65535", shown())));
         }
     }
     let uri = format!("http://{authority}").parse::<Uri>().ok();
-    uri.filter(|uri| uri.host().is_some_and(is_host)).ok_or_else(|| ServiceUrlError::NoUrl(shown()))
+    uri.filter(|uri| uri.host().is_some_and(is_host)).ok_or_else(no_url)
 }
 
 /// A host name or an IP address; IPv6 addresses are in brackets.

@@ -124,11 +124,15 @@ id_type!(
     RosterRowId
 );
 id_type!(
+    check_imported_id,
+    /// A hold on a student's record.
+    HoldId
+);
+id_type!(
     check_id,
     /// An override that staff granted.
     OverrideId
 );
-
 id_type!(
     check_id,
     /// An import; its parts have the same id.

@@ -12,7 +12,6 @@
 
 use std::fmt;
 use std::hash::Hash;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use matricula_proto::imports::v1 as wire;
@@ -44,9 +43,6 @@ pub trait Imported: Send + Sync + 'static {
     /// Writes all rows, which were checked, or nothing, and makes the next version ([`begin`]).
     async fn apply(&self, base_version: i64, rows: Vec<wire::ImportRow>) -> Result<(), ImportError>;
 }
-
-/// What a service's `Role` has when it takes imports.
-pub type Imports = Arc<dyn Imported>;
 
 /// Why an import was not applied; nothing of it was.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,8 @@
 //! | [`id`], [`time`] | ids and moments as types |
 //! | [`money`] | amounts and currencies, in domains, on the wire and for people |
 //! | [`source`] | whether staff or a bundle has set a value |
+//! | [`enrollment`] | where an enrollment stands, for the two services that record it |
+//! | [`named`] | values of a fixed set, which are stored by their names |
 //! | [`secret`] | hides passwords in what is shown |
 //! | [`rpc`], [`status`] | requests on the wire, and errors as `tonic::Status` |
 //! | [`serve`] | gRPC and HTTP servers with health, reflection, metrics and graceful shutdown |
@@ -19,15 +21,19 @@
 //! | [`tasks`] | long-lived tasks, watched: a dead one is never silent |
 //! | [`telemetry`] | logs, spans and W3C trace context |
 //! | [`metrics`] | what metrics are called and what they say |
+//! | `methods` | the RPCs of the contract |
 //! | `testing` | throw-away databases for tests |
 
 pub mod answer;
 pub mod connect;
 pub mod database;
+pub mod enrollment;
 pub mod id;
 pub mod imports;
+mod methods;
 pub mod metrics;
 pub mod money;
+pub mod named;
 pub mod pages;
 pub mod participant;
 pub mod role;

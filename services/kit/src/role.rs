@@ -52,14 +52,10 @@ pub struct Role {
     pub grpc_web: Option<Cors>,
 }
 
-/// A participant on its way to be served.
-pub struct ParticipantRole {
-    role: Role,
-}
-
-impl ParticipantRole {
-    /// Brings the schema up to date. The pages of `updated_tables` keep room for new versions of their rows.
-    pub async fn open(
+impl Role {
+    /// A participant without its own services yet. Brings the schema up to date. The pages of `updated_tables` keep
+    /// room for new versions of their rows.
+    pub async fn participant(
         name: &'static str,
         database: Database,
         schema: &Schema<'_>,
@@ -68,34 +64,24 @@ impl ParticipantRole {
         database.migrate(schema).await?;
         database.set_fillfactor(updated_tables).await?;
         let (routes, tasks) = (RoutesBuilder::default(), Tasks::new(name));
-        let role = Role { name, routes, service_names: Vec::new(), database, tasks, grpc_web: None };
+        let role = Self { name, routes, service_names: Vec::new(), database, tasks, grpc_web: None };
         let purge = grpc_server!(participant::server(role.database.clone()));
-        Ok(Self { role }.with_server(purge))
-    }
-
-    /// The database of the role.
-    pub fn database(&self) -> Database {
-        self.role.database.clone()
-    }
-
-    /// The tasks of the role.
-    pub fn tasks(&self) -> &Tasks {
-        &self.role.tasks
+        Ok(role.serving(purge))
     }
 
     /// Starts the writer.
     pub fn writer<P: Participant>(&self, participant: P) -> Writer<P> {
-        Writer::start(Arc::new(participant), self.database(), WriterLimits::default(), &self.role.tasks)
+        Writer::start(Arc::new(participant), self.database.clone(), WriterLimits::default(), &self.tasks)
     }
 
     /// The same role, which takes imports.
     pub fn with_imports(self, imported: Arc<impl Imported>) -> Self {
-        let server = imports::server(imported, self.database());
-        self.with_server(grpc_server!(server))
+        let server = imports::server(imported, self.database.clone());
+        self.serving(grpc_server!(server))
     }
 
-    /// The role with the service's own gRPC server.
-    pub fn serving<S>(self, server: S) -> Role
+    /// The same role with one more gRPC server.
+    pub fn serving<S>(mut self, server: S) -> Self
     where
         S: Service<Request<Body>, Response = tonic::codegen::http::Response<Body>, Error = Infallible>
             + NamedService
@@ -105,21 +91,8 @@ impl ParticipantRole {
             + 'static,
         S::Future: Send + 'static,
     {
-        self.with_server(server).role
-    }
-
-    fn with_server<S>(mut self, server: S) -> Self
-    where
-        S: Service<Request<Body>, Response = tonic::codegen::http::Response<Body>, Error = Infallible>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-    {
-        self.role.routes.add_service(server);
-        self.role.service_names.push(S::NAME);
+        self.routes.add_service(server);
+        self.service_names.push(S::NAME);
         self
     }
 }

@@ -11,7 +11,7 @@ use tonic::Status;
 use tracing::Span;
 
 use crate::answer::Answer;
-use crate::id::{InvalidId, SagaId, StepName, check_id};
+use crate::id::{InvalidId, SagaId, StepName, StudentId, check_id};
 use crate::participant::{Direction, Key, Operation, Participant, Writer};
 use crate::telemetry::{TraceContext, spans};
 use crate::time::UnixMs;
@@ -43,8 +43,8 @@ pub struct FieldError {
 
 impl FieldError {
     /// A problem with one field.
-    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: shortened(field.into()), problem: shortened(problem.into()) }
+    pub fn new(field: impl Into<String>, problem: impl fmt::Display) -> Self {
+        Self { field: shortened(field.into()), problem: shortened(problem.to_string()) }
     }
 
     /// The same problem, seen from the message that holds the field.
@@ -74,13 +74,21 @@ pub fn free_text(field: &str, text: String, bytes_max: usize) -> Result<String, 
     }
 }
 
+/// Takes a number from the wire, within its bounds.
+pub fn bounded(field: &str, number: i32, bounds: RangeInclusive<i32>) -> Result<i32, FieldError> {
+    if bounds.contains(&number) {
+        return Ok(number);
+    }
+    Err(FieldError::new(field, format!("must be {} to {}, got {number}", bounds.start(), bounds.end())))
+}
+
 /// Takes an id from the wire, or says which field is wrong.
 pub fn required_id<T>(
     field: &str,
     text: String,
     try_new: impl FnOnce(String) -> Result<T, InvalidId>,
 ) -> Result<T, FieldError> {
-    try_new(text).map_err(|problem| FieldError::new(field, problem.to_string()))
+    try_new(text).map_err(|problem| FieldError::new(field, problem))
 }
 
 /// Takes an id from the wire that may be left out.
@@ -106,7 +114,7 @@ pub fn required_moment(field: &str, wire: Option<prost_types::Timestamp>) -> Res
 
 /// Takes an id that Matricula makes from the wire, as text within the bounds.
 pub fn checked_id(field: &str, text: String) -> Result<String, FieldError> {
-    check_id(&text).map_err(|problem| FieldError::new(field, problem.to_string()))?;
+    check_id(&text).map_err(|problem| FieldError::new(field, problem))?;
     Ok(text)
 }
 
@@ -132,26 +140,16 @@ pub fn each_distinct<W, T, I: Hash + Eq + fmt::Display>(
     id: impl Fn(&T) -> &I,
 ) -> Result<Vec<T>, FieldError> {
     let items = each(field, wire, bounds, convert)?;
-    distinct(field, id_field, items.iter().map(id))?;
-    Ok(items)
-}
-
-/// Refuses a list whose messages name an id twice in their field `id_field`.
-pub fn distinct<'a, I: Hash + Eq + fmt::Display + 'a>(
-    field: &str,
-    id_field: &str,
-    ids: impl Iterator<Item = &'a I>,
-) -> Result<(), FieldError> {
-    match first_twice(ids) {
+    match first_twice(items.iter().map(id)) {
         Some((index, id)) => {
             Err(FieldError::new(format!("{field}[{index}].{id_field}"), format!("{id} is named twice")))
         }
-        None => Ok(()),
+        None => Ok(items),
     }
 }
 
 /// The first id that is there before, and its place.
-pub(crate) fn first_twice<'a, I: Hash + Eq + 'a>(ids: impl Iterator<Item = &'a I>) -> Option<(usize, &'a I)> {
+pub fn first_twice<'a, I: Hash + Eq + 'a>(ids: impl Iterator<Item = &'a I>) -> Option<(usize, &'a I)> {
     let mut seen = HashSet::new();
     ids.enumerate().find(|(_, id)| !seen.insert(*id))
 }
@@ -229,10 +227,8 @@ pub fn page<T>(mut rows: Vec<T>, size: i64, token: impl FnOnce(&T) -> String) ->
 
 /// How long to wait for an outcome, from the wire.
 pub fn wait_time(wait_ms: i32) -> Result<Duration, FieldError> {
-    match u64::try_from(wait_ms) {
-        Ok(ms) if wait_ms <= WAIT_MS_MAX => Ok(Duration::from_millis(ms)),
-        _ => Err(FieldError::new("wait_ms", format!("must be 0 to {WAIT_MS_MAX}, got {wait_ms}"))),
-    }
+    let wait_ms = bounded("wait_ms", wait_ms, 0..=WAIT_MS_MAX)?;
+    Ok(Duration::from_millis(wait_ms.unsigned_abs().into()))
 }
 
 /// Turns the operations of a request into domain operations, or names the one that is out of bounds. To be called where
@@ -256,11 +252,13 @@ fn operations<W, C>(
     Ok(operations)
 }
 
-/// A saga's operation: its key and trace context from the wire, with the command that the service makes of the rest.
+/// A saga's operation: its key, its trace context and its student from the wire, with the command that the service
+/// makes of the rest.
 pub fn saga_operation<C>(
     wire: Option<wire::Operation>,
     direction: Direction,
-    command: impl FnOnce(&Key) -> Result<C, FieldError>,
+    student_id: String,
+    command: impl FnOnce(&Key, StudentId) -> Result<C, FieldError>,
 ) -> Result<Operation<C>, FieldError> {
     let wire = wire.ok_or_else(|| FieldError::new("operation", "is required"))?;
     let saga = required_id("operation.saga_id", wire.saga_id, SagaId::try_new)?;
@@ -268,7 +266,7 @@ pub fn saga_operation<C>(
     let trace = TraceContext::from_wire(wire.traceparent, wire.tracestate);
     let owner_alive_at = moment("operation.owner_alive_at", wire.owner_alive_at)?;
     let key = Key { saga, step };
-    let command = command(&key)?;
+    let command = command(&key, required_id("student_id", student_id, StudentId::try_new)?)?;
     Ok(Operation { key: Some(key), direction, trace, owner_alive_at, command })
 }
 

@@ -17,6 +17,9 @@ const ENDS: [char; 7] = [' ', '\n', '\t', '"', '`', '<', '>'];
 /// Characters that separate parameters.
 const SEPARATORS: [char; 9] = ['?', '&', ';', ' ', '\n', '\t', '"', '`', ','];
 
+/// Characters that end a parameter in a sentence.
+const PARAMETER_ENDS: [char; 7] = ['&', ';', ' ', '\n', '\t', '"', '`'];
+
 /// Schemes of URLs that name a file, and have no user.
 const FILE_SCHEMES: [&str; 2] = ["sqlite", "file"];
 
@@ -30,32 +33,37 @@ const FILE_SCHEMES: [&str; 2] = ["sqlite", "file"];
 /// assert_eq!(masked_url("postgres://db/seats?password=a b"), "postgres://db/seats?password=********");
 /// ```
 pub fn masked_url(value: &str) -> String {
-    let mut secrets = secret_parameters(value);
+    let mut secrets = secret_parameters(value, &['&']);
     secrets.extend(login(value));
     secrets.sort_by_key(|secret| secret.start);
-    let mut shown = String::with_capacity(value.len());
+    with_masks(value, secrets)
+}
+
+/// A text with its secrets replaced, which are in the order of their begins.
+fn with_masks(text: &str, secrets: Vec<Range<usize>>) -> String {
+    let mut shown = String::with_capacity(text.len());
     let mut end = 0;
     for secret in secrets {
         // Overlapping secrets get one mask.
         if secret.start > end || end == 0 {
-            shown.push_str(&value[end..secret.start]);
+            shown.push_str(&text[end..secret.start]);
             shown.push_str(MASK);
         }
         end = end.max(secret.end);
     }
-    shown.push_str(&value[end..]);
+    shown.push_str(&text[end..]);
     shown
 }
 
-/// The ranges of the values of secret parameters. A value ends at `&` only.
-fn secret_parameters(value: &str) -> Vec<Range<usize>> {
+/// The ranges of the values of secret parameters, `password=...`. A value ends at one of these characters.
+fn secret_parameters(value: &str, ends: &[char]) -> Vec<Range<usize>> {
     let mut secrets = Vec::new();
     let mut at = 0;
     while let Some(length) = value[at..].find('=') {
         let (name, begin) = (&value[at..at + length], at + length + 1);
         at = begin;
         if name.rsplit(SEPARATORS).next().is_some_and(is_secret) {
-            at = value[begin..].find('&').map_or(value.len(), |length| begin + length);
+            at = value[begin..].find(ends).map_or(value.len(), |length| begin + length);
             secrets.extend((begin < at).then_some(begin..at));
         }
     }
@@ -101,7 +109,7 @@ fn shown_of_login(login: &str) -> usize {
 /// assert_eq!(masked("can't reach postgres://me:s3cret@db/seats"), "can't reach postgres://me:********@db/seats");
 /// ```
 pub fn masked(text: &str) -> String {
-    let text = parameters_masked(text);
+    let text = with_masks(text, secret_parameters(text, &PARAMETER_ENDS));
     let mut shown = String::with_capacity(text.len());
     let mut rest = text.as_str();
     while let Some(at) = rest.find("://") {
@@ -128,27 +136,6 @@ fn login_masked(url: &str) -> String {
         None => return url.to_owned(),
     };
     format!("{}{MASK}@{place}", &login[..shown_of_login(login)])
-}
-
-/// The text with the values of secret parameters replaced: `password=...`, up to the next parameter or the end of the
-/// word.
-fn parameters_masked(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(equals) = rest.find('=') {
-        let (before, value) = (&rest[..equals], &rest[equals + 1..]);
-        let name = before.rsplit(SEPARATORS).next().unwrap_or(before);
-        let end = value.find(['&', ';', ' ', '\n', '\t', '"', '`']).unwrap_or(value.len());
-        shown.push_str(&rest[..=equals]);
-        if is_secret(name) && end > 0 {
-            shown.push_str(MASK);
-            rest = &value[end..];
-        } else {
-            rest = value;
-        }
-    }
-    shown.push_str(rest);
-    shown
 }
 
 /// Whether a parameter or setting with this name is a secret.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::middleware::from_fn;
 use backoff::{ConstantBuilder, Retryable as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -20,7 +21,7 @@ use crate::database::Database;
 pub use crate::role::Role;
 use crate::shutdown::{Deadline, Shutdown};
 use crate::tasks::{self, TaskFailure, TaskHealth, Tasks};
-use crate::telemetry::TraceLayer;
+use crate::telemetry::traced;
 
 mod client_deadline;
 mod connections;
@@ -35,7 +36,7 @@ mod slow_client;
 #[cfg(test)]
 mod tests;
 
-use client_deadline::ClientDeadline;
+use client_deadline::until_client_deadline;
 use connections::{Connections, Port, Service};
 pub use cors::Cors;
 use health::Health;
@@ -43,7 +44,7 @@ pub use health::RoleHealth;
 use http::Probed;
 pub use http::install_metrics;
 pub use limits::{Limits, LimitsConfig};
-use slow_client::SlowClientLayer;
+use slow_client::SlowClientLimits;
 
 /// Share of the time left that calls in flight may take when a shutdown begins. It is most of the time: what they do is
 /// lost to their callers when their connections are ended, and the parts after them are quick unless they hang.
@@ -192,7 +193,7 @@ pub async fn serve_beside(
 
     let no_new_calls = CancellationToken::new();
     let (in_memory, accepted) = memory::connect();
-    let service = Service::new(ClientDeadline(routes.clone()));
+    let service = Service::new(routes.clone());
     let pipes = Connections::new(name, connections::http(limits.stall).http2_only(), service);
     let over_memory = role.tasks.watched("grpc_in_memory", memory::serve(accepted, pipes, no_new_calls.clone()));
     let connections = over_tcp(name, routes, role.grpc_web.take(), &limits);
@@ -216,7 +217,8 @@ pub async fn serve_beside(
     Ok(Serving { name, grpc, http, in_memory, health: state, tasks, shutdown, task, probes })
 }
 
-/// All gRPC services of a role: its own, health and reflection. Each call is traced.
+/// All gRPC services of a role: its own, health and reflection. Each call is traced, and ends by the deadline of its
+/// client.
 async fn routes(role: &mut Role, health: &Health) -> Result<Routes, ServeError> {
     let mut routes = std::mem::take(&mut role.routes);
     routes.add_service(
@@ -224,16 +226,17 @@ async fn routes(role: &mut Role, health: &Health) -> Result<Routes, ServeError> 
     );
     reflection::add_to(&mut routes, &role.service_names)
         .map_err(|source| ServeError::Reflection { role: role.name, source })?;
-    Ok(Routes::from(routes.routes().into_axum_router().layer(TraceLayer)).prepare())
+    let routes = routes.routes().into_axum_router().layer(from_fn(traced)).layer(from_fn(until_client_deadline));
+    Ok(Routes::from(routes).prepare())
 }
 
 /// Connections of clients, within the limits of a port. Those of browsers speak gRPC-Web over HTTP/1, too.
 fn over_tcp(role: &'static str, routes: Routes, grpc_web: Option<Cors>, limits: &Limits) -> Connections {
     let http = connections::http(limits.stall);
+    let limits = SlowClientLimits::new(limits);
     let limited = ServiceBuilder::new()
         .map_request(encoding::answered_alike)
-        .layer(SlowClientLayer::new(limits))
-        .layer_fn(ClientDeadline)
+        .layer_fn(move |inner| limits.around(inner))
         .service(routes);
     match grpc_web {
         Some(cors) => {

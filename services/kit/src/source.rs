@@ -2,6 +2,8 @@
 
 use matricula_proto::common::v1 as wire;
 
+use crate::named::NamedValue;
+
 /// The source of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -12,20 +14,11 @@ pub enum Source {
     Staff,
 }
 
+impl NamedValue for Source {
+    const NAMES: &'static [(Self, &'static str)] = &[(Self::Bundle, "BUNDLE"), (Self::Staff, "STAFF")];
+}
+
 impl Source {
-    /// The name under which it is stored.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bundle => "BUNDLE",
-            Self::Staff => "STAFF",
-        }
-    }
-
-    /// The source of a stored name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Bundle, Self::Staff].into_iter().find(|source| source.name() == name)
-    }
-
     /// The source on the wire.
     pub fn to_wire(self) -> wire::Source {
         match self {

@@ -131,13 +131,13 @@ impl Tasks {
         let (role, shared) = (self.role, self.shared.clone());
         count(role, task, 0);
         self.running().spawn(async move {
-            let mut pauses = pauses();
+            let mut pauses = pauses(RESTART_FIRST, RESTART_MAX);
             loop {
                 let started = Instant::now();
                 let ended = AssertUnwindSafe(async { make().await }).catch_unwind().await;
                 let Some(problem) = shared.problem(ended) else { return };
                 if started.elapsed() > STEADY_AFTER {
-                    pauses = self::pauses();
+                    pauses = self::pauses(RESTART_FIRST, RESTART_MAX);
                 }
                 let pause = pauses.next().unwrap_or(RESTART_MAX);
                 count(role, task, 1);
@@ -253,10 +253,11 @@ fn count(role: &'static str, task: &'static str, times: u64) {
     metrics::counter!("matricula_task_failures_total", "role" => role, "task" => task).increment(times);
 }
 
-fn pauses() -> ExponentialBackoff {
+/// Pauses between attempts without end: each is about twice as long as the one before, up to the longest.
+pub fn pauses(first: Duration, longest: Duration) -> ExponentialBackoff {
     ExponentialBuilder::default()
-        .with_min_delay(RESTART_FIRST)
-        .with_max_delay(RESTART_MAX)
+        .with_min_delay(first)
+        .with_max_delay(longest)
         .without_max_times()
         .with_jitter()
         .build()

@@ -22,6 +22,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
+use axum::http::HeaderMap;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -38,7 +39,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
 use self::environment::{Root, Sampling};
-pub(crate) use self::grpc::TraceLayer;
+pub(crate) use self::grpc::traced;
 
 /// Header and field names of W3C trace context.
 const TRACEPARENT: &str = "traceparent";
@@ -107,14 +108,11 @@ pub struct TraceContext {
 impl TraceContext {
     /// The context of a request. A malformed or overlong context is ignored.
     pub fn from_metadata(metadata: &MetadataMap) -> Self {
-        Self::from_texts(|name| metadata.get(name)?.to_str().ok())
+        Self::from_headers(metadata.as_ref())
     }
 
-    fn from_headers(headers: &axum::http::HeaderMap) -> Self {
-        Self::from_texts(|name| headers.get(name)?.to_str().ok())
-    }
-
-    fn from_texts<'a>(text: impl Fn(&'static str) -> Option<&'a str>) -> Self {
+    fn from_headers(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name)?.to_str().ok();
         let short = |name, max| text(name).filter(|value| value.len() <= max).unwrap_or_default().to_owned();
         match short(TRACEPARENT, TRACEPARENT_BYTES_MAX) {
             none if none.is_empty() => Self::default(),

@@ -7,9 +7,7 @@ mod plans;
 mod proxy;
 mod upgrade;
 
-use std::path::Path;
-
-use crate::database::{Database, Schema};
+use crate::database::{Database, DatabaseUrl, Schema};
 
 pub use conformance::barrier_holds;
 pub use imports::{import, imported};
@@ -44,7 +42,7 @@ pub async fn database(backend: Backend, schema: &Schema<'_>) -> TestDatabase {
 pub async fn empty_database(backend: Backend) -> TestDatabase {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let url = match backend {
-        Backend::Sqlite => sqlite_url(folder.path()),
+        Backend::Sqlite => DatabaseUrl::of_file(&folder.path().join("test.db")),
         Backend::Postgres => create_postgres().await,
     };
     let database = Database::open(&url).await.expect("an empty database opens");
@@ -57,8 +55,4 @@ pub async fn empty_database(backend: Backend) -> TestDatabase {
 /// If there is no test server; the message says how to start one.
 pub async fn create_postgres() -> String {
     Database::create_on(&matricula_postgres::test_server()).await.expect("a new database on the test server")
-}
-
-fn sqlite_url(folder: &Path) -> String {
-    format!("sqlite:{}", folder.join("test.db").display())
 }

@@ -28,13 +28,13 @@ use std::sync::Arc;
 use matricula_kit::database::{Database, DbError, IdColumns, Migrator, Schema};
 use matricula_kit::grpc_server;
 use matricula_kit::metrics::Metric;
-use matricula_kit::role::{ParticipantRole, Role};
+use matricula_kit::role::Role;
 use matricula_proto::notifications::v1::notification_service_server::NotificationServiceServer;
 
 pub use crate::delivery::{ConfigError, NotificationConfig, SinkConfig};
 use crate::delivery::{Dispatcher, Waker};
 use crate::domain::retry::Delays;
-use crate::grpc::{ContactImports, NotificationGrpc};
+use crate::grpc::NotificationGrpc;
 use crate::participant::Notifications;
 
 /// The metrics of the delivery.
@@ -65,11 +65,10 @@ pub enum StartError {
 /// under way is finished, the rest waits for the next start.
 pub async fn start(database: Database, config: &NotificationConfig) -> Result<Role, StartError> {
     let sink = config.sink.try_sink()?;
-    let role = ParticipantRole::open(NAME, database, &SCHEMA, &["messages"]).await?;
+    let role = Role::participant(NAME, database, &SCHEMA, &["messages"]).await?;
     let (waker, woken) = Waker::new();
-    Dispatcher::start(role.database(), sink, Delays::default(), woken, role.tasks());
-    let imports = ContactImports::new(role.database(), waker.clone());
-    let writer = role.writer(Notifications::new(waker));
-    let server = NotificationServiceServer::new(NotificationGrpc::new(writer, role.database()));
-    Ok(role.with_imports(Arc::new(imports)).serving(grpc_server!(server)))
+    Dispatcher::start(role.database.clone(), sink, Delays::default(), woken, &role.tasks);
+    let writer = role.writer(Notifications::new(waker.clone()));
+    let grpc = Arc::new(NotificationGrpc { writer, database: role.database.clone(), waker });
+    Ok(role.with_imports(grpc.clone()).serving(grpc_server!(NotificationServiceServer::from_arc(grpc))))
 }

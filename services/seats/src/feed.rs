@@ -155,12 +155,8 @@ impl Feed {
     pub fn watch(&self, database: Database) -> Result<Watch, FeedError> {
         let State::Open(channel) = &*self.state() else { return Err(FeedError::NotConnected) };
         let changes = channel.sender.subscribe();
-        Ok(Box::pin(stream::unfold(Watching::Begun { changes, database }, |watching| async move {
-            match watching.step().await {
-                Ok(None) => None,
-                Ok(Some((update, next))) => Some((Ok(update), next)),
-                Err(error) => Some((Err(error), Watching::Ended)),
-            }
+        Ok(Box::pin(stream::try_unfold(Watching::Begun { changes, database }, |watching| async move {
+            watching.step().await.map(Some)
         })))
     }
 
@@ -210,21 +206,20 @@ enum Watching {
     Begun { changes: Receiver, database: Database },
     State { changes: Receiver, snapshot: Box<Tx>, after: Cursor, complete_until: UnixMs },
     Live { changes: Receiver, complete_until: UnixMs },
-    Ended,
 }
 
 type Receiver = broadcast::Receiver<Changes>;
 
 impl Watching {
-    async fn step(self) -> Result<Option<(Update, Self)>, FeedError> {
+    async fn step(self) -> Result<(Update, Self), FeedError> {
         match self {
             Self::Begun { changes, database } => {
                 let complete_until = time::now();
                 let snapshot = Box::new(database.snapshot().await.map_err(FeedError::State)?);
-                Self::read(changes, snapshot, &Cursor::default(), complete_until).await.map(Some)
+                Self::read(changes, snapshot, &Cursor::default(), complete_until).await
             }
             Self::State { changes, snapshot, after, complete_until } => {
-                Self::read(changes, snapshot, &after, complete_until).await.map(Some)
+                Self::read(changes, snapshot, &after, complete_until).await
             }
             Self::Live { mut changes, complete_until } => {
                 let next = match changes.recv().await {
@@ -236,9 +231,8 @@ impl Watching {
                 // a moment that is still to come.
                 let complete_until = next.complete_until.max(complete_until).min(time::now());
                 let update = Update { sections: next.sections.to_vec(), snapshot_complete: false, complete_until };
-                Ok(Some((update, Self::Live { changes, complete_until })))
+                Ok((update, Self::Live { changes, complete_until }))
             }
-            Self::Ended => Ok(None),
         }
     }
 
@@ -260,7 +254,7 @@ impl Watching {
 
 /// Has the transaction send the sections that it changes to all replicas.
 pub fn announce(tx: &mut Tx, world: &World) -> Result<(), DbError> {
-    let changed: Vec<&Section> = world.sections().to_write().collect();
+    let changed: Vec<&Section> = world.sections.to_write().collect();
     let payloads = changed.chunks(SECTIONS_IN_NOTIFICATION).map(serde_json::to_string).collect::<Result<_, _>>();
     tx.notify(CHANNEL, payloads.map_err(DbError::corrupt)?);
     Ok(())

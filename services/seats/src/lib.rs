@@ -19,13 +19,13 @@ use std::sync::Arc;
 
 use matricula_kit::database::{Database, DbError, IdColumns, Migrator, Schema};
 use matricula_kit::grpc_server;
-use matricula_kit::role::{ParticipantRole, Role};
+use matricula_kit::role::Role;
 use matricula_kit::time::TimeZone;
 use matricula_proto::seats::v1::seat_service_server::SeatServiceServer;
 use tokio_util::sync::CancellationToken;
 
 use crate::feed::Feed;
-use crate::grpc::{SeatImports, SeatsGrpc};
+use crate::grpc::SeatsGrpc;
 use crate::participant::Seats;
 
 /// Name of the role.
@@ -38,11 +38,10 @@ pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, IDS);
 /// Makes the role ready to be served. `shutdown` ends the feed, so that its endless streams don't hold up the end of
 /// the server; the other calls finish on their own. The moments in answers to students are in `zone`.
 pub async fn start(database: Database, zone: TimeZone, shutdown: CancellationToken) -> Result<Role, DbError> {
-    let role = ParticipantRole::open(NAME, database, &SCHEMA, &[]).await?;
+    let role = Role::participant(NAME, database, &SCHEMA, &[]).await?;
     let feed = Arc::new(Feed::default());
-    feed::follow(feed.clone(), &role.database(), shutdown, role.tasks()).await?;
-    let writer = role.writer(Seats::new(feed.clone(), &role.database(), zone));
-    let imports = SeatImports::new(writer.clone(), role.database());
-    let server = SeatServiceServer::new(SeatsGrpc::new(writer, role.database(), feed));
-    Ok(role.with_imports(Arc::new(imports)).serving(grpc_server!(server)))
+    feed::follow(feed.clone(), &role.database, shutdown, &role.tasks).await?;
+    let writer = role.writer(Seats::new(feed.clone(), &role.database, zone));
+    let grpc = Arc::new(SeatsGrpc { writer, database: role.database.clone(), feed });
+    Ok(role.with_imports(grpc.clone()).serving(grpc_server!(SeatServiceServer::from_arc(grpc))))
 }

@@ -60,9 +60,8 @@ impl Participant for Seats {
     }
 
     fn committed(&self, world: World, _: UnixMs) {
-        let changes = world.into_changes();
         if !self.shared {
-            self.feed.publish(changes);
+            self.feed.publish(world.sections.into_written().collect());
         }
     }
 

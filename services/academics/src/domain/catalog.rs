@@ -36,15 +36,15 @@ pub struct Course {
     pub closed: bool,
 }
 
-/// A section as it is imported and stored: its course and term by id.
+/// A section, with its course as a `C` and its term as a `T`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SectionEntry {
+pub struct SectionWith<C, T> {
     /// Its id.
     pub id: SectionId,
     /// The course that it is a class of.
-    pub course: CourseId,
+    pub course: C,
     /// When it takes place.
-    pub term: TermId,
+    pub term: T,
     /// For people.
     pub title: String,
     /// Which part of the course it is; `None`: the course has one part.
@@ -57,26 +57,11 @@ pub struct SectionEntry {
     pub permission_required: bool,
 }
 
+/// A section as it is imported and stored: its course and term by id.
+pub type SectionEntry = SectionWith<CourseId, TermId>;
+
 /// A section with its course and term at hand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Section {
-    /// Its id.
-    pub id: SectionId,
-    /// The course that it is a class of.
-    pub course: Arc<Course>,
-    /// When it takes place.
-    pub term: Arc<Term>,
-    /// For people.
-    pub title: String,
-    /// Which part of the course it is; `None`: the course has one part.
-    pub component: Option<Component>,
-    /// When it meets.
-    pub meetings: Meetings,
-    /// It does not take place.
-    pub cancelled: bool,
-    /// Staff must permit each student.
-    pub permission_required: bool,
-}
+pub type Section = SectionWith<Arc<Course>, Arc<Term>>;
 
 /// The parts in which a course is offered in one term, with the sections of each that take place.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -191,16 +176,8 @@ impl Catalog {
         let dangling = |what: String| DanglingSection { section: entry.id.clone(), what };
         let course = self.courses.get(&entry.course).ok_or_else(|| dangling(format!("course {}", entry.course)))?;
         let term = self.terms.get(&entry.term).ok_or_else(|| dangling(format!("term {}", entry.term)))?;
-        Ok(Section {
-            id: entry.id,
-            course: course.clone(),
-            term: term.clone(),
-            title: entry.title,
-            component: entry.component,
-            meetings: entry.meetings,
-            cancelled: entry.cancelled,
-            permission_required: entry.permission_required,
-        })
+        let (course, term) = (course.clone(), term.clone());
+        Ok(entry.with(course, term))
     }
 
     // Sessions within sessions: a half of a semester, the semester, its school year.
@@ -226,19 +203,18 @@ impl Catalog {
     }
 }
 
+impl<C, T> SectionWith<C, T> {
+    /// The same section, with its course and its term in another form.
+    fn with<C2, T2>(self, course: C2, term: T2) -> SectionWith<C2, T2> {
+        let Self { id, title, component, meetings, cancelled, permission_required, .. } = self;
+        SectionWith { id, course, term, title, component, meetings, cancelled, permission_required }
+    }
+}
+
 impl Section {
     /// The section as it is stored.
     pub fn entry(&self) -> SectionEntry {
-        SectionEntry {
-            id: self.id.clone(),
-            course: self.course.id.clone(),
-            term: self.term.id.clone(),
-            title: self.title.clone(),
-            component: self.component.clone(),
-            meetings: self.meetings.clone(),
-            cancelled: self.cancelled,
-            permission_required: self.permission_required,
-        }
+        self.clone().with(self.course.id.clone(), self.term.id.clone())
     }
 
     /// Whether both are classes of one course in one term.

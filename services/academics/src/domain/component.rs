@@ -1,7 +1,6 @@
 //! The part of a course that a section is: `configuration/subpart`.
 
 use std::fmt;
-use std::str::FromStr;
 
 use matricula_kit::id::check_id;
 
@@ -24,18 +23,13 @@ pub struct InvalidComponent {
 impl Component {
     /// Takes a component from its text; empty means that the course has one part.
     pub fn parse(text: &str) -> Result<Option<Self>, InvalidComponent> {
-        if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
-    }
-}
-
-impl FromStr for Component {
-    type Err = InvalidComponent;
-
-    fn from_str(text: &str) -> Result<Self, InvalidComponent> {
+        if text.is_empty() {
+            return Ok(None);
+        }
         let invalid = || InvalidComponent { shown: text.chars().take(80).collect() };
         let (configuration, subpart) = text.split_once('/').ok_or_else(invalid)?;
         check_id(configuration).and(check_id(subpart)).map_err(|_| invalid())?;
-        Ok(Self { configuration: configuration.to_owned(), subpart: subpart.to_owned() })
+        Ok(Some(Self { configuration: configuration.to_owned(), subpart: subpart.to_owned() }))
     }
 }
 

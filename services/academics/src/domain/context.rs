@@ -4,11 +4,12 @@ use std::fmt;
 
 use jiff::tz::TimeZone;
 use matricula_kit::answer::Reason;
+use matricula_kit::enrollment::EnrollmentStatus;
 use matricula_kit::id::SectionId;
 use matricula_kit::time::UnixMs;
 
 use super::catalog::{Catalog, Section, Term};
-use super::student::{Override, RecordStatus, RecordedCourse, Student};
+use super::student::{Override, RecordedCourse, Student};
 use matricula_grammar::Letter;
 
 /// What a registration asks for: all of it or nothing. No section is named twice.
@@ -170,7 +171,7 @@ pub fn named_record(catalog: &Catalog, course: &RecordedCourse) -> String {
 /// How a recorded course stands, in a word for the student.
 pub fn standing(course: &RecordedCourse) -> &'static str {
     match (course.status, &course.dropped_by) {
-        (RecordStatus::Pending, _) => "being added by another registration of yours",
+        (EnrollmentStatus::Pending, _) => "being added by another registration of yours",
         (_, Some(_)) => "being dropped by another registration of yours",
         _ => "on your record",
     }

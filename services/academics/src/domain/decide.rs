@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use matricula_kit::answer::{Answer, Done, DroppedCourse, NotYet, Reason, Refusal, ReservedCourse};
+use matricula_kit::enrollment::EnrollmentStatus;
 use matricula_kit::id::{OverrideId, SagaId, StudentId};
 use matricula_kit::participant::RowState;
 use matricula_kit::source::Source;
@@ -18,7 +19,7 @@ use matricula_kit::time::UnixMs;
 use super::catalog::{Catalog, Section};
 use super::context::{ChangeSet, Context, RuleContext, named_record, standing};
 use super::rules;
-use super::student::{Override, RecordStatus, RecordedCourse, Student};
+use super::student::{Override, RecordedCourse, Student};
 
 #[cfg(test)]
 mod tests;
@@ -84,11 +85,11 @@ impl World {
                 take_over(&self.catalog, file, registration, change, &context)
             }
             Action::Remove => {
-                end(file, registration, RecordStatus::Cancelled, RecordStatus::Enrolled);
+                end(file, registration, EnrollmentStatus::Cancelled, EnrollmentStatus::Enrolled);
                 Answer::done()
             }
             Action::Settle => {
-                end(file, registration, RecordStatus::Enrolled, RecordStatus::Dropped);
+                end(file, registration, EnrollmentStatus::Enrolled, EnrollmentStatus::Dropped);
                 Answer::done()
             }
         }
@@ -140,14 +141,14 @@ fn reserve(
             course: added.course.clone(),
             term: added.term.clone(),
             credits_hundredths: added.credits_hundredths,
-            status: RecordStatus::Pending,
+            status: EnrollmentStatus::Pending,
             dropped_by: None,
             row_state: RowState::New,
         });
     }
-    for course in student.courses.iter_mut().filter(|course| course.status == RecordStatus::Enrolled) {
+    for course in student.courses.iter_mut().filter(|course| course.status == EnrollmentStatus::Enrolled) {
         if change.drops.contains(&course.section) {
-            course.change(RecordStatus::Enrolled, Some(registration.clone()));
+            course.change(EnrollmentStatus::Enrolled, Some(registration.clone()));
         }
     }
     Answer::Done(done)
@@ -176,12 +177,12 @@ fn reserved(context: &RuleContext<'_>, section: &Section) -> ReservedCourse {
 }
 
 /// Ends the reservation of a registration: its pending adds and its marked drops get these statuses.
-fn end(student: &mut Student, registration: &SagaId, adds: RecordStatus, drops: RecordStatus) {
+fn end(student: &mut Student, registration: &SagaId, adds: EnrollmentStatus, drops: EnrollmentStatus) {
     for course in &mut student.courses {
-        if course.status == RecordStatus::Pending && course.registration == *registration {
+        if course.status == EnrollmentStatus::Pending && course.registration == *registration {
             course.change(adds, None);
-        } else if course.status == RecordStatus::Enrolled && course.dropped_by.as_ref() == Some(registration) {
-            let mark = (drops == RecordStatus::Dropped).then(|| registration.clone());
+        } else if course.status == EnrollmentStatus::Enrolled && course.dropped_by.as_ref() == Some(registration) {
+            let mark = (drops == EnrollmentStatus::Dropped).then(|| registration.clone());
             course.change(drops, mark);
         }
     }

@@ -27,7 +27,8 @@
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use matricula_kit::answer::Reason;
-use matricula_kit::id::{CourseId, OverrideId, SagaId, SectionId, StudentId, TermId};
+use matricula_kit::enrollment::EnrollmentStatus;
+use matricula_kit::id::{CourseId, HoldId, OverrideId, SagaId, SectionId, StudentId, TermId};
 use matricula_kit::participant::RowState;
 use matricula_kit::source::Source;
 use matricula_kit::time::{self, UnixMs};
@@ -35,7 +36,7 @@ use matricula_kit::time::{self, UnixMs};
 use super::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term, TermKind};
 use super::component::Component;
 use super::context::{ChangeSet, Context};
-use super::student::{Completed, Hold, HoldId, Override, Profile, RecordStatus, RecordedCourse, Student};
+use super::student::{Completed, Hold, Override, Profile, RecordedCourse, Student};
 use matricula_grammar::Meetings;
 use matricula_grammar::Requirement;
 
@@ -301,20 +302,20 @@ impl Student {
 
     /// Sections in progress, each added by the registration `old`.
     pub(crate) fn enrolled(self, sections: &str) -> Self {
-        self.record(sections, RecordStatus::Enrolled, None)
+        self.record(sections, EnrollmentStatus::Enrolled, None)
     }
 
     /// Sections that the registration `other` has reserved.
     pub(crate) fn pending(self, sections: &str) -> Self {
-        self.record(sections, RecordStatus::Pending, None)
+        self.record(sections, EnrollmentStatus::Pending, None)
     }
 
     /// Sections in progress that the registration `other` is about to drop.
     pub(crate) fn leaving(self, sections: &str) -> Self {
-        self.record(sections, RecordStatus::Enrolled, Some("other"))
+        self.record(sections, EnrollmentStatus::Enrolled, Some("other"))
     }
 
-    fn record(mut self, sections: &str, status: RecordStatus, dropped_by: Option<&str>) -> Self {
+    fn record(mut self, sections: &str, status: EnrollmentStatus, dropped_by: Option<&str>) -> Self {
         let catalog = catalog();
         for id in sections.split_whitespace().map(section_id) {
             let section = catalog.section(&id).expect("a section of the campus");
@@ -323,7 +324,7 @@ impl Student {
             let carried = self.in_force().any(is_carried);
             self.courses.push(RecordedCourse {
                 student: self.profile.id.clone(),
-                registration: saga(if status == RecordStatus::Pending { "other" } else { "old" }),
+                registration: saga(if status == EnrollmentStatus::Pending { "other" } else { "old" }),
                 section: id,
                 course: section.course.id.clone(),
                 term: section.term.id.clone(),

@@ -1,9 +1,8 @@
 //! A student as the rules see one: profile, holds, completed courses, overrides, and what is on the record.
 
-use std::fmt;
-
 use matricula_kit::answer::Reason;
-use matricula_kit::id::{CourseId, InvalidId, OverrideId, SagaId, SectionId, StudentId, TermId, check_imported_id};
+use matricula_kit::enrollment::EnrollmentStatus;
+use matricula_kit::id::{CourseId, HoldId, OverrideId, SagaId, SectionId, StudentId, TermId};
 use matricula_kit::participant::RowState;
 use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
@@ -48,10 +47,6 @@ pub struct Completed {
     pub term: Option<TermId>,
 }
 
-/// A hold's id.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HoldId(String);
-
 /// What forbids registration until it is lifted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
@@ -86,19 +81,6 @@ pub struct Override {
     pub source: Source,
 }
 
-/// Where a course of a registration stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordStatus {
-    /// Reserved by a registration that is not settled.
-    Pending,
-    /// In progress.
-    Enrolled,
-    /// Reserved, then taken back.
-    Cancelled,
-    /// Was in progress, then dropped.
-    Dropped,
-}
-
 /// A course of a registration on the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedCourse {
@@ -115,7 +97,7 @@ pub struct RecordedCourse {
     /// The credits that it carries: those of its course, or 0 when another part of the course carries them.
     pub credits_hundredths: i32,
     /// Where it stands.
-    pub status: RecordStatus,
+    pub status: EnrollmentStatus,
     /// The registration that dropped it, or is about to.
     pub dropped_by: Option<SagaId>,
     /// What has to be written of it.
@@ -161,9 +143,9 @@ impl RecordedCourse {
     /// Whether a registration that is not settled yet has its hand on it.
     pub fn is_unsettled(&self) -> bool {
         match self.status {
-            RecordStatus::Pending => true,
-            RecordStatus::Enrolled => self.dropped_by.is_some(),
-            RecordStatus::Cancelled | RecordStatus::Dropped => false,
+            EnrollmentStatus::Pending => true,
+            EnrollmentStatus::Enrolled => self.dropped_by.is_some(),
+            EnrollmentStatus::Cancelled | EnrollmentStatus::Dropped => false,
         }
     }
 
@@ -171,64 +153,15 @@ impl RecordedCourse {
     /// one.
     pub fn hand_on_it(&self) -> &SagaId {
         match (self.status, &self.dropped_by) {
-            (RecordStatus::Enrolled, Some(dropping)) => dropping,
+            (EnrollmentStatus::Enrolled, Some(dropping)) => dropping,
             _ => &self.registration,
         }
     }
 
     /// Changes where it stands, and marks the row to be written.
-    pub fn change(&mut self, status: RecordStatus, dropped_by: Option<SagaId>) {
+    pub fn change(&mut self, status: EnrollmentStatus, dropped_by: Option<SagaId>) {
         self.status = status;
         self.dropped_by = dropped_by;
         self.row_state.change();
-    }
-}
-
-impl RecordStatus {
-    const NAMES: [(Self, &'static str); 4] = [
-        (Self::Pending, "PENDING"),
-        (Self::Enrolled, "ENROLLED"),
-        (Self::Cancelled, "CANCELLED"),
-        (Self::Dropped, "DROPPED"),
-    ];
-
-    /// The name under which it is stored.
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(status, _)| *status == self).map_or("", |(_, name)| name)
-    }
-
-    /// The status of a stored name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(status, _)| *status)
-    }
-
-    /// Whether the student is in the course, or may be.
-    pub fn is_in_force(self) -> bool {
-        matches!(self, Self::Pending | Self::Enrolled)
-    }
-}
-
-impl HoldId {
-    /// Takes an id within the bounds of all ids.
-    pub fn try_new(text: impl Into<String>) -> Result<Self, InvalidId> {
-        let text = text.into();
-        check_imported_id(&text)?;
-        Ok(Self(text))
-    }
-
-    /// Takes an id that was checked before it was stored.
-    pub fn stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for HoldId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }

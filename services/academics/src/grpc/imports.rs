@@ -27,7 +27,7 @@ enum Checked {
 impl Imported for AcademicStore {
     async fn read(&self) -> Result<(i64, Vec<ImportRow>), DbError> {
         let mut content = self.imported().await?;
-        let catalog = content.catalog().clone();
+        let catalog = content.catalog.clone();
         let mut terms: Vec<&Term> = catalog.terms().collect();
         terms.sort_unstable_by_key(|term| &term.id);
         let mut courses: Vec<&Course> = catalog.courses().collect();
@@ -37,7 +37,7 @@ impl Imported for AcademicStore {
         let sections = catalog.sections_after(None).map(|it| Row::Section(reply::section_entry(&it.entry())));
         let students = content.all_students().await?.into_iter().map(|it| Row::Student(reply::profile(it)));
         let rows = terms.chain(courses).chain(sections).chain(students);
-        Ok((content.version(), rows.map(|row| ImportRow { row: Some(row) }).collect()))
+        Ok((content.version, rows.map(|row| ImportRow { row: Some(row) }).collect()))
     }
 
     fn check(&self, row: &ImportRow) -> Result<(), FieldError> {

@@ -37,15 +37,10 @@ const SECTION_IDS_MAX: usize = 1_000;
 
 /// The service.
 pub struct AcademicGrpc {
-    store: Arc<AcademicStore>,
-    writer: Writer<Academics>,
-}
-
-impl AcademicGrpc {
-    /// Serves reads from the store, and sends what registrations change through its writer.
-    pub fn new(store: Arc<AcademicStore>, writer: Writer<Academics>) -> Self {
-        Self { store, writer }
-    }
+    /// Reads and changes of staff are from here.
+    pub store: Arc<AcademicStore>,
+    /// What registrations change goes through it.
+    pub writer: Writer<Academics>,
 }
 
 #[tonic::async_trait]
@@ -154,7 +149,7 @@ impl AcademicService for AcademicGrpc {
         &self,
         _request: Request<wire::ExportLedgerRequest>,
     ) -> Result<Response<Self::ExportLedgerStream>, Status> {
-        let snapshot = self.store.snapshot().await?;
+        let snapshot = self.store.database.snapshot().await?;
         let entry = |entry| wire::ExportLedgerResponse { entry: Some(entry) };
         let courses = store::COURSES.part(move |course| entry(Entry::Course(reply::recorded_course(course))));
         let overrides = store::OVERRIDES.part(move |it| entry(Entry::Override(reply::granted(it))));
@@ -219,8 +214,7 @@ fn of_student(
     student_id: String,
     action: impl FnOnce() -> Result<Action, FieldError>,
 ) -> Result<Operation<Command>, FieldError> {
-    rpc::saga_operation(operation, direction, |key| {
-        let student = rpc::required_id("student_id", student_id, StudentId::try_new)?;
+    rpc::saga_operation(operation, direction, student_id, |key, student| {
         Ok(Command { registration: key.saga.clone(), student, action: action()? })
     })
 }

@@ -1,13 +1,11 @@
 //! Domain values as the wire shows them.
 
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use matricula_kit::time::UnixMs;
 use matricula_proto::academics::v1 as wire;
-use matricula_proto::common::v1::EnrollmentStatus;
 
 use crate::domain::catalog::{Course, Section, SectionEntry, Term, TermKind};
-use crate::domain::student::{Override, Profile, RecordStatus, RecordedCourse, Student};
+use crate::domain::student::{Override, Profile, RecordedCourse, Student};
 use matricula_grammar::Requirement;
 
 pub(super) fn academic_record(student: Student) -> wire::GetAcademicRecordResponse {
@@ -65,16 +63,12 @@ pub(super) fn term(term: &Term) -> wire::Term {
         max_credits_hundredths: term.max_credits_hundredths,
         starts_on: day(term.starts_on),
         ends_on: day(term.ends_on),
-        time_zone: zone(&term.time_zone),
+        // A zone came by its name.
+        time_zone: term.time_zone.iana_name().unwrap_or("UTC").to_owned(),
         parent_term_id: term.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
         kind: kind as i32,
         closed: term.closed,
     }
-}
-
-/// The name of a zone, which came by its name.
-fn zone(zone: &TimeZone) -> String {
-    zone.iana_name().unwrap_or("UTC").to_owned()
 }
 
 pub(super) fn course(course: &Course) -> wire::Course {
@@ -117,18 +111,12 @@ pub(super) fn profile(profile: Profile) -> wire::Student {
 }
 
 pub(super) fn recorded_course(course: RecordedCourse) -> wire::RecordedCourse {
-    let status = match course.status {
-        RecordStatus::Pending => EnrollmentStatus::Pending,
-        RecordStatus::Enrolled => EnrollmentStatus::Enrolled,
-        RecordStatus::Cancelled => EnrollmentStatus::Cancelled,
-        RecordStatus::Dropped => EnrollmentStatus::Dropped,
-    };
     wire::RecordedCourse {
         student_id: course.student.into(),
         section_id: course.section.into(),
         course_id: course.course.into(),
         registration_id: course.registration.into(),
-        status: status as i32,
+        status: course.status.to_wire().into(),
         dropped_by_registration_id: course.dropped_by.map(String::from).unwrap_or_default(),
         credits_hundredths: course.credits_hundredths,
     }

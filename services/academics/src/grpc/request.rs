@@ -1,24 +1,26 @@
 //! What staff and imports send, checked field by field. An error has the path of the first field that is out of its
 //! bounds.
 
+use std::ops::RangeInclusive;
+
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use matricula_kit::id::{CourseId, SectionId, StudentId, TermId};
-use matricula_kit::rpc::{FieldError, each, each_distinct, moment, optional_id, required_id};
+use matricula_kit::id::{CourseId, HoldId, SectionId, StudentId, TermId};
+use matricula_kit::rpc::{FieldError, bounded, each, each_distinct, moment, optional_id, required_id};
 use matricula_kit::source::Source;
 use matricula_kit::time;
 use matricula_proto::academics::v1 as wire;
 
 use crate::domain::catalog::{Course, SectionEntry, Term, TermKind};
 use crate::domain::component::Component;
-use crate::domain::student::{Completed, Hold, HoldId, Profile};
+use crate::domain::student::{Completed, Hold, Profile};
 use matricula_grammar::Meetings;
 use matricula_grammar::Requirement;
 
 /// Longest text for people: a title or a sentence or two, not a document.
 const TEXT_CHARS_MAX: usize = 500;
-/// Most credits of a course, and of a term: no student has a hundred.
-const CREDITS_HUNDREDTHS_MAX: i32 = 10_000;
+/// Credits of a course, and of a term: no student has a hundred.
+const CREDITS_HUNDREDTHS: RangeInclusive<i32> = 0..=10_000;
 /// Most completed courses and most holds of a student: more than a life of study brings.
 const OF_STUDENT_MAX: usize = 500;
 
@@ -65,7 +67,7 @@ pub(super) fn term(term: wire::Term) -> Result<Term, FieldError> {
         title: required_text("title", term.title)?,
         add_deadline: moment("add_deadline", term.add_deadline)?,
         drop_deadline: moment("drop_deadline", term.drop_deadline)?,
-        max_credits_hundredths: credits("max_credits_hundredths", term.max_credits_hundredths)?,
+        max_credits_hundredths: bounded("max_credits_hundredths", term.max_credits_hundredths, CREDITS_HUNDREDTHS)?,
         starts_on,
         ends_on,
         time_zone: zone("time_zone", &term.time_zone)?,
@@ -103,14 +105,13 @@ fn kind(kind: i32) -> Result<TermKind, FieldError> {
 }
 
 pub(super) fn course(course: wire::Course) -> Result<Course, FieldError> {
-    let requirement = |field: &str, text: &str| {
-        Requirement::parse(text).map_err(|problem| FieldError::new(field, problem.to_string()))
-    };
+    let requirement =
+        |field: &str, text: &str| Requirement::parse(text).map_err(|problem| FieldError::new(field, problem));
     Ok(Course {
         id: required_id("course_id", course.course_id, CourseId::try_new)?,
         code: required_text("code", course.code)?,
         title: required_text("title", course.title)?,
-        credits_hundredths: credits("credits_hundredths", course.credits_hundredths)?,
+        credits_hundredths: bounded("credits_hundredths", course.credits_hundredths, CREDITS_HUNDREDTHS)?,
         prerequisites: requirement("prerequisites", &course.prerequisites)?,
         corequisites: requirement("corequisites", &course.corequisites)?,
         closed: course.closed,
@@ -125,8 +126,8 @@ pub(super) fn section(section: wire::Section) -> Result<SectionEntry, FieldError
         course: required_id("course_id", section.course_id, CourseId::try_new)?,
         term: required_id("term_id", section.term_id, TermId::try_new)?,
         title: optional_text("title", section.title)?,
-        component: component.map_err(|problem| FieldError::new("component", problem.to_string()))?,
-        meetings: meetings.map_err(|problem| FieldError::new("meetings", problem.to_string()))?,
+        component: component.map_err(|problem| FieldError::new("component", problem))?,
+        meetings: meetings.map_err(|problem| FieldError::new("meetings", problem))?,
         cancelled: section.cancelled,
         permission_required: section.permission_required,
     })
@@ -140,7 +141,7 @@ pub(super) fn profile(student: wire::Student) -> Result<Profile, FieldError> {
         name: optional_text("name", student.name)?,
         appointment_start: moment("appointment_start", student.appointment_start)?,
         appointment_end: moment("appointment_end", student.appointment_end)?,
-        max_credits_hundredths: credits("max_credits_hundredths", student.max_credits_hundredths)?,
+        max_credits_hundredths: bounded("max_credits_hundredths", student.max_credits_hundredths, CREDITS_HUNDREDTHS)?,
         completed: each("completed", student.completed, 0..=OF_STUDENT_MAX, completed)?,
         holds: each_distinct("holds", student.holds, 0..=OF_STUDENT_MAX, of_bundle, "hold_id", |hold| &hold.id)?,
         closed: student.closed,
@@ -163,14 +164,6 @@ pub(super) fn profile(student: wire::Student) -> Result<Profile, FieldError> {
 fn completed(completed: wire::CompletedCourse) -> Result<Completed, FieldError> {
     let course = required_id("course_id", completed.course_id, CourseId::try_new)?;
     let grade = completed.grade.parse();
-    let grade =
-        grade.map_err(|problem: matricula_grammar::InvalidGrade| FieldError::new("grade", problem.to_string()))?;
+    let grade = grade.map_err(|problem: matricula_grammar::InvalidGrade| FieldError::new("grade", problem))?;
     Ok(Completed { course, grade, term: optional_id("term_id", completed.term_id, TermId::try_new)? })
-}
-
-fn credits(field: &str, hundredths: i32) -> Result<i32, FieldError> {
-    match hundredths {
-        0..=CREDITS_HUNDREDTHS_MAX => Ok(hundredths),
-        _ => Err(FieldError::new(field, format!("must be 0 to {CREDITS_HUNDREDTHS_MAX}, got {hundredths}"))),
-    }
 }

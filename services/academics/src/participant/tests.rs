@@ -2,8 +2,9 @@
 
 use jiff::tz::TimeZone;
 use matricula_kit::answer::Reason;
-use matricula_kit::id::{OverrideId, StepName};
+use matricula_kit::id::{HoldId, OverrideId, StepName};
 use matricula_kit::imports::ImportError;
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::participant::{Direction, Key, Writer, WriterLimits};
 use matricula_kit::source::Source;
 use matricula_kit::telemetry::TraceContext;
@@ -13,7 +14,7 @@ use super::*;
 use crate::domain::catalog::{Catalog, CatalogChanges};
 use crate::domain::decide::Action;
 use crate::domain::fixture::{self, AFTER, BEFORE, NOW, change, saga, section, section_id, student_id};
-use crate::domain::student::{Completed, Hold, HoldId, Override, Profile};
+use crate::domain::student::{Completed, Hold, Override, Profile};
 use crate::store::StaffError;
 
 mod hold_up;
@@ -42,7 +43,7 @@ impl Bed {
     /// Applies an import that was planned for the version in force.
     async fn import(&self, catalog: &CatalogChanges, profiles: Vec<Profile>) -> Result<(), ImportError> {
         let profiles: Vec<Profile> = profiles.into_iter().map(Profile::in_order).collect();
-        let version = self.store.imported().await?.version();
+        let version = self.store.imported().await?.version;
         self.store.apply_import(version, catalog, &profiles).await
     }
 
@@ -57,7 +58,7 @@ impl Bed {
 
     fn on(test: Arc<TestDatabase>) -> Self {
         let store = Arc::new(AcademicStore::new(test.database.clone(), TimeZone::UTC));
-        let participant = Arc::new(Academics::new(store.clone()));
+        let participant = Arc::new(Academics { store: store.clone() });
         let (writer, _) = Writer::alone(participant, test.database.clone(), WriterLimits::default());
         Self { store, writer, test }
     }
@@ -313,7 +314,7 @@ async fn a_broken_import_leaves_everything_as_it_was() {
         assert_eq!(catalog.version(), 1);
         assert!(catalog.section(&section_id("MATH-9")).is_none());
         assert_eq!(replica.record(&student_id("eve")).await.expect("the database answers"), None);
-        assert_eq!(replica.imported().await.expect("the database answers").version(), 1);
+        assert_eq!(replica.imported().await.expect("the database answers").version, 1);
     }
 }
 
@@ -400,7 +401,7 @@ async fn a_full_batch_and_its_ledger() {
         assert!(answers.iter().all(|answer| word(answer) == "done"), "{backend:?}");
         bed.store.grant(&granted("ada", None)).await.expect("granted");
 
-        let mut snapshot = bed.store.snapshot().await.expect("a snapshot");
+        let mut snapshot = bed.store.database.snapshot().await.expect("a snapshot");
         let courses = store::COURSES.all(&mut snapshot).await.expect("read");
         let overrides = store::OVERRIDES.all(&mut snapshot).await.expect("read").len();
         let mut courses: Vec<_> = courses.into_iter().map(|course| (course.registration, course.section)).collect();

@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use jiff::civil::Date;
 use matricula_kit::database::{Args, Database, DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, SectionId, TermId};
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::time::{UnixMs, zone};
 
 use super::int32;
-use crate::domain::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term, TermKind};
+use crate::domain::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term};
 use crate::domain::component::Component;
 use matricula_grammar::Meetings;
 use matricula_grammar::Requirement;
@@ -119,8 +120,6 @@ fn term(row: &Row) -> Result<Term, DbError> {
         let parsed = row.opt_text(column)?.map(|text| text.parse::<Date>()).transpose();
         parsed.map_err(|error| DbError::corrupt(format!("term {id}, {column}: {error}")))
     };
-    let kind = row.text("kind")?;
-    let known = TermKind::from_name(&kind);
     Ok(Term {
         title: row.text("title")?,
         add_deadline: row.opt_int("add_deadline")?.map(UnixMs),
@@ -130,7 +129,7 @@ fn term(row: &Row) -> Result<Term, DbError> {
         ends_on: date("ends_on")?,
         time_zone: zone(&row.text("time_zone")?).map_err(DbError::corrupt)?,
         parent: row.opt_text("parent_term_id")?.map(TermId::stored),
-        kind: known.ok_or_else(|| DbError::corrupt(format!("term {id} is of an unknown kind {kind}")))?,
+        kind: row.named("kind")?,
         closed: row.int("closed")? == 1,
         id: TermId::stored(id),
     })

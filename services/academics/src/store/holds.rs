@@ -12,11 +12,11 @@
 use std::collections::HashMap;
 
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
-use matricula_kit::id::StudentId;
+use matricula_kit::id::{HoldId, StudentId};
 use matricula_kit::source::Source;
 
 use super::students::ids;
-use crate::domain::student::{Hold, HoldId, Profile};
+use crate::domain::student::{Hold, Profile};
 
 // `CROSS JOIN` with a condition keeps SQLite from reading the whole table: it takes the rows one after the other.
 const IN_FORCE: &str = "SELECT h.student_id, h.hold_id, h.description, h.source FROM {rows} CROSS JOIN hold h \
@@ -47,13 +47,8 @@ pub(super) fn queue_in_force(tx: &mut Tx, students: &[&StudentId]) -> PendingQue
 
 /// The student and the hold of a row of those in force.
 pub(super) fn in_force(row: &Row) -> Result<(String, Hold), DbError> {
-    let source = match row.opt_text("source")? {
-        // The wire has no word for it, and like a hold of staff it stays until staff lift it.
-        None => Source::Staff,
-        Some(name) => {
-            Source::from_name(&name).ok_or_else(|| DbError::corrupt(format!("unknown source {name} of a hold")))?
-        }
-    };
+    // The wire has no word for none, and like a hold of staff it stays until staff lift it.
+    let source = row.opt_named("source")?.unwrap_or(Source::Staff);
     let hold = Hold { id: HoldId::stored(row.text("hold_id")?), description: row.text("description")?, source };
     Ok((row.text("student_id")?, hold))
 }

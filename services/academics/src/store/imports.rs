@@ -9,13 +9,12 @@
 //! Why the comparison holds under the locks: nothing but an import changes what is compared, and each import makes a
 //! version.
 
-use matricula_kit::database::{Database, DbError, Rows, Tx};
+use matricula_kit::database::{DbError, Rows, Tx};
 use matricula_kit::id::StudentId;
 use matricula_kit::imports::{self, ImportError};
 use matricula_kit::rpc::FieldError;
 
-use super::catalog::{self, CatalogCache};
-use super::{holds, students, transcripts};
+use super::{AcademicStore, catalog, holds, students, transcripts};
 use crate::domain::catalog::{Catalog, CatalogChanges};
 use crate::domain::student::Profile;
 
@@ -23,7 +22,6 @@ mod changes;
 mod content;
 
 use changes::StudentChanges;
-pub use content::ImportedContent;
 
 /// Most rows of a statement, with transcripts some megabytes: PostgreSQL has 15 s to answer each message.
 const ROWS_MAX: usize = 5_000;
@@ -40,34 +38,36 @@ const PUT_STUDENTS: &str = "INSERT INTO student (student_id, name, appointment_s
      closed = excluded.closed, disabled = excluded.disabled, active_from = excluded.active_from, \
      active_until = excluded.active_until";
 
-/// Applies terms, courses, sections and students to the version that they were planned for, all or none.
-pub(super) async fn apply(
-    database: &Database,
-    catalogs: &CatalogCache,
-    base_version: i64,
-    catalog_changes: &CatalogChanges,
-    profiles: &[Profile],
-) -> Result<(), ImportError> {
-    let mut content = ImportedContent::begin(database, catalogs).await?;
-    imports::check_base(base_version, content.version())?;
-    let merged = merged(content.catalog(), catalog_changes)?;
-    let ids: Vec<&StudentId> = profiles.iter().map(|profile| &profile.id).collect();
-    let stored = content.students(&ids).await?;
-    content.end().await?;
-    let changes = StudentChanges::between(&stored, profiles)?;
+impl AcademicStore {
+    /// Creates or replaces terms, courses, sections and students ([`Profile::in_order`]), all or none, if
+    /// `base_version` is the version in force.
+    pub async fn apply_import(
+        &self,
+        base_version: i64,
+        catalog_changes: &CatalogChanges,
+        profiles: &[Profile],
+    ) -> Result<(), ImportError> {
+        let mut content = self.imported().await?;
+        imports::check_base(base_version, content.version)?;
+        let merged = merged(&content.catalog, catalog_changes)?;
+        let ids: Vec<&StudentId> = profiles.iter().map(|profile| &profile.id).collect();
+        let stored = content.students(&ids).await?;
+        content.tx.commit().await?;
+        let changes = StudentChanges::between(&stored, profiles)?;
 
-    let mut tx = imports::begin(database, base_version).await?;
-    // Before the catalogue: a batch locks its students first, and then waits for the catalogue.
-    tx.fetch(LOCK, students::ids(&changes.stored)).await?;
-    if let Some(merged) = &merged {
-        catalog::write(&mut tx, catalog_changes, merged.version()).await?;
+        let mut tx = imports::begin(&self.database, base_version).await?;
+        // Before the catalogue: a batch locks its students first, and then waits for the catalogue.
+        tx.fetch(LOCK, students::ids(&changes.stored)).await?;
+        if let Some(merged) = &merged {
+            catalog::write(&mut tx, catalog_changes, merged.version()).await?;
+        }
+        write(&mut tx, &changes).await?;
+        tx.commit().await?;
+        if let Some(merged) = merged {
+            self.catalogs.put(merged);
+        }
+        Ok(())
     }
-    write(&mut tx, &changes).await?;
-    tx.commit().await?;
-    if let Some(merged) = merged {
-        catalogs.put(merged);
-    }
-    Ok(())
 }
 
 /// The catalogue after the changes; none when they change nothing.
@@ -75,24 +75,7 @@ fn merged(catalog: &Catalog, changes: &CatalogChanges) -> Result<Option<Catalog>
     let is_same = changes.terms.iter().all(|term| catalog.term(&term.id) == Some(term))
         && changes.courses.iter().all(|course| catalog.course(&course.id) == Some(course))
         && changes.sections.iter().all(|new| catalog.section(&new.id).is_some_and(|old| old.entry() == *new));
-    if is_same { Ok(None) } else { catalog.merged(changes).map(Some).map_err(|problem| by_id(problem, changes)) }
-}
-
-/// The problem with the id of its row instead of the place among the changes, which says nothing to people:
-/// `courses[c-PHYS].prerequisites`.
-fn by_id(mut problem: FieldError, changes: &CatalogChanges) -> FieldError {
-    let id = |list: &str, index: usize| match list {
-        "terms" => changes.terms.get(index).map(|term| term.id.as_str()),
-        "courses" => changes.courses.get(index).map(|course| course.id.as_str()),
-        "sections" => changes.sections.get(index).map(|section| section.id.as_str()),
-        _ => None,
-    };
-    let named = problem.field.split_once('[').and_then(|(list, rest)| {
-        let (index, field) = rest.split_once(']')?;
-        Some(format!("{list}[{}]{field}", id(list, index.parse().ok()?)?))
-    });
-    problem.field = named.unwrap_or(problem.field);
-    problem
+    if is_same { Ok(None) } else { catalog.merged(changes).map(Some) }
 }
 
 async fn write(tx: &mut Tx, changes: &StudentChanges<'_>) -> Result<(), DbError> {

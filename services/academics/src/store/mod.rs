@@ -7,14 +7,13 @@ use jiff::tz::TimeZone;
 use matricula_kit::answer::Refusal;
 use matricula_kit::database::{Database, DbError, Row, Tx};
 use matricula_kit::id::{SagaId, StudentId};
-use matricula_kit::imports::ImportError;
 use matricula_kit::time::{self, UnixMs};
 
-use crate::domain::catalog::{Catalog, CatalogChanges};
+use crate::domain::catalog::Catalog;
 use crate::domain::context::{ChangeSet, Context, RuleContext};
 use crate::domain::decide::{Action, Command, World};
 use crate::domain::rules;
-use crate::domain::student::{Hold, HoldId, Override, Profile, Student};
+use crate::domain::student::Student;
 
 mod catalog;
 mod holds;
@@ -24,14 +23,14 @@ mod records;
 mod students;
 mod transcripts;
 
-pub use imports::ImportedContent;
 pub use ledger::{COURSES, OVERRIDES};
 use students::Access;
 pub use students::StaffError;
 
 /// What the service has in its database, and the catalogue in memory.
 pub struct AcademicStore {
-    database: Database,
+    /// The database.
+    pub database: Database,
     catalogs: catalog::CatalogCache,
     /// The time zone of the campus, and of the moments in answers.
     zone: TimeZone,
@@ -52,11 +51,8 @@ impl AcademicStore {
     pub async fn advise(&self, student: &StudentId, change: &ChangeSet) -> Result<Vec<Refusal>, DbError> {
         let mut tx = self.database.snapshot().await?;
         let catalog = self.catalogs.in_snapshot(&mut tx).await?;
-        let (read, details) =
-            (students::queue(&mut tx, Access::Read, &[student]), students::queue_details(&mut tx, &[student]));
+        let mut found = students::one(&mut tx, student).await?;
         let in_force = records::queue_in_force(&mut tx, &[student]);
-        let mut found = students::read(&mut tx, read).await?;
-        students::add_details(&mut tx, details, &mut found).await?;
         records::add(&mut tx, in_force, &mut found).await?;
         Ok(match found.get(student) {
             Some(student) => {
@@ -70,54 +66,9 @@ impl AcademicStore {
     /// A student with everything that was ever on the record, newest registration first; `None`: not on record.
     pub async fn record(&self, student: &StudentId) -> Result<Option<Student>, DbError> {
         let mut tx = self.database.snapshot().await?;
-        let (read, details) =
-            (students::queue(&mut tx, Access::Read, &[student]), students::queue_details(&mut tx, &[student]));
-        let mut found = students::read(&mut tx, read).await?;
-        students::add_details(&mut tx, details, &mut found).await?;
-        let Some(mut student) = found.remove(student) else { return Ok(None) };
+        let Some(mut student) = students::one(&mut tx, student).await?.remove(student) else { return Ok(None) };
         student.courses = records::of_student(&mut tx, &student.profile.id).await?;
         Ok(Some(student))
-    }
-
-    /// Begins a reading of everything that imports can change.
-    pub async fn imported(&self) -> Result<ImportedContent, DbError> {
-        ImportedContent::begin(&self.database, &self.catalogs).await
-    }
-
-    /// Creates or replaces terms, courses, sections and students ([`Profile::in_order`]), all or none, if
-    /// `base_version` is the version in force.
-    pub async fn apply_import(
-        &self,
-        base_version: i64,
-        catalog: &CatalogChanges,
-        students: &[Profile],
-    ) -> Result<(), ImportError> {
-        imports::apply(&self.database, &self.catalogs, base_version, catalog, students).await
-    }
-
-    /// Sets a hold, or replaces its description: it is staff's from now on.
-    pub async fn set_hold(&self, student: &StudentId, hold: &Hold) -> Result<(), StaffError> {
-        students::set_hold(&self.database, student, hold).await
-    }
-
-    /// Takes a hold away, if it is there. A hold that the bundle names stays lifted as long as it is named.
-    pub async fn lift_hold(&self, student: &StudentId, hold: &HoldId) -> Result<(), StaffError> {
-        students::lift_hold(&self.database, student, hold).await
-    }
-
-    /// Records an override of a student and a section that exist.
-    pub async fn grant(&self, granted: &Override) -> Result<(), StaffError> {
-        if let Some(section) = &granted.section
-            && self.catalog().await?.section(section).is_none()
-        {
-            return Err(StaffError::NotFound { what: "section", id: section.to_string() });
-        }
-        students::grant(&self.database, granted).await
-    }
-
-    /// A snapshot of the database, for an export of the ledger.
-    pub async fn snapshot(&self) -> Result<Tx, DbError> {
-        self.database.snapshot().await
     }
 
     /// Loads and locks what the commands may touch.

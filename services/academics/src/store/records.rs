@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::participant::RowState;
 use matricula_kit::time::UnixMs;
 
 use super::int32;
 use super::students::ids;
-use crate::domain::student::{RecordStatus, RecordedCourse, Student};
+use crate::domain::student::{RecordedCourse, Student};
 
 // `CROSS JOIN` with a condition keeps SQLite from reading the whole table: it takes the rows one after the other.
 const IN_FORCE: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.course_id, c.term_id, \
@@ -94,7 +95,6 @@ pub(super) fn write(tx: &mut Tx, students: &HashMap<StudentId, Student>, now: Un
 
 /// The recorded course of a row.
 pub(super) fn recorded_course(row: &Row) -> Result<RecordedCourse, DbError> {
-    let status = row.text("status")?;
     Ok(RecordedCourse {
         student: StudentId::stored(row.text("student_id")?),
         registration: SagaId::stored(row.id("registration_id")?),
@@ -102,8 +102,7 @@ pub(super) fn recorded_course(row: &Row) -> Result<RecordedCourse, DbError> {
         course: CourseId::stored(row.text("course_id")?),
         term: TermId::stored(row.text("term_id")?),
         credits_hundredths: int32(row, "credits_hundredths")?,
-        status: RecordStatus::from_name(&status)
-            .ok_or_else(|| DbError::corrupt(format!("unknown status {status} of a course")))?,
+        status: row.named("status")?,
         dropped_by: row.opt_id("dropped_by_registration_id")?.map(SagaId::stored),
         row_state: RowState::Kept,
     })

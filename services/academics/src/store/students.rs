@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use matricula_kit::answer::Reason;
-use matricula_kit::database::{Args, Database, DbError, PendingQuery, Row, Rows, Tx};
-use matricula_kit::id::{OverrideId, SectionId, StudentId};
-use matricula_kit::source::Source;
+use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
+use matricula_kit::id::{HoldId, OverrideId, SectionId, StudentId};
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::time::UnixMs;
 
-use super::{holds, int32, transcripts};
-use crate::domain::student::{Hold, HoldId, Override, Profile, Student};
+use super::{AcademicStore, holds, int32, transcripts};
+use crate::domain::student::{Hold, Override, Profile, Student};
 
 /// How the rows of students are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,14 @@ pub(super) async fn read(tx: &mut Tx, students: PendingQuery) -> Result<HashMap<
     Ok(found)
 }
 
+/// A student, if there is one, without courses of registrations.
+pub(super) async fn one(tx: &mut Tx, student: &StudentId) -> Result<HashMap<StudentId, Student>, DbError> {
+    let (profile, details) = (queue(tx, Access::Read, &[student]), queue_details(tx, &[student]));
+    let mut found = read(tx, profile).await?;
+    add_details(tx, details, &mut found).await?;
+    Ok(found)
+}
+
 /// What the rules need of students.
 pub(super) struct PendingDetails {
     completed: PendingQuery,
@@ -115,7 +123,6 @@ pub(super) async fn add_details(
 pub(super) fn override_of(row: &Row) -> Result<Override, DbError> {
     let reason = row.text("reason")?;
     let known = Reason::ALL.iter().copied().find(|known| known.name() == reason);
-    let source = row.text("source")?;
     Ok(Override {
         id: OverrideId::stored(row.text("override_id")?),
         student: StudentId::stored(row.text("student_id")?),
@@ -125,30 +132,44 @@ pub(super) fn override_of(row: &Row) -> Result<Override, DbError> {
         justification: row.text("justification")?,
         granted_at: UnixMs(row.int("granted_at")?),
         valid_until: row.opt_int("valid_until")?.map(UnixMs),
-        source: Source::from_name(&source)
-            .ok_or_else(|| DbError::corrupt(format!("unknown source {source} of an override")))?,
+        source: row.named("source")?,
     })
 }
 
-/// Sets a hold, or replaces its description.
-pub(super) async fn set_hold(database: &Database, student: &StudentId, hold: &Hold) -> Result<(), StaffError> {
-    let mut tx = lock_one(database, student).await?;
-    holds::set(&mut tx, student, hold);
-    Ok(tx.commit().await?)
-}
+impl AcademicStore {
+    /// Sets a hold, or replaces its description: it is staff's from now on.
+    pub async fn set_hold(&self, student: &StudentId, hold: &Hold) -> Result<(), StaffError> {
+        let mut tx = self.lock_one(student).await?;
+        holds::set(&mut tx, student, hold);
+        Ok(tx.commit().await?)
+    }
 
-/// Takes a hold away, if it is there.
-pub(super) async fn lift_hold(database: &Database, student: &StudentId, hold: &HoldId) -> Result<(), StaffError> {
-    let mut tx = lock_one(database, student).await?;
-    holds::lift(&mut tx, student, hold);
-    Ok(tx.commit().await?)
-}
+    /// Takes a hold away, if it is there. A hold that the bundle names stays lifted as long as it is named.
+    pub async fn lift_hold(&self, student: &StudentId, hold: &HoldId) -> Result<(), StaffError> {
+        let mut tx = self.lock_one(student).await?;
+        holds::lift(&mut tx, student, hold);
+        Ok(tx.commit().await?)
+    }
 
-/// Records an override.
-pub(super) async fn grant(database: &Database, granted: &Override) -> Result<(), StaffError> {
-    let mut tx = lock_one(database, &granted.student).await?;
-    tx.execute(PUT_OVERRIDES, override_rows(&[granted])).await?;
-    Ok(tx.commit().await?)
+    /// Records an override of a student and a section that exist.
+    pub async fn grant(&self, granted: &Override) -> Result<(), StaffError> {
+        if let Some(section) = &granted.section
+            && self.catalog().await?.section(section).is_none()
+        {
+            return Err(StaffError::NotFound { what: "section", id: section.to_string() });
+        }
+        let mut tx = self.lock_one(&granted.student).await?;
+        tx.execute(PUT_OVERRIDES, override_rows(&[granted])).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn lock_one(&self, student: &StudentId) -> Result<Tx, StaffError> {
+        let mut tx = self.database.begin().await?;
+        match tx.fetch(STUDENTS_LOCKED, ids(&[student])).await?.is_empty() {
+            false => Ok(tx),
+            true => Err(StaffError::NotFound { what: "student", id: student.to_string() }),
+        }
+    }
 }
 
 /// Sends the overrides that the batch grants.
@@ -170,14 +191,6 @@ fn override_rows(granted: &[&Override]) -> Args {
         .opt_int("valid_until", granted.iter().map(|it| it.valid_until.map(|until| until.0)))
         .text("source", granted.iter().map(|it| it.source.name()));
     rows.into()
-}
-
-async fn lock_one(database: &Database, student: &StudentId) -> Result<Tx, StaffError> {
-    let mut tx = database.begin().await?;
-    match tx.fetch(STUDENTS_LOCKED, ids(&[student])).await?.is_empty() {
-        false => Ok(tx),
-        true => Err(StaffError::NotFound { what: "student", id: student.to_string() }),
-    }
 }
 
 /// The ids as the rows of a statement.

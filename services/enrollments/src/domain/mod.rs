@@ -14,9 +14,9 @@
 //! rows, so the rules hold between them.
 
 use std::collections::HashMap;
-use std::str::FromStr;
 
 use matricula_kit::answer::{Answer, Reason, Refusal};
+use matricula_kit::enrollment::EnrollmentStatus;
 use matricula_kit::id::{CourseId, RosterRowId, SagaId, SectionId, StudentId};
 use matricula_kit::participant::LoadedRows;
 use matricula_kit::time::UnixMs;
@@ -49,28 +49,10 @@ pub struct Enrollment {
     pub changed_at: UnixMs,
 }
 
-/// Status of an enrollment, in the words of Edu-API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EnrollmentStatus {
-    /// Added, not committed.
-    Pending,
-    /// Committed.
-    Enrolled,
-    /// Undone before it was committed.
-    Cancelled,
-    /// Dropped by another registration.
-    Dropped,
-}
-
-/// A status that is stored and has no meaning.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown enrollment status {0:?}")]
-pub struct UnknownStatus(String);
-
 impl Enrollment {
     /// Whether the student is in the section, or about to be.
     pub fn is_in_force(&self) -> bool {
-        matches!(self.status, EnrollmentStatus::Pending | EnrollmentStatus::Enrolled)
+        self.status.is_in_force()
     }
 
     /// Whether it takes its place under the unique indexes: what is marked leaves it to what is swapped in.
@@ -79,79 +61,42 @@ impl Enrollment {
     }
 }
 
-impl EnrollmentStatus {
-    const ALL: [Self; 4] = [Self::Pending, Self::Enrolled, Self::Cancelled, Self::Dropped];
-
-    /// The public name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "PENDING",
-            Self::Enrolled => "ENROLLED",
-            Self::Cancelled => "CANCELLED",
-            Self::Dropped => "DROPPED",
-        }
-    }
-}
-
-impl FromStr for EnrollmentStatus {
-    type Err = UnknownStatus;
-
-    fn from_str(name: &str) -> Result<Self, UnknownStatus> {
-        Self::ALL.into_iter().find(|status| status.name() == name).ok_or_else(|| UnknownStatus(name.to_owned()))
-    }
-}
-
 /// The command of an operation.
 #[derive(Debug, Clone)]
-pub enum Command {
+pub struct Command {
+    /// The registration.
+    pub registration: SagaId,
+    /// Its student.
+    pub student: StudentId,
+    /// What to do with it.
+    pub action: Action,
+}
+
+/// What to do with a registration.
+#[derive(Debug, Clone)]
+pub enum Action {
     /// The pivot of version 2: enrollments for the adds, an end of the drops, all or none.
-    Enroll {
-        /// The registration.
-        registration: SagaId,
-        /// Its student.
-        student: StudentId,
-        /// What it adds; no section twice.
-        adds: Vec<Add>,
-        /// What it drops, each by the registration that had added it.
-        drops: Vec<EnrollmentKey>,
-        /// The row of a roster that an import takes over, or ends; `None` when a student registers.
-        roster_row: Option<RosterRowId>,
-    },
+    Enroll(ChangeSet),
     /// Pending enrollments for the adds, marks on the drops, all or none.
-    Create {
-        /// The registration.
-        registration: SagaId,
-        /// Its student.
-        student: StudentId,
-        /// What it adds; no section twice.
-        adds: Vec<Add>,
-        /// What it drops, each by the registration that had added it.
-        drops: Vec<EnrollmentKey>,
-        /// The row of a roster that an import takes over, or ends; `None` when a student registers.
-        roster_row: Option<RosterRowId>,
-    },
+    Create(ChangeSet),
     /// The undo of a create.
-    Cancel {
-        /// The registration.
-        registration: SagaId,
-        /// Its student.
-        student: StudentId,
-    },
+    Cancel,
     /// The pivot of version 1.
-    Commit {
-        /// The registration.
-        registration: SagaId,
-        /// Its student.
-        student: StudentId,
-    },
+    Commit,
     /// The question whether the pivot was done. Nothing takes back a pivot that was done. The barrier refuses a pivot
     /// that comes later.
-    Withdraw {
-        /// The registration.
-        registration: SagaId,
-        /// Its student.
-        student: StudentId,
-    },
+    Withdraw,
+}
+
+/// What a registration adds and drops.
+#[derive(Debug, Clone)]
+pub struct ChangeSet {
+    /// What it adds; no section twice.
+    pub adds: Vec<Add>,
+    /// What it drops, each by the registration that had added it.
+    pub drops: Vec<EnrollmentKey>,
+    /// The row of a roster that an import takes over, or ends; `None` when a student registers.
+    pub roster_row: Option<RosterRowId>,
 }
 
 /// A section that a registration adds.
@@ -165,51 +110,12 @@ pub struct Add {
     pub component: String,
 }
 
-/// A create or an enroll, without what it adds.
-#[derive(Clone, Copy)]
-struct Creating<'a> {
-    registration: &'a SagaId,
-    student: &'a StudentId,
-    drops: &'a [EnrollmentKey],
-    roster_row: Option<&'a RosterRowId>,
-    /// Whether it is committed at once.
-    is_pivot: bool,
-}
-
 /// What a batch has loaded and locked, and what its operations made of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct World {
-    rows: LoadedRows<EnrollmentKey, Enrollment>,
+    /// The enrollments, in the order of their registrations.
+    pub rows: LoadedRows<EnrollmentKey, Enrollment>,
     of_student: HashMap<StudentId, Vec<EnrollmentKey>>,
-}
-
-impl Command {
-    /// The registration that it belongs to.
-    pub fn registration(&self) -> &SagaId {
-        match self {
-            Self::Enroll { registration, .. }
-            | Self::Create { registration, .. }
-            | Self::Cancel { registration, .. }
-            | Self::Commit { registration, .. }
-            | Self::Withdraw { registration, .. } => registration,
-        }
-    }
-
-    /// Whether it adds and drops by itself, so that the rules look at all that is in force of the student.
-    pub fn is_change_set(&self) -> bool {
-        matches!(self, Self::Enroll { .. } | Self::Create { .. })
-    }
-
-    /// Whose enrollments it is about.
-    pub fn student(&self) -> &StudentId {
-        match self {
-            Self::Enroll { student, .. }
-            | Self::Create { student, .. }
-            | Self::Cancel { student, .. }
-            | Self::Commit { student, .. }
-            | Self::Withdraw { student, .. } => student,
-        }
-    }
 }
 
 impl World {
@@ -227,33 +133,25 @@ impl World {
 
     /// Decides one command and changes the world accordingly. What is refused changes nothing.
     pub fn decide(&mut self, command: &Command, now: UnixMs) -> Answer {
-        match command {
-            Command::Enroll { registration, student, adds, drops, roster_row } => {
-                let roster_row = roster_row.as_ref();
-                self.create(Creating { registration, student, drops, roster_row, is_pivot: true }, adds, now)
-            }
-            Command::Create { registration, student, adds, drops, roster_row } => {
-                let roster_row = roster_row.as_ref();
-                self.create(Creating { registration, student, drops, roster_row, is_pivot: false }, adds, now)
-            }
-            Command::Cancel { registration, student } => self.cancel(registration, student, now),
-            Command::Commit { registration, student } => self.commit(registration, student, now),
-            Command::Withdraw { .. } => is_committed(),
+        let Command { registration, student, action } = command;
+        match action {
+            Action::Enroll(change) => self.create(command, change, true, now),
+            Action::Create(change) => self.create(command, change, false, now),
+            Action::Cancel => self.cancel(registration, student, now),
+            Action::Commit => self.commit(registration, student, now),
+            Action::Withdraw => is_committed(),
         }
     }
 
-    /// The enrollments, in the order of their registrations.
-    pub fn rows(&self) -> &LoadedRows<EnrollmentKey, Enrollment> {
-        &self.rows
-    }
-
-    fn create(&mut self, creating: Creating<'_>, adds: &[Add], now: UnixMs) -> Answer {
-        let Creating { registration, student, drops, roster_row, is_pivot } = creating;
+    /// Enrolls, or creates what is committed later.
+    fn create(&mut self, command: &Command, change: &ChangeSet, is_pivot: bool, now: UnixMs) -> Answer {
+        let Command { registration, student, .. } = command;
+        let ChangeSet { adds, drops, roster_row } = change;
         let refused_adds = adds.iter().enumerate().filter_map(|(index, add)| {
             let earlier = adds[..index].iter().find(|earlier| earlier.is_same_part(&add.course, &add.component));
-            self.refuse_add(creating, add).or_else(|| earlier.map(|earlier| add.twice(earlier)))
+            self.refuse_add(command, drops, add).or_else(|| earlier.map(|earlier| add.twice(earlier)))
         });
-        let refused_drops = drops.iter().filter_map(|key| self.refuse_drop(creating, key));
+        let refused_drops = drops.iter().filter_map(|key| self.refuse_drop(command, roster_row.is_some(), key));
         let refusals: Vec<Refusal> = refused_adds.chain(refused_drops).collect();
         if !refusals.is_empty() {
             return Answer::Refused(refusals);
@@ -275,7 +173,7 @@ impl World {
                 status: if is_pivot { EnrollmentStatus::Enrolled } else { EnrollmentStatus::Pending },
                 dropped_by: None,
                 dropped_by_import: false,
-                roster_row: roster_row.cloned(),
+                roster_row: roster_row.clone(),
                 created_at: now,
                 changed_at: now,
             };
@@ -287,8 +185,8 @@ impl World {
 
     /// What is in force against an add. What another registration has marked is still in force: that one may be
     /// cancelled.
-    fn refuse_add(&self, creating: Creating<'_>, add: &Add) -> Option<Refusal> {
-        let Creating { registration, student, drops, .. } = creating;
+    fn refuse_add(&self, command: &Command, drops: &[EnrollmentKey], add: &Add) -> Option<Refusal> {
+        let Command { registration, student, .. } = command;
         if self.rows.get(&(registration.clone(), add.section.clone())).is_some() {
             return Some(add.already_enrolled());
         }
@@ -305,13 +203,13 @@ impl World {
     }
 
     /// What speaks against a drop. What a student added is not an import's to drop.
-    fn refuse_drop(&self, creating: Creating<'_>, key: &EnrollmentKey) -> Option<Refusal> {
-        let Creating { registration, student, roster_row, .. } = creating;
+    fn refuse_drop(&self, command: &Command, is_import: bool, key: &EnrollmentKey) -> Option<Refusal> {
+        let Command { registration, student, .. } = command;
         let enrolled = self.rows.get(key).filter(|row| {
             let is_free = row.dropped_by.as_ref().is_none_or(|by| by == registration);
             row.status == EnrollmentStatus::Enrolled && row.student == *student && is_free
         });
-        if enrolled.is_some_and(|row| roster_row.is_some() && row.roster_row.is_none()) {
+        if enrolled.is_some_and(|row| is_import && row.roster_row.is_none()) {
             let message = format!("The student has registered for section {}: an import does not end that.", key.1);
             return Some(Refusal::section(Reason::NotEnrolled, &key.1, message, "Drop it as staff, if it is wrong."));
         }

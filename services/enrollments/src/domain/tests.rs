@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use matricula_kit::answer::Answer;
 use matricula_kit::id::{CourseId, RosterRowId, SagaId, SectionId, StudentId};
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::time::UnixMs;
 use proptest::prelude::*;
 
@@ -30,12 +31,13 @@ pub fn command(line: &str) -> Command {
     let (registration, student) = registration.split_once('@').unwrap_or((registration, "S"));
     let registration = saga(registration);
     let student = StudentId::try_new(student).expect("a valid id");
+    let of = |action| Command { registration, student, action };
     let (mut adds, mut drops, mut roster_row, mut is_enroll) = (Vec::new(), Vec::new(), None, false);
     for word in words {
         match (word, word.strip_prefix('+'), word.strip_prefix('-')) {
-            ("cancel", ..) => return Command::Cancel { registration, student },
-            ("commit", ..) => return Command::Commit { registration, student },
-            ("withdraw", ..) => return Command::Withdraw { registration, student },
+            ("cancel", ..) => return of(Action::Cancel),
+            ("commit", ..) => return of(Action::Commit),
+            ("withdraw", ..) => return of(Action::Withdraw),
             ("enroll", ..) => is_enroll = true,
             (_, Some(name), _) => adds.push(Add {
                 section: section(name),
@@ -50,10 +52,8 @@ pub fn command(line: &str) -> Command {
             _ => panic!("{word}?"),
         }
     }
-    if is_enroll {
-        return Command::Enroll { registration, student, adds, drops, roster_row };
-    }
-    Command::Create { registration, student, adds, drops, roster_row }
+    let change = ChangeSet { adds, drops, roster_row };
+    of(if is_enroll { Action::Enroll(change) } else { Action::Create(change) })
 }
 
 /// "r1/M1 ENROLLED", with "#E7" when an import added it by row E7, and "<r2" when r2 has marked or dropped it, "<#r2"
@@ -82,24 +82,24 @@ fn answer_shown(answer: &Answer) -> String {
 /// Runs a script; expects the answer to the last command, and the state after it.
 #[track_caller]
 fn check(script: &str, answer: &str, state: &str) {
-    let mut world = World::default();
+    let mut world = World::new([]);
     let mut last = Answer::done();
     for (index, line) in script.split(';').enumerate() {
         last = world.decide(&command(line), NOW.plus_ms(index as i64));
         assert_invariants(&world);
     }
-    let rows: Vec<String> = world.rows().rows().map(shown).collect();
+    let rows: Vec<String> = world.rows.rows().map(shown).collect();
     assert_eq!((answer_shown(&last).as_str(), rows.join(", ").as_str()), (answer, state), "{script}");
 }
 
 #[track_caller]
 fn assert_invariants(world: &World) {
     let (mut sections, mut courses) = (HashSet::new(), HashSet::new());
-    for row in world.rows().rows().filter(|row| row.takes_place()) {
+    for row in world.rows.rows().filter(|row| row.takes_place()) {
         assert!(sections.insert((&row.student, &row.key.1)), "twice in a section: {row:?}");
         assert!(courses.insert((&row.student, &row.course, &row.component)), "twice in a course: {row:?}");
     }
-    for row in world.rows().rows() {
+    for row in world.rows.rows() {
         let marked_or_dropped = matches!(row.status, EnrollmentStatus::Enrolled | EnrollmentStatus::Dropped);
         assert!(row.dropped_by.is_none() || marked_or_dropped, "{row:?}");
         assert!(row.dropped_by.is_some() || row.status != EnrollmentStatus::Dropped, "{row:?}");
@@ -298,12 +298,12 @@ pub fn commands(script: &[Line], name: impl Fn(usize) -> String) -> Vec<Command>
 proptest! {
     #[test]
     fn random_scripts_keep_the_invariants(script in any_script(40)) {
-        let mut world = World::default();
+        let mut world = World::new([]);
         for command in commands(&script, |index| format!("r{index:03}")) {
-            let before: Vec<Enrollment> = world.rows().rows().cloned().collect();
+            let before: Vec<Enrollment> = world.rows.rows().cloned().collect();
             let answer = world.decide(&command, NOW);
             assert_invariants(&world);
-            let after: Vec<Enrollment> = world.rows().rows().cloned().collect();
+            let after: Vec<Enrollment> = world.rows.rows().cloned().collect();
             prop_assert!(matches!(answer, Answer::Done(_)) || before == after, "a refusal changes nothing");
             for row in before.iter().filter(|row| !row.is_in_force()) {
                 prop_assert!(after.contains(row), "what is over does not change: {row:?}");

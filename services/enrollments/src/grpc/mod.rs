@@ -14,7 +14,7 @@ use matricula_proto::enrollments::v1 as wire;
 use matricula_proto::enrollments::v1::enrollment_service_server::EnrollmentService;
 use tonic::{Request, Response, Status};
 
-use crate::domain::{Add, Command, Enrollment, EnrollmentKey, EnrollmentStatus};
+use crate::domain::{Action, Add, ChangeSet, Command, Enrollment, EnrollmentKey};
 use crate::participant::Enrollments;
 use crate::store::{self, Position};
 
@@ -25,15 +25,10 @@ const COMPONENT_BYTES_MAX: usize = 129;
 
 /// The enrollment service on the wire.
 pub struct EnrollmentsGrpc {
-    writer: Writer<Enrollments>,
-    database: Database,
-}
-
-impl EnrollmentsGrpc {
-    /// Writes through `writer`, reads from `database`.
-    pub fn new(writer: Writer<Enrollments>, database: Database) -> Self {
-        Self { writer, database }
-    }
+    /// What registrations change goes through it.
+    pub writer: Writer<Enrollments>,
+    /// Reads are from here.
+    pub database: Database,
 }
 
 #[tonic::async_trait]
@@ -101,28 +96,19 @@ impl EnrollmentService for EnrollmentsGrpc {
     }
 }
 
-/// What a registration adds and drops, checked.
-struct ChangeSet {
-    adds: Vec<Add>,
-    drops: Vec<EnrollmentKey>,
-    roster_row: Option<RosterRowId>,
-}
-
 /// The pivot of a registration that enrolls in one step.
 fn enroll(operation: wire::EnrollOperation) -> Result<Operation<Command>, FieldError> {
     let wire::EnrollOperation { operation, student_id, adds, drops, roster_row_id } = operation;
-    of_student(operation, Direction::Forward, student_id, |registration, student| {
-        let ChangeSet { adds, drops, roster_row } = change_set(adds, drops, roster_row_id)?;
-        Ok(Command::Enroll { registration, student, adds, drops, roster_row })
+    of_student(operation, Direction::Forward, student_id, || {
+        Ok(Action::Enroll(change_set(adds, drops, roster_row_id)?))
     })
 }
 
 /// An operation that creates enrollments.
 fn create(operation: wire::CreateEnrollmentsOperation) -> Result<Operation<Command>, FieldError> {
     let wire::CreateEnrollmentsOperation { operation, student_id, adds, drops, roster_row_id } = operation;
-    of_student(operation, Direction::Forward, student_id, |registration, student| {
-        let ChangeSet { adds, drops, roster_row } = change_set(adds, drops, roster_row_id)?;
-        Ok(Command::Create { registration, student, adds, drops, roster_row })
+    of_student(operation, Direction::Forward, student_id, || {
+        Ok(Action::Create(change_set(adds, drops, roster_row_id)?))
     })
 }
 
@@ -145,23 +131,17 @@ fn change_set(
 
 /// The undo of a create.
 fn cancel(operation: wire::CancelEnrollmentsOperation) -> Result<Operation<Command>, FieldError> {
-    of_student(operation.operation, Direction::Compensation, operation.student_id, |registration, student| {
-        Ok(Command::Cancel { registration, student })
-    })
+    of_student(operation.operation, Direction::Compensation, operation.student_id, || Ok(Action::Cancel))
 }
 
 /// The pivot of a registration whose enrollments were created before.
 fn commit(operation: wire::CommitEnrollmentsOperation) -> Result<Operation<Command>, FieldError> {
-    of_student(operation.operation, Direction::Forward, operation.student_id, |registration, student| {
-        Ok(Command::Commit { registration, student })
-    })
+    of_student(operation.operation, Direction::Forward, operation.student_id, || Ok(Action::Commit))
 }
 
 /// The question whether the pivot has happened, and the end of it if not.
 fn withdraw(operation: wire::WithdrawCommitOperation) -> Result<Operation<Command>, FieldError> {
-    of_student(operation.operation, Direction::Compensation, operation.student_id, |registration, student| {
-        Ok(Command::Withdraw { registration, student })
-    })
+    of_student(operation.operation, Direction::Compensation, operation.student_id, || Ok(Action::Withdraw))
 }
 
 /// An operation of a student's registration.
@@ -169,29 +149,23 @@ fn of_student(
     operation: Option<common::Operation>,
     direction: Direction,
     student_id: String,
-    command: impl FnOnce(SagaId, StudentId) -> Result<Command, FieldError>,
+    action: impl FnOnce() -> Result<Action, FieldError>,
 ) -> Result<Operation<Command>, FieldError> {
-    rpc::saga_operation(operation, direction, |key| {
-        command(key.saga.clone(), rpc::required_id("student_id", student_id, StudentId::try_new)?)
+    rpc::saga_operation(operation, direction, student_id, |key, student| {
+        Ok(Command { registration: key.saga.clone(), student, action: action()? })
     })
 }
 
 /// An enrollment on the wire.
 fn message(enrollment: Enrollment) -> wire::Enrollment {
     let (registration, section) = enrollment.key;
-    let status = match enrollment.status {
-        EnrollmentStatus::Pending => common::EnrollmentStatus::Pending,
-        EnrollmentStatus::Enrolled => common::EnrollmentStatus::Enrolled,
-        EnrollmentStatus::Cancelled => common::EnrollmentStatus::Cancelled,
-        EnrollmentStatus::Dropped => common::EnrollmentStatus::Dropped,
-    };
     wire::Enrollment {
         student_id: enrollment.student.into(),
         section_id: section.into(),
         course_id: enrollment.course.into(),
         component: enrollment.component,
         registration_id: registration.into(),
-        status: status as i32,
+        status: enrollment.status.to_wire().into(),
         dropped_by_registration_id: enrollment.dropped_by.map(String::from).unwrap_or_default(),
         dropped_by_import: enrollment.dropped_by_import,
         roster_row_id: enrollment.roster_row.map(String::from).unwrap_or_default(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use matricula_kit::database::{Args, Database};
 use matricula_kit::id::{SagaId, StepName, StudentId};
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::participant::{Direction, Key, Writer, WriterLimits};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
@@ -14,8 +15,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
-use crate::domain::Enrollment;
 use crate::domain::tests::{any_script, command, commands, shown};
+use crate::domain::{Action, Enrollment};
 
 mod upgrade;
 
@@ -63,12 +64,12 @@ async fn write(writer: &Writer<Enrollments>, operations: Vec<Operation<Command>>
 }
 
 fn operation(command: Command) -> Operation<Command> {
-    let (step, direction) = match &command {
-        Command::Enroll { .. } => ("enroll", Direction::Forward),
-        Command::Create { .. } => ("create_enrollments", Direction::Forward),
-        Command::Cancel { .. } => ("create_enrollments", Direction::Compensation),
-        Command::Commit { .. } => ("commit_enrollments", Direction::Forward),
-        Command::Withdraw { .. } => ("commit_enrollments", Direction::Compensation),
+    let (step, direction) = match &command.action {
+        Action::Enroll(_) => ("enroll", Direction::Forward),
+        Action::Create(_) => ("create_enrollments", Direction::Forward),
+        Action::Cancel => ("create_enrollments", Direction::Compensation),
+        Action::Commit => ("commit_enrollments", Direction::Forward),
+        Action::Withdraw => ("commit_enrollments", Direction::Compensation),
     };
     of_step(command, step, direction)
 }
@@ -79,7 +80,7 @@ fn withdraw(registration: &str) -> Operation<Command> {
 }
 
 fn of_step(command: Command, step: &str, direction: Direction) -> Operation<Command> {
-    let key = Key { saga: command.registration().clone(), step: StepName::stored(step.to_owned()) };
+    let key = Key { saga: command.registration.clone(), step: StepName::stored(step.to_owned()) };
     Operation { key: Some(key), direction, trace: TraceContext::default(), owner_alive_at: None, command }
 }
 
@@ -206,9 +207,9 @@ fn random_batches_do_what_the_rules_do_and_never_meet_the_indexes() {
             // A commit that is repeated is answered by the barrier, which the rules alone know nothing of.
             let mut committed = HashSet::new();
             commands.retain(|command| {
-                !matches!(command, Command::Commit { .. }) || committed.insert(command.registration().clone())
+                !matches!(command.action, Action::Commit) || committed.insert(command.registration.clone())
             });
-            let mut alone = World::default();
+            let mut alone = World::new([]);
             let expected: Vec<bool> =
                 commands.iter().map(|command| matches!(alone.decide(command, UnixMs(0)), Answer::Done(_))).collect();
             let mut outcome = Vec::new();
@@ -220,7 +221,7 @@ fn random_batches_do_what_the_rules_do_and_never_meet_the_indexes() {
             let ledger = runtime.block_on(service.ledger());
             let ledger: Vec<String> =
                 ledger.iter().filter(|row| row.key.0.as_str().starts_with(case.as_str())).map(shown).collect();
-            let alone: Vec<String> = alone.rows().rows().map(shown).collect();
+            let alone: Vec<String> = alone.rows.rows().map(shown).collect();
             prop_assert_eq!(ledger, alone);
             Ok(())
         };
@@ -229,12 +230,7 @@ fn random_batches_do_what_the_rules_do_and_never_meet_the_indexes() {
 }
 
 fn of_case(mut command: Command, case: &SagaId) -> Command {
-    let (Command::Enroll { student, .. }
-    | Command::Create { student, .. }
-    | Command::Cancel { student, .. }
-    | Command::Commit { student, .. }
-    | Command::Withdraw { student, .. }) = &mut command;
-    *student = StudentId::stored(format!("{case}:{student}"));
+    command.student = StudentId::stored(format!("{case}:{}", command.student));
     command
 }
 

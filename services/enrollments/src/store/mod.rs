@@ -8,46 +8,24 @@ use std::collections::BTreeSet;
 
 use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, RosterRowId, SagaId, SectionId, StudentId};
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::pages::{KeyColumn, PagedTable};
 use matricula_kit::participant::RowState;
 use matricula_kit::time::UnixMs;
 
-use crate::domain::{Command, Enrollment, World};
+use crate::domain::{Action, Command, Enrollment, World};
 
 macro_rules! columns {
-    ($table:literal) => {
-        concat!(
-            "SELECT ",
-            $table,
-            "registration_id, ",
-            $table,
-            "section_id, ",
-            $table,
-            "student_id, ",
-            $table,
-            "course_id, ",
-            $table,
-            "component, ",
-            $table,
-            "status, ",
-            $table,
-            "dropped_by_registration_id, ",
-            $table,
-            "dropped_by_import, ",
-            $table,
-            "roster_row_id, ",
-            $table,
-            "created_at, ",
-            $table,
-            "changed_at "
-        )
+    () => {
+        "SELECT registration_id, section_id, student_id, course_id, component, status, dropped_by_registration_id, \
+         dropped_by_import, roster_row_id, created_at, changed_at "
     };
 }
 
 /// Every enrollment, in the order of registrations.
 pub const LEDGER: PagedTable<Enrollment> = PagedTable {
     sql: concat!(
-        columns!(""),
+        columns!(),
         "FROM enrollments WHERE (registration_id, section_id) > ($1, $2) ORDER BY registration_id, section_id LIMIT $3"
     ),
     key: &[KeyColumn::Id("registration_id"), KeyColumn::Text("section_id")],
@@ -55,19 +33,19 @@ pub const LEDGER: PagedTable<Enrollment> = PagedTable {
 };
 
 const LOCK_IN_FORCE: &str = concat!(
-    columns!("e."),
-    "FROM {rows} JOIN enrollments e ON e.student_id = r.student_id WHERE e.status IN ('PENDING', 'ENROLLED') \
+    columns!(),
+    "FROM {rows} JOIN enrollments e ON e.student_id = r.student WHERE e.status IN ('PENDING', 'ENROLLED') \
      ORDER BY e.student_id, e.registration_id, e.section_id {for_update}"
 );
 /// What a registration has added, and what it has marked.
 const LOCK_REGISTRATIONS: &str = concat!(
-    columns!("e."),
-    "FROM {rows} JOIN enrollments e ON e.student_id = r.student_id \
-     WHERE e.registration_id = r.registration_id OR e.dropped_by_registration_id = r.dropped_by \
+    columns!(),
+    "FROM {rows} JOIN enrollments e ON e.student_id = r.student \
+     WHERE e.registration_id = r.registration OR e.dropped_by_registration_id = r.dropped_by \
      ORDER BY e.student_id, e.registration_id, e.section_id {for_update}"
 );
 const OF_STUDENT: &str = concat!(
-    columns!(""),
+    columns!(),
     "FROM enrollments WHERE student_id = $1 AND (created_at, registration_id, section_id) < ($2, $3, $4) \
      ORDER BY created_at DESC, registration_id DESC, section_id DESC LIMIT $5"
 );
@@ -91,15 +69,16 @@ pub struct Position {
 /// Loads and locks what the commands may touch.
 pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>) -> Result<World, DbError> {
     // Only what is added has to agree with what is in force.
-    let (creating, ending): (Vec<&Command>, Vec<&Command>) = commands.partition(|command| command.is_change_set());
-    let students: BTreeSet<&StudentId> = creating.into_iter().map(Command::student).collect();
+    let adds = |command: &&Command| matches!(command.action, Action::Enroll(_) | Action::Create(_));
+    let (adding, ending): (Vec<&Command>, Vec<&Command>) = commands.partition(adds);
+    let students: BTreeSet<&StudentId> = adding.into_iter().map(|command| &command.student).collect();
     let registrations: BTreeSet<(&StudentId, &SagaId)> =
-        ending.into_iter().map(|command| (command.student(), command.registration())).collect();
-    let rows = Rows::new().text("student_id", students.iter().map(|student| student.as_str()));
+        ending.into_iter().map(|command| (&command.student, &command.registration)).collect();
+    let rows = Rows::new().text("student", students.iter().map(|student| student.as_str()));
     let in_force = tx.queue(LOCK_IN_FORCE, rows.into());
     let rows = Rows::new()
-        .text("student_id", registrations.iter().map(|(student, _)| student.as_str()))
-        .id("registration_id", registrations.iter().map(|(_, registration)| registration.as_str()))
+        .text("student", registrations.iter().map(|(student, _)| student.as_str()))
+        .id("registration", registrations.iter().map(|(_, registration)| registration.as_str()))
         .text("dropped_by", registrations.iter().map(|(_, registration)| registration.as_str()));
     let of_registrations = tx.queue(LOCK_REGISTRATIONS, rows.into());
     let mut loaded = tx.rows(in_force).await?;
@@ -110,12 +89,12 @@ pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>) -> Resu
 /// Sends what has changed. Rows that leave their place under the unique indexes are written first, then those that stay
 /// or come back, then the new ones: so the indexes hold after every statement and not only at the end.
 pub fn write(tx: &mut Tx, world: &World) {
-    let changed = || world.rows().in_state(RowState::Changed);
+    let changed = || world.rows.in_state(RowState::Changed);
     for takes_place in [false, true] {
         let rows: Vec<&Enrollment> = changed().filter(|row| row.takes_place() == takes_place).collect();
         tx.send(UPDATE, changing_columns(key_columns(&rows), &rows).into());
     }
-    let new: Vec<&Enrollment> = world.rows().in_state(RowState::New).collect();
+    let new: Vec<&Enrollment> = world.rows.in_state(RowState::New).collect();
     let columns = key_columns(&new)
         .text("student_id", new.iter().map(|row| row.student.as_str()))
         .text("course_id", new.iter().map(|row| row.course.as_str()))
@@ -159,7 +138,7 @@ fn enrollment(row: &Row) -> Result<Enrollment, DbError> {
         student: StudentId::stored(row.text("student_id")?),
         course: CourseId::stored(row.text("course_id")?),
         component: row.text("component")?,
-        status: row.text("status")?.parse().map_err(DbError::corrupt)?,
+        status: row.named("status")?,
         dropped_by: row.opt_text("dropped_by_registration_id")?.map(SagaId::stored),
         dropped_by_import: row.int("dropped_by_import")? == 1,
         roster_row: row.opt_text("roster_row_id")?.map(RosterRowId::stored),

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use matricula_kit::answer::{Answer, Done, DroppedCourse, Reason, Refusal};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
+use matricula_kit::named::NamedValue;
 use matricula_kit::time::UnixMs;
 
 use price::{Charge, Credits};
@@ -240,18 +241,9 @@ impl GiveBack {
     }
 }
 
-impl PostingKind {
-    /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Charge, Self::Void, Self::Refund];
-
-    /// The kind's name on record.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Charge => "CHARGE",
-            Self::Void => "VOID",
-            Self::Refund => "REFUND",
-        }
-    }
+impl NamedValue for PostingKind {
+    const NAMES: &'static [(Self, &'static str)] =
+        &[(Self::Charge, "CHARGE"), (Self::Void, "VOID"), (Self::Refund, "REFUND")];
 }
 
 impl World {

@@ -3,6 +3,9 @@
 //! Both roundings are half up: 0.5 of a minor unit counts as 1. A refund is rounded in the student's favour that way,
 //! and still never exceeds the charge.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
 /// Highest price of a credit and highest fee of a course, in minor units: ten million of a currency with two decimals.
 pub const PRICE_MAX: i64 = 1_000_000_000;
 /// Most credits of one section, in hundredths: 100 credits are more than any degree's year.
@@ -43,13 +46,18 @@ pub struct Charge(i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BalanceLimit(i64);
 
+/// A number within its bounds; an error has the unit.
+fn within<N: PartialOrd + Display>(bounds: RangeInclusive<N>, number: N, unit: &str) -> Result<N, OutOfBounds> {
+    if bounds.contains(&number) {
+        return Ok(number);
+    }
+    Err(OutOfBounds(format!("must be {} to {}{unit}, got {number}", bounds.start(), bounds.end())))
+}
+
 impl Price {
     /// Takes a price within its bounds.
     pub fn try_new(minor_units: i64) -> Result<Self, OutOfBounds> {
-        if (0..=PRICE_MAX).contains(&minor_units) {
-            return Ok(Self(minor_units));
-        }
-        Err(OutOfBounds(format!("must be 0 to {PRICE_MAX} minor units, got {minor_units}")))
+        within(0..=PRICE_MAX, minor_units, " minor units").map(Self)
     }
 
     /// In minor units.
@@ -61,10 +69,7 @@ impl Price {
 impl Credits {
     /// Takes credits within their bounds.
     pub fn try_new(hundredths: i32) -> Result<Self, OutOfBounds> {
-        if (0..=CREDITS_HUNDREDTHS_MAX).contains(&hundredths) {
-            return Ok(Self(hundredths));
-        }
-        Err(OutOfBounds(format!("must be 0 to {CREDITS_HUNDREDTHS_MAX} hundredths of a credit, got {hundredths}")))
+        within(0..=CREDITS_HUNDREDTHS_MAX, hundredths, " hundredths of a credit").map(Self)
     }
 
     /// Whether there are none.
@@ -76,10 +81,7 @@ impl Credits {
 impl Percent {
     /// Takes a percentage.
     pub fn try_new(percent: i32) -> Result<Self, OutOfBounds> {
-        if (0..=100).contains(&percent) {
-            return Ok(Self(percent));
-        }
-        Err(OutOfBounds(format!("must be 0 to 100, got {percent}")))
+        within(0..=100, percent, "").map(Self)
     }
 
     /// The number.
@@ -116,10 +118,7 @@ impl Charge {
 impl BalanceLimit {
     /// Takes a limit within its bounds.
     pub fn try_new(minor_units: i64) -> Result<Self, OutOfBounds> {
-        if (1..=BALANCE_LIMIT_MAX).contains(&minor_units) {
-            return Ok(Self(minor_units));
-        }
-        Err(OutOfBounds(format!("must be 1 to {BALANCE_LIMIT_MAX} minor units, got {minor_units}")))
+        within(1..=BALANCE_LIMIT_MAX, minor_units, " minor units").map(Self)
     }
 
     /// In minor units.

@@ -4,7 +4,7 @@
 //! before it.
 
 use async_trait::async_trait;
-use matricula_kit::database::{Database, DbError};
+use matricula_kit::database::DbError;
 use matricula_kit::id::{CourseId, TermId};
 use matricula_kit::imports::{ImportError, Imported, check_named_once, foreign_row};
 use matricula_kit::money::Currency;
@@ -14,7 +14,7 @@ use matricula_proto::fees::v1 as proto;
 use matricula_proto::imports::v1::ImportRow;
 use matricula_proto::imports::v1::import_row::Row;
 
-use super::field;
+use super::FeeGrpc;
 use crate::domain::price::{BalanceLimit, Percent, Price};
 use crate::domain::rates::{RateTable, RefundLadder, TermRates};
 use crate::store;
@@ -22,20 +22,8 @@ use crate::store;
 #[cfg(test)]
 mod tests;
 
-/// The service's part in imports.
-pub struct FeeImports {
-    database: Database,
-}
-
-impl FeeImports {
-    /// Imports into a database.
-    pub fn new(database: Database) -> Self {
-        Self { database }
-    }
-}
-
 #[async_trait]
-impl Imported for FeeImports {
+impl Imported for FeeGrpc {
     async fn read(&self) -> Result<(i64, Vec<ImportRow>), DbError> {
         let (version, table) = store::rate_table(&self.database).await?;
         let currency = table.currency.unwrap_or_default();
@@ -98,11 +86,15 @@ fn term_rates(wire: proto::TermRates) -> Result<(TermId, Option<(Currency, TermR
         }
         return Ok((term, None));
     };
-    let currency = Currency::try_new(money.currency).map_err(|problem| field("per_credit.currency", problem))?;
-    let per_credit = Price::try_new(money.minor_units).map_err(|problem| field("per_credit.minor_units", problem))?;
+    let currency =
+        Currency::try_new(money.currency).map_err(|problem| FieldError::new("per_credit.currency", problem))?;
+    let per_credit =
+        Price::try_new(money.minor_units).map_err(|problem| FieldError::new("per_credit.minor_units", problem))?;
     let balance_limit = match wire.balance_limit_minor_units {
         0 => None,
-        limit => Some(BalanceLimit::try_new(limit).map_err(|problem| field("balance_limit_minor_units", problem))?),
+        limit => Some(
+            BalanceLimit::try_new(limit).map_err(|problem| FieldError::new("balance_limit_minor_units", problem))?,
+        ),
     };
     let ladder = refund_ladder(wire.refund_ladder)?;
     Ok((term, Some((currency, TermRates { per_credit, ladder, balance_limit }))))
@@ -113,7 +105,8 @@ fn refund_ladder(wire: Vec<proto::RefundStep>) -> Result<RefundLadder, FieldErro
     for (index, step) in wire.into_iter().enumerate() {
         let outer = format!("refund_ladder[{index}]");
         let until = required_moment("until", step.until).map_err(|problem| problem.within(&outer))?;
-        let percent = Percent::try_new(step.percent).map_err(|problem| field("percent", problem).within(&outer))?;
+        let percent =
+            Percent::try_new(step.percent).map_err(|problem| FieldError::new("percent", problem).within(&outer))?;
         steps.push((until, percent));
     }
     RefundLadder::try_new(steps)
@@ -123,7 +116,7 @@ fn refund_ladder(wire: Vec<proto::RefundStep>) -> Result<RefundLadder, FieldErro
 /// The fee of a course; none when the row removes it.
 fn course_fee(wire: proto::CourseFee) -> Result<(CourseId, Option<Price>), FieldError> {
     let course = required_id("course_id", wire.course_id, CourseId::try_new)?;
-    let price = Price::try_new(wire.minor_units).map_err(|problem| field("minor_units", problem))?;
+    let price = Price::try_new(wire.minor_units).map_err(|problem| FieldError::new("minor_units", problem))?;
     Ok((course, Some(price).filter(|price| price.minor_units() > 0)))
 }
 

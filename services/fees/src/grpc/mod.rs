@@ -1,7 +1,6 @@
 //! `FeeService` on the wire: what comes in is checked and becomes domain values, what goes out is written as the
 //! contract says; the ledger. No rules.
 
-use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use futures::stream::BoxStream;
@@ -21,26 +20,19 @@ use tonic::{Request, Response, Status};
 use crate::domain::price::Credits;
 use crate::domain::{Add, Basis, Command, Posting, PostingKind};
 use crate::participant::Fees;
-use crate::store::{self, Balance};
+use crate::store;
 
 mod imports;
-
-pub use imports::FeeImports;
 
 /// Sections that one registration adds, or drops; the contract's bounds.
 const SECTIONS: RangeInclusive<usize> = 0..=20;
 
 /// The gRPC service.
 pub struct FeeGrpc {
-    writer: Writer<Fees>,
-    database: Database,
-}
-
-impl FeeGrpc {
-    /// Serves what the writer writes and the database holds.
-    pub fn new(writer: Writer<Fees>, database: Database) -> Self {
-        Self { writer, database }
-    }
+    /// What registrations change goes through it.
+    pub writer: Writer<Fees>,
+    /// Reads are from here, and imports.
+    pub database: Database,
 }
 
 #[tonic::async_trait]
@@ -93,7 +85,10 @@ impl FeeService for FeeGrpc {
         let entry = |entry| proto::ExportLedgerResponse { entry: Some(entry) };
         let in_currency = currency.clone();
         let postings = move |posting| entry(Entry::Posting(posting_message(&in_currency, posting)));
-        let balances = move |balance| entry(Entry::Account(account_balance(&currency, balance)));
+        let balances = move |(student, minor_units): (StudentId, i64)| {
+            let balance = Some(currency.amount(minor_units).into());
+            entry(Entry::Account(proto::AccountBalance { student_id: student.into(), balance }))
+        };
         let parts = [store::POSTINGS.part(postings), store::BALANCES.part(balances)];
         Ok(Response::new(pages::export(snapshot, parts)))
     }
@@ -101,10 +96,10 @@ impl FeeService for FeeGrpc {
 
 /// An operation of `AssessFees`.
 fn assess(wire: proto::AssessFeesOperation) -> Result<Operation<Command>, FieldError> {
-    rpc::saga_operation(wire.operation, Direction::Forward, |key| {
+    rpc::saga_operation(wire.operation, Direction::Forward, wire.student_id, |key, student| {
         Ok(Command::Assess {
             registration: key.saga.clone(),
-            student: rpc::required_id("student_id", wire.student_id, StudentId::try_new)?,
+            student,
             adds: rpc::each_distinct("adds", wire.adds, SECTIONS, add, "section_id", |add| &add.section)?,
             basis: basis(wire.basis)?,
         })
@@ -113,20 +108,19 @@ fn assess(wire: proto::AssessFeesOperation) -> Result<Operation<Command>, FieldE
 
 /// An operation of `VoidFees`.
 fn void(wire: proto::VoidFeesOperation) -> Result<Operation<Command>, FieldError> {
-    rpc::saga_operation(wire.operation, Direction::Compensation, |key| {
-        // The charges have the student; an id out of bounds is a caller's mistake all the same.
-        rpc::required_id("student_id", wire.student_id, StudentId::try_new)?;
+    // The charges have the student.
+    rpc::saga_operation(wire.operation, Direction::Compensation, wire.student_id, |key, _| {
         Ok(Command::Void { registration: key.saga.clone() })
     })
 }
 
 /// An operation of `RefundFees`.
 fn refund(wire: proto::RefundFeesOperation) -> Result<Operation<Command>, FieldError> {
-    rpc::saga_operation(wire.operation, Direction::Forward, |key| {
+    rpc::saga_operation(wire.operation, Direction::Forward, wire.student_id, |key, student| {
         let convert = DroppedCourse::try_from;
         Ok(Command::Refund {
             registration: key.saga.clone(),
-            student: rpc::required_id("student_id", wire.student_id, StudentId::try_new)?,
+            student,
             drops: rpc::each_distinct("drops", wire.drops, SECTIONS, convert, "section_id", |drop| &drop.section)?,
             effective_at: rpc::required_moment("effective_at", wire.effective_at)?,
         })
@@ -151,12 +145,6 @@ fn posting_message(currency: &Currency, posting: Posting) -> proto::Posting {
     }
 }
 
-/// A stored balance.
-fn account_balance(currency: &Currency, balance: Balance) -> proto::AccountBalance {
-    let amount = currency.amount(balance.minor_units);
-    proto::AccountBalance { student_id: balance.student.into(), balance: Some(amount.into()) }
-}
-
 fn basis(number: i32) -> Result<Basis, FieldError> {
     match proto::ChargeBasis::try_from(number) {
         Ok(proto::ChargeBasis::Unspecified) => Ok(Basis::Rates),
@@ -173,14 +161,9 @@ fn add(wire: common::ReservedCourse) -> Result<Add, FieldError> {
         section: course.section,
         course: course.course,
         term: course.term,
-        credits: credits.map_err(|problem| field("credits_hundredths", problem))?,
+        credits: credits.map_err(|problem| FieldError::new("credits_hundredths", problem))?,
         is_only_part: course.component.is_empty(),
     })
-}
-
-/// The problem of a field.
-fn field(name: &str, problem: impl Display) -> FieldError {
-    FieldError::new(name, problem.to_string())
 }
 
 #[cfg(test)]

@@ -14,10 +14,10 @@ use matricula_proto::imports::v1::import_row::Row;
 
 use super::*;
 
-async fn service(backend: Backend) -> (FeeGrpc, TestDatabase) {
+pub(super) async fn service(backend: Backend) -> (FeeGrpc, TestDatabase) {
     let test = testing::database(backend, &crate::SCHEMA).await;
     let (writer, _) = Writer::alone(Arc::new(Fees::default()), test.database.clone(), WriterLimits::default());
-    (FeeGrpc::new(writer, test.database.clone()), test)
+    (FeeGrpc { writer, database: test.database.clone() }, test)
 }
 
 fn key(saga: &str) -> Option<common::Operation> {
@@ -70,7 +70,7 @@ async fn the_ledger_streams_postings_and_balances() {
         let per_credit = Some(common::Money { currency: "EUR".to_owned(), minor_units: 1_000 });
         let rates = proto::TermRates { term_id: "T".to_owned(), per_credit, ..proto::TermRates::default() };
         let row = ImportRow { row: Some(Row::Rates(rates)) };
-        FeeImports::new(service.database.clone()).apply(0, vec![row]).await.expect("imported");
+        service.apply(0, vec![row]).await.expect("imported");
 
         // More than a page of the ledger.
         let count = 1_200;

@@ -7,6 +7,7 @@ use matricula_kit::database::{Args, Database};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StepName, StudentId, TermId};
 use matricula_kit::imports::ImportError;
 use matricula_kit::money::Currency;
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::participant::{Direction, Key, Operation, Participant as _, Reading, Writer, WriterLimits};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};

@@ -14,15 +14,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use matricula_kit::database::{DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{SagaId, SectionId, StudentId, TermId};
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::participant::Reading;
 use matricula_kit::time::UnixMs;
 
 use crate::domain::price::Charge;
 use crate::domain::rates::Prices;
-use crate::domain::{Charged, Charges, Command, Posting, PostingKind, World};
+use crate::domain::{Charged, Charges, Command, Posting, World};
 
 pub use imports::{import, rate_table};
-pub use read::{BALANCES, Balance, POSTINGS, account, currency};
+pub use read::{BALANCES, POSTINGS, account, currency};
 
 // What was given back is looked up for each charge: as a join, all that was ever given back would be read.
 const CHARGES: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.term_id, c.minor_units, \
@@ -146,13 +147,11 @@ fn charges_of(rows: Vec<Row>) -> Result<Charges, DbError> {
 }
 
 fn posting(row: &Row) -> Result<Posting, DbError> {
-    let kind = row.text("kind")?;
-    let kind = PostingKind::ALL.into_iter().find(|known| known.name() == kind);
     Ok(Posting {
         student: StudentId::stored(row.text("student_id")?),
         registration: SagaId::stored(row.id("registration_id")?),
         section: SectionId::stored(row.text("section_id")?),
-        kind: kind.ok_or_else(|| DbError::corrupt("a posting of an unknown kind"))?,
+        kind: row.named("kind")?,
         term: TermId::stored(row.text("term_id")?),
         minor_units: row.int("minor_units")?,
         caused_by: SagaId::stored(row.id("caused_by_registration_id")?),

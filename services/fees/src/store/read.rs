@@ -20,15 +20,6 @@ pub struct Account {
     pub postings: Vec<Posting>,
 }
 
-/// The stored balance of one account.
-#[derive(Debug)]
-pub struct Balance {
-    /// Whose.
-    pub student: StudentId,
-    /// How much.
-    pub minor_units: i64,
-}
-
 /// Every posting, in the order of registrations.
 pub const POSTINGS: PagedTable<Posting> = PagedTable {
     sql: "SELECT * FROM postings WHERE (registration_id, section_id, kind) > ($1, $2, $3) \
@@ -36,11 +27,11 @@ pub const POSTINGS: PagedTable<Posting> = PagedTable {
     key: &[KeyColumn::Id("registration_id"), KeyColumn::Text("section_id"), KeyColumn::Text("kind")],
     row: posting,
 };
-/// Every balance, in the order of students.
-pub const BALANCES: PagedTable<Balance> = PagedTable {
+/// Every stored balance with its student, in the order of students.
+pub const BALANCES: PagedTable<(StudentId, i64)> = PagedTable {
     sql: "SELECT student_id, balance FROM accounts WHERE student_id > $1 ORDER BY student_id LIMIT $2",
     key: &[KeyColumn::Text("student_id")],
-    row: |row| Ok(Balance { student: StudentId::stored(row.text("student_id")?), minor_units: row.int("balance")? }),
+    row: |row| Ok((StudentId::stored(row.text("student_id")?), row.int("balance")?)),
 };
 
 const BALANCE: &str = "SELECT balance FROM accounts WHERE student_id = $1";

@@ -21,64 +21,13 @@ const DEPTH_MAX: usize = 20;
 
 /// Why a text is no requirement, and where. Places count characters from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidRequirement {
-    /// It is too long to be one.
-    #[error("must have at most {REQUIREMENT_BYTES_MAX} bytes, got {0}")]
-    TooLong(usize),
-    /// A name in quotes is empty.
-    #[error("at character {at}: there is no name in these quotes")]
-    Nameless {
-        /// Where.
-        at: usize,
-    },
-    /// A quote is opened here and never closed.
-    #[error("at character {at}: this quote is never closed")]
-    UnclosedQuote {
-        /// Where.
-        at: usize,
-    },
-    /// Two words stand side by side.
-    #[error("at character {at}: expected {expected}, found {found:?}; a name with spaces is quoted: \"{name}\"")]
-    Unquoted {
-        /// Where.
-        at: usize,
-        /// What should stand here.
-        expected: &'static str,
-        /// What does.
-        found: String,
-        /// All words that stand side by side.
-        name: String,
-    },
-    /// Something else should stand here.
-    #[error("at character {at}: expected {expected}, found {found}")]
-    Unexpected {
-        /// Where.
-        at: usize,
-        /// What should stand here.
-        expected: &'static str,
-        /// What does.
-        found: String,
-    },
-    /// A parenthesis is opened here and never closed.
-    #[error("at character {at}: this parenthesis is never closed")]
-    Unclosed {
-        /// Where.
-        at: usize,
-    },
-    /// The minimum is no letter grade.
-    #[error("at character {at}: {source}; a name with a colon is quoted")]
-    Grade {
-        /// Where.
-        at: usize,
-        /// Why.
-        source: InvalidGrade,
-    },
-    /// Too many parentheses in one another.
-    #[error("at character {at}: more than {DEPTH_MAX} parentheses in one another")]
-    TooDeep {
-        /// Where.
-        at: usize,
-    },
+#[error("{0}")]
+pub struct InvalidRequirement(String);
+
+impl InvalidRequirement {
+    fn at(place: usize, problem: impl fmt::Display) -> Self {
+        Self(format!("at character {place}: {problem}"))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +63,8 @@ struct Parser<'a> {
 
 pub(super) fn parse(text: &str, words: Words) -> Result<Option<Requirement>, InvalidRequirement> {
     if text.len() > REQUIREMENT_BYTES_MAX {
-        return Err(InvalidRequirement::TooLong(text.len()));
+        let problem = format!("must have at most {REQUIREMENT_BYTES_MAX} bytes, got {}", text.len());
+        return Err(InvalidRequirement(problem));
     }
     let mut parser = Parser { text, words, tokens: tokens(text)?, next: 0 };
     if parser.tokens.is_empty() {
@@ -136,7 +86,7 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token<'_>)>, InvalidRequirement> {
             '"' => rest[1..]
                 .find('"')
                 .map(|length| length + 2)
-                .ok_or_else(|| InvalidRequirement::UnclosedQuote { at: character(text, at) })?,
+                .ok_or_else(|| InvalidRequirement::at(character(text, at), "this quote is never closed"))?,
             _ if ends_word(first) => first.len_utf8(),
             _ => rest.find(ends_word).unwrap_or(rest.len()),
         };
@@ -146,7 +96,9 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token<'_>)>, InvalidRequirement> {
             "(" => Token::Open,
             ")" => Token::Close,
             ":" => Token::Colon,
-            "\"\"" => return Err(InvalidRequirement::Nameless { at: character(text, at) }),
+            "\"\"" => {
+                return Err(InvalidRequirement::at(character(text, at), "there is no name in these quotes"));
+            }
             _ if first == '"' => Token::Quoted(&word[1..length - 1]),
             _ if first.is_whitespace() => continue,
             _ if word.eq_ignore_ascii_case("and") => Token::And,
@@ -197,14 +149,16 @@ impl<'a> Parser<'a> {
     fn atom(&mut self, depth: usize) -> Result<Requirement, InvalidRequirement> {
         let at = self.place();
         match self.peek() {
-            Some(Token::Open) if depth == DEPTH_MAX => Err(InvalidRequirement::TooDeep { at }),
+            Some(Token::Open) if depth == DEPTH_MAX => {
+                Err(InvalidRequirement::at(at, format!("more than {DEPTH_MAX} parentheses in one another")))
+            }
             Some(Token::Open) => {
                 self.next += 1;
                 let inner = self.any(depth + 1)?;
                 match self.peek() {
                     Some(Token::Close) => self.next += 1,
                     Some(_) => return Err(self.unexpected("`and`, `or` or `)`")),
-                    None => return Err(InvalidRequirement::Unclosed { at }),
+                    None => return Err(InvalidRequirement::at(at, "this parenthesis is never closed")),
                 }
                 Ok(inner)
             }
@@ -228,7 +182,9 @@ impl<'a> Parser<'a> {
         let at = self.place();
         let Some(Token::Word(word)) = self.peek() else { return Err(self.unexpected("a grade")) };
         self.next += 1;
-        word.parse().map_err(|source| InvalidRequirement::Grade { at, source })
+        word.parse().map_err(|problem: InvalidGrade| {
+            InvalidRequirement::at(at, format!("{problem}; a name with a colon is quoted"))
+        })
     }
 
     fn peek(&self) -> Option<Token<'a>> {
@@ -247,7 +203,6 @@ impl<'a> Parser<'a> {
     }
 
     fn unexpected(&self, expected: &'static str) -> InvalidRequirement {
-        let at = self.place();
         let found = match self.peek() {
             None => "the end".to_owned(),
             Some(Token::Open) => "`(`".to_owned(),
@@ -256,15 +211,12 @@ impl<'a> Parser<'a> {
             Some(Token::And) => "`and`".to_owned(),
             Some(Token::Or) => "`or`".to_owned(),
             Some(Token::Word(found)) => match self.unquoted_name() {
-                Some(name) => {
-                    let (found, name) = (found.to_owned(), name.to_owned());
-                    return InvalidRequirement::Unquoted { at, expected, found, name };
-                }
+                Some(name) => format!("{found:?}; a name with spaces is quoted: \"{name}\""),
                 None => format!("{found:?}"),
             },
             Some(Token::Quoted(name)) => format!("{name:?}"),
         };
-        InvalidRequirement::Unexpected { at, expected, found }
+        InvalidRequirement::at(self.place(), format!("expected {expected}, found {found}"))
     }
 
     /// The words that stand side by side around the next token, if there are several. The first word after a colon is

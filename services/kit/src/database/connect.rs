@@ -44,7 +44,7 @@ impl Database {
         Box::pin(async move {
             match DatabaseUrl::parse(url).map_err(unusable)? {
                 DatabaseUrl::Sqlite { path, create } => open_sqlite(&path, create).await,
-                DatabaseUrl::Postgres(options) => open_postgres(plain(*options)).await,
+                DatabaseUrl::Postgres(options) => open_postgres(*options).await,
             }
         })
     }
@@ -70,13 +70,12 @@ impl Database {
             let DatabaseUrl::Postgres(options) = DatabaseUrl::parse(url).map_err(unusable)? else {
                 return Err(DbError::Setup("the URL of a replica must begin with postgres://".to_owned()));
             };
-            let options = plain(*options);
             // Any other error may pass: until then, lists are read from the primary.
             if let Err(error @ DbError::Setup(_)) = session::probe(&options, session::OF_READERS, REPLICA_TIMEOUT).await
             {
                 return Err(error);
             }
-            Ok(postgres(options))
+            Ok(postgres(*options))
         })
     }
 
@@ -142,22 +141,12 @@ impl Database {
 impl PostgresDatabase {
     /// A writing connection of the driver, for statements that services do not run.
     pub(super) fn driver_of_migrations(&self) -> PgPool {
-        PgPoolOptions::new()
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .max_connections(1)
-            .after_connect(|connection, _| Box::pin(session::begin(connection, session::OF_WRITERS)))
-            .connect_lazy_with(self.writers.opener().options.clone())
+        pool(1, session::OF_WRITERS).connect_lazy_with(self.writers.opener().options.clone())
     }
 }
 
 fn unusable(error: DatabaseUrlError) -> DbError {
     DbError::Setup(format!("the database URL can't be used: {error}"))
-}
-
-/// The options without `extra_float_digits`, which poolers reject and which is not needed without floating-point
-/// numbers.
-fn plain(options: PgConnectOptions) -> PgConnectOptions {
-    options.extra_float_digits(None)
 }
 
 async fn open_postgres(options: PgConnectOptions) -> Result<Database, DbError> {
@@ -167,15 +156,16 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Database, DbError> {
 
 fn postgres(options: PgConnectOptions) -> Database {
     let writers = WriterPool::of(Login::of(options.clone()), POSTGRES_WRITERS_MAX, ACQUIRE_TIMEOUT);
-    let readers = readers().connect_lazy_with(options);
+    let readers = pool(POSTGRES_READERS_MAX, session::OF_READERS).connect_lazy_with(options);
     Database::Postgres(PostgresDatabase { writers, readers, form_of_readers: Arc::default() })
 }
 
-fn readers() -> PgPoolOptions {
+/// A pool of the driver, whose connections have these settings.
+pub(super) fn pool(connections_max: u32, settings: &'static [(&str, &str)]) -> PgPoolOptions {
     PgPoolOptions::new()
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .max_connections(POSTGRES_READERS_MAX)
-        .after_connect(|connection, _| Box::pin(session::begin(connection, session::OF_READERS)))
+        .max_connections(connections_max)
+        .after_connect(|connection, _| Box::pin(session::begin(connection, settings)))
 }
 
 async fn open_sqlite(path: &Path, create: bool) -> Result<Database, DbError> {

@@ -1,5 +1,7 @@
 //! The attributes of a database and its errors in traces.
 
+use std::error::Error as _;
+
 use sqlx::postgres::PgConnectOptions;
 
 use super::{Database, DbError, login};
@@ -48,19 +50,8 @@ fn server(options: &PgConnectOptions) -> (String, Option<u16>) {
 impl DbError {
     /// The code of the database's error: a SQLSTATE, or a result code of SQLite.
     pub(crate) fn code(&self) -> Option<String> {
-        match self {
-            Self::Conflict(error)
-            | Self::IdsConverted(error)
-            | Self::Unavailable(error)
-            | Self::Full(error)
-            | Self::Refused(error) => Some(error.as_database_error()?.code()?.into_owned()),
-            Self::Corrupt(_)
-            | Self::Setup(_)
-            | Self::SnapshotExpired(_)
-            | Self::SchemaNewer { .. }
-            | Self::SchemaOfAnother { .. }
-            | Self::Migration(_) => None,
-        }
+        let error: &sqlx::Error = self.source()?.downcast_ref()?;
+        Some(error.as_database_error()?.code()?.into_owned())
     }
 
     /// The class of the error, for errors without a code.

@@ -14,7 +14,9 @@
 //! the first query. After a conversion, a statement in the old form fails, because its types do not match. Then the
 //! form is queried again, and the work can be repeated at once.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use uuid::Uuid;
 
 /// SQLSTATEs of a statement whose types do not match the columns: a value that can't be stored, a missing operator, a
 /// prepared statement whose columns have changed.
@@ -22,10 +24,6 @@ const MISMATCHES: [&str; 3] = ["42804", "42883", "0A000"];
 /// The first byte of an id that is not a UUID.
 const OTHER: u8 = 0xFF;
 const UUID_BYTES: usize = 16;
-const UUID_TEXT: usize = 36;
-/// The positions of a UUID's dashes, and of its bytes.
-const DASHES: [usize; 4] = [8, 13, 18, 23];
-const DIGITS: [usize; UUID_BYTES] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 
 /// Queries the form; no row before the first migration.
 pub(super) const FORM: &str = "SELECT CASE WHEN to_regclass('compact_ids') IS NULL THEN 'text' ELSE 'compact' END AS ids \
@@ -63,24 +61,15 @@ impl IdForm {
 
 /// The form that the connections of a pool share.
 #[derive(Debug, Default)]
-pub(super) struct SharedForm(AtomicU8);
+pub(super) struct SharedForm(RwLock<IdForm>);
 
 impl SharedForm {
     pub(super) fn get(&self) -> IdForm {
-        match self.0.load(Ordering::Acquire) {
-            0 => IdForm::Unknown,
-            1 => IdForm::Text,
-            _ => IdForm::Compact,
-        }
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set(&self, form: IdForm) {
-        let number = match form {
-            IdForm::Unknown => 0,
-            IdForm::Text => 1,
-            IdForm::Compact => 2,
-        };
-        self.0.store(number, Ordering::Release);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = form;
     }
 }
 
@@ -104,7 +93,7 @@ pub(super) fn encoded(id: &str) -> Vec<u8> {
 /// The id of these bytes.
 pub(super) fn decoded(bytes: &[u8]) -> Result<String, std::str::Utf8Error> {
     if let Ok(uuid) = <[u8; UUID_BYTES]>::try_from(bytes) {
-        return Ok(uuid::Uuid::from_bytes(uuid).hyphenated().to_string());
+        return Ok(Uuid::from_bytes(uuid).hyphenated().to_string());
     }
     let begins = bytes.iter().take_while(|byte| **byte == OTHER).count();
     std::str::from_utf8(&bytes[begins..]).map(str::to_owned)
@@ -112,23 +101,10 @@ pub(super) fn decoded(bytes: &[u8]) -> Result<String, std::str::Utf8Error> {
 
 /// The bytes of a UUID in lower case with dashes.
 pub(super) fn uuid(id: &str) -> Option<[u8; UUID_BYTES]> {
-    let text: &[u8; UUID_TEXT] = id.as_bytes().try_into().ok()?;
-    if DASHES.iter().any(|position| text[*position] != b'-') {
-        return None;
-    }
-    let mut bytes = [0; UUID_BYTES];
-    for (byte, position) in bytes.iter_mut().zip(DIGITS) {
-        *byte = digit(text[position])? << 4 | digit(text[position + 1])?;
-    }
-    Some(bytes)
-}
-
-fn digit(character: u8) -> Option<u8> {
-    match character {
-        b'0'..=b'9' => Some(character - b'0'),
-        b'a'..=b'f' => Some(character - b'a' + 10),
-        _ => None,
-    }
+    let uuid = Uuid::try_parse(id).ok()?;
+    // The parser accepts other spellings, which are other ids.
+    let is_same = *uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == *id;
+    is_same.then(|| uuid.into_bytes())
 }
 
 /// The SQL that converts a text column to the compact form.

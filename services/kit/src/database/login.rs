@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use sqlx::ConnectOptions as _;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::postgres::PgConnectOptions;
 
 /// The driver's mark of a certificate that is in a file instead of the option itself.
 const IN_FILE: &str = "file: ";
@@ -67,10 +67,6 @@ impl Login {
     pub(super) fn host(&self) -> &str {
         self.options.get_host().trim_matches(['[', ']'])
     }
-
-    pub(super) fn ssl_mode(&self) -> PgSslMode {
-        self.options.get_ssl_mode()
-    }
 }
 
 /// The socket of a local server, if the options use one.
@@ -82,6 +78,8 @@ pub(super) fn socket(options: &PgConnectOptions) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::postgres::PgSslMode;
+
     use super::*;
 
     fn login(url: &str) -> Login {
@@ -98,7 +96,7 @@ mod tests {
         assert_eq!(all.root_certificates, Some(Certificate::File("/c/root ca.pem".into())));
         assert_eq!(all.certificates, Some(Certificate::File("client.pem".into())));
         assert_eq!(all.key, Some(Certificate::File("/c/%.key".into())));
-        assert!(matches!(all.ssl_mode(), PgSslMode::VerifyCa));
+        assert!(matches!(all.options.get_ssl_mode(), PgSslMode::VerifyCa));
 
         let other = login("postgres://h/x?password=%2B%3D&host=/run/pg");
         assert_eq!(other.password.as_deref(), Some("+="));

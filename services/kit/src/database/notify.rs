@@ -8,10 +8,10 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::PgListener;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Args, Database, DbError, PING, Rows, Tx, session};
+use super::{Args, Database, DbError, PING, Rows, Tx, connect, session};
 use crate::time::{self, UnixMs};
 
 const NOTIFY: &str = "SELECT pg_notify($1, payload) FROM {rows}";
@@ -45,10 +45,7 @@ impl Database {
             let Self::Postgres(postgres) = self else { return Ok(None) };
             // It uses no connection of the readers' pool: a hanging connection returns only when the operating system
             // detects it, after a quarter of an hour.
-            let patience = postgres.readers.options().get_acquire_timeout();
-            let own =
-                PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).acquire_timeout(patience);
-            let own = own.after_connect(|connection, _| Box::pin(session::begin(connection, session::OF_READERS)));
+            let own = connect::pool(1, session::OF_READERS).max_lifetime(None).idle_timeout(None);
             let own = own.connect_lazy_with((*postgres.readers.connect_options()).clone());
             let mut listener = PgListener::connect_with(&own).await?;
             listener.eager_reconnect(false);

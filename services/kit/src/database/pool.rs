@@ -177,7 +177,7 @@ impl Writer for Wire {
     }
 
     fn can_undo(&self) -> bool {
-        !self.is_preparing()
+        !self.is_preparing
     }
 
     async fn undo(&mut self) -> Result<(), DbError> {
@@ -210,7 +210,7 @@ pub(super) struct PooledConnection<O: Opener> {
     connection: Option<O::Connection>,
     born: Instant,
     permit: Option<OwnedSemaphorePermit>,
-    pool: WriterPool<O>,
+    pub(super) pool: WriterPool<O>,
     pub(super) state: State,
 }
 
@@ -311,11 +311,6 @@ impl<O: Opener> PooledConnection<O> {
     /// Never: only the drop takes it out.
     pub(super) fn connection(&mut self) -> &mut O::Connection {
         self.connection.as_mut().expect("a pooled connection is there until it is dropped")
-    }
-
-    /// Closes the connections of its pool that are not in use.
-    pub(super) fn close_idle(&self) {
-        self.pool.close_idle();
     }
 }
 

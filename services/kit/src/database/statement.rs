@@ -13,6 +13,7 @@ use sqlx::{Row as _, TypeInfo as _, ValueRef as _};
 use super::error::DbError;
 use super::ids::{self, IdForm};
 use super::wire::WireRow;
+use crate::named::NamedValue;
 
 /// Most texts are ids: this many bytes are reserved for each.
 const TEXT_USUAL: usize = 40;
@@ -257,6 +258,17 @@ impl Row {
         }
     }
 
+    /// A value of a fixed set, by its name.
+    pub fn named<T: NamedValue>(&self, column: &str) -> Result<T, DbError> {
+        self.opt_named(column)?.ok_or_else(|| DbError::unexpected_null(column))
+    }
+
+    /// A value of a fixed set or NULL.
+    pub fn opt_named<T: NamedValue>(&self, column: &str) -> Result<Option<T>, DbError> {
+        let known = |name: String| T::from_name(&name).ok_or_else(|| DbError::corrupt(format!("{column} is {name:?}")));
+        self.opt_text(column)?.map(known).transpose()
+    }
+
     /// An integer (BIGINT).
     pub fn int(&self, column: &str) -> Result<i64, DbError> {
         self.opt_int(column)?.ok_or_else(|| DbError::unexpected_null(column))
@@ -288,18 +300,16 @@ pub(super) struct Expanded {
     pub(super) text: String,
 }
 
-const SQLITE_MARKS: [(&str, &str); 4] = [
-    ("{for_update}", ""),
-    ("{for_share}", ""),
-    ("{for_update_skip_locked}", ""),
-    ("{now_ms}", "CAST(unixepoch('subsec') * 1000 AS INTEGER)"),
-];
-
-const POSTGRES_MARKS: [(&str, &str); 4] = [
-    ("{for_update}", "FOR UPDATE"),
-    ("{for_share}", "FOR SHARE"),
-    ("{for_update_skip_locked}", "FOR UPDATE SKIP LOCKED"),
-    ("{now_ms}", "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"),
+/// The marks, with what they mean on PostgreSQL and on SQLite.
+const MARKS: [(&str, &str, &str); 4] = [
+    ("{for_update}", "FOR UPDATE", ""),
+    ("{for_share}", "FOR SHARE", ""),
+    ("{for_update_skip_locked}", "FOR UPDATE SKIP LOCKED", ""),
+    (
+        "{now_ms}",
+        "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+        "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+    ),
 ];
 
 /// A statement as a query of the driver for PostgreSQL.
@@ -370,11 +380,10 @@ pub(super) fn expanded(dialect: Dialect, sql: &'static str, args: &Args, after: 
     }
     let first = args.scalars.len() + 1;
     let rows = args.rows.as_ref().map(|rows| rows_source(dialect, rows, first)).unwrap_or_default();
-    let marks = match dialect {
-        Dialect::Sqlite => SQLITE_MARKS,
-        Dialect::Postgres(_) => POSTGRES_MARKS,
-    };
-    let mut text = marks.iter().fold(sql.replace("{rows}", &rows), |text, (mark, means)| text.replace(mark, means));
+    let mut text = sql.replace("{rows}", &rows);
+    for (mark, on_postgres, on_sqlite) in MARKS {
+        text = text.replace(mark, if dialect == Dialect::Sqlite { on_sqlite } else { on_postgres });
+    }
     if dialect == Dialect::Postgres(IdForm::Compact) {
         // The driver keeps prepared statements by their text, so the text must differ between the two forms of ids.
         text.push(' ');

@@ -329,7 +329,7 @@ async fn on_postgres(
         Err(failed) => {
             if failed.is_outdated {
                 // Idle connections have the old form of the ids too.
-                pooled.close_idle();
+                pooled.pool.close_idle();
             }
             Err(match ending {
                 Ending::Commit if !failed.is_before_last => CommitError::InDoubt(failed.into()),

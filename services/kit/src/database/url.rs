@@ -16,26 +16,15 @@ use crate::secret;
 /// Characters that must be encoded in the path of a SQLite URL.
 const NOT_IN_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#');
 /// The parameters that the driver reads from a PostgreSQL URL; `options[NAME]` is also allowed.
-const POSTGRES_PARAMETERS: [&str; 18] = [
-    "application_name",
-    "dbname",
-    "host",
-    "hostaddr",
-    "options",
-    "password",
-    "port",
-    "ssl-ca",
-    "ssl-cert",
-    "ssl-key",
-    "ssl-mode",
-    "ssl-root-cert",
-    "sslcert",
-    "sslkey",
-    "sslmode",
-    "sslrootcert",
-    "statement-cache-capacity",
-    "user",
-];
+const POSTGRES_PARAMETERS: &str = "application_name, dbname, host, hostaddr, options, password, port, ssl-ca, ssl-cert, \
+     ssl-key, ssl-mode, ssl-root-cert, sslcert, sslkey, sslmode, sslrootcert, statement-cache-capacity, user";
+const IN_MEMORY: &str = "an in-memory database is lost when the process ends: use a file, such as sqlite:seats.db";
+const NO_FILE: &str = "the file is missing: write its path after sqlite:, such as sqlite:seats.db";
+const FILE_URL: &str = "file: URLs are not supported: write sqlite:PATH";
+const READ_ONLY: &str =
+    "mode=ro opens the file for reading only, and each role writes to its database: use mode=rw or mode=rwc";
+const SEVERAL_HOSTS: &str = "it has several hosts, and only one is supported: use a host name or address that always leads \
+                             to the primary";
 /// A longer chain of links is a cycle.
 const LINKS_MAX: usize = 40;
 
@@ -59,47 +48,9 @@ pub enum DatabaseUrlError {
     /// The database is not supported.
     #[error("must begin with sqlite: or postgres://")]
     Scheme,
-    /// Data in memory is lost with the process.
-    #[error("an in-memory database is lost when the process ends: use a file, such as sqlite:seats.db")]
-    InMemory,
-    /// The path is missing.
-    #[error("the file is missing: write its path after sqlite:, such as sqlite:seats.db")]
-    NoFile,
-    /// SQLite's own URL syntax.
-    #[error("file: URLs are not supported: write sqlite:PATH")]
-    FileUrl,
-    /// The file is read-only, but a role must write.
-    #[error("mode=ro opens the file for reading only, and each role writes to its database: use mode=rw or mode=rwc")]
-    ReadOnly,
-    /// A parameter that would be ignored.
-    #[error("the parameter {name} is not supported; supported are: {supported}")]
-    Parameter {
-        /// Its name.
-        name: String,
-        /// The supported parameters.
-        supported: String,
-    },
-    /// A parameter with an unsupported value.
-    #[error("the parameter {name} can't be {value:?}; use {supported}")]
-    Value {
-        /// Its name.
-        name: &'static str,
-        /// The value.
-        value: String,
-        /// The supported values.
-        supported: &'static str,
-    },
-    /// A list of hosts.
-    #[error(
-        "it has several hosts, and only one is supported: use a host name or address that always leads to the primary"
-    )]
-    Hosts,
-    /// The text after a `#` would be ignored.
-    #[error("the text after # would be ignored: write # as %23")]
-    Fragment,
-    /// The URL can't be parsed.
-    #[error("can't be read as a URL: {0}; percent-encode special characters of a password, such as @ as %40")]
-    Unreadable(String),
+    /// A part can't be read, would be ignored, or would lose data.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 /// The place of a database. Two URLs with the same place name the same database, even if they are spelled differently.
@@ -140,8 +91,8 @@ impl DatabaseUrl {
         }
         match url {
             url if is_postgres(url) => postgres(url),
-            ":memory:" => Err(DatabaseUrlError::InMemory),
-            url if url.starts_with("file:") => Err(DatabaseUrlError::FileUrl),
+            ":memory:" => Err(unusable(IN_MEMORY)),
+            url if url.starts_with("file:") => Err(unusable(FILE_URL)),
             _ => Err(DatabaseUrlError::Scheme),
         }
     }
@@ -176,56 +127,64 @@ fn sqlite(rest: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
     let path = percent_decode_str(path).decode_utf8();
-    let path = path.map_err(|error| DatabaseUrlError::Unreadable(error.to_string()))?;
+    let path = path.map_err(unreadable)?;
     match &*path {
-        "" => return Err(DatabaseUrlError::NoFile),
-        ":memory:" => return Err(DatabaseUrlError::InMemory),
-        path if path.starts_with("file:") => return Err(DatabaseUrlError::FileUrl),
+        "" => return Err(unusable(NO_FILE)),
+        ":memory:" => return Err(unusable(IN_MEMORY)),
+        path if path.starts_with("file:") => return Err(unusable(FILE_URL)),
         _ => {}
     }
     let mut create = true;
     for (name, value) in url::form_urlencoded::parse(parameters.as_bytes()) {
         if name != "mode" {
-            return Err(DatabaseUrlError::Parameter { name: name.into_owned(), supported: "mode".to_owned() });
+            return Err(unsupported(&name, "mode"));
         }
         create = match &*value {
             "rwc" => true,
             "rw" => false,
-            "ro" => return Err(DatabaseUrlError::ReadOnly),
-            "memory" => return Err(DatabaseUrlError::InMemory),
-            _ => {
-                let (value, supported) = (value.into_owned(), "rw or rwc");
-                return Err(DatabaseUrlError::Value { name: "mode", value, supported });
-            }
+            "ro" => return Err(unusable(READ_ONLY)),
+            "memory" => return Err(unusable(IN_MEMORY)),
+            _ => return Err(unusable(format!("the parameter mode can't be {value:?}; use rw or rwc"))),
         };
     }
     Ok(DatabaseUrl::Sqlite { path: PathBuf::from(&*path), create })
 }
 
 fn postgres(text: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
-    let url = Url::parse(text).map_err(|error| DatabaseUrlError::Unreadable(error.to_string()))?;
+    let url = Url::parse(text).map_err(unreadable)?;
     if url.fragment().is_some() {
-        return Err(DatabaseUrlError::Fragment);
+        return Err(unusable("the text after # would be ignored: write # as %23"));
     }
     for (name, value) in url.query_pairs() {
         let is_option = name.strip_prefix("options[").is_some_and(|rest| rest.ends_with(']'));
-        if !is_option && !POSTGRES_PARAMETERS.contains(&&*name) {
-            return Err(DatabaseUrlError::Parameter {
-                name: name.into_owned(),
-                supported: POSTGRES_PARAMETERS.join(", "),
-            });
+        if !is_option && !POSTGRES_PARAMETERS.split(", ").any(|known| known == name) {
+            return Err(unsupported(&name, POSTGRES_PARAMETERS));
         }
         if name == "host" && value.contains(',') {
-            return Err(DatabaseUrlError::Hosts);
+            return Err(unusable(SEVERAL_HOSTS));
         }
     }
     if url.host_str().is_some_and(|host| host.contains(',')) {
-        return Err(DatabaseUrlError::Hosts);
+        return Err(unusable(SEVERAL_HOSTS));
     }
     match PgConnectOptions::from_str(text) {
-        Ok(options) => Ok(DatabaseUrl::Postgres(Box::new(options))),
-        Err(error) => Err(DatabaseUrlError::Unreadable(secret::masked(&error.to_string()))),
+        // Poolers reject `extra_float_digits`, and it is not needed without floating-point numbers.
+        Ok(options) => Ok(DatabaseUrl::Postgres(Box::new(options.extra_float_digits(None)))),
+        Err(error) => Err(unreadable(secret::masked(&error.to_string()))),
     }
+}
+
+fn unusable(problem: impl Into<String>) -> DatabaseUrlError {
+    DatabaseUrlError::Unusable(problem.into())
+}
+
+fn unsupported(parameter: &str, supported: &str) -> DatabaseUrlError {
+    unusable(format!("the parameter {parameter} is not supported; supported are: {supported}"))
+}
+
+fn unreadable(error: impl fmt::Display) -> DatabaseUrlError {
+    let problem = "percent-encode special characters of a password, such as @ as %40";
+    unusable(format!("can't be read as a URL: {error}; {problem}"))
 }
 
 /// A canonical spelling of a host. All loopback names are one host.

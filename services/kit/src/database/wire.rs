@@ -66,8 +66,8 @@ pub(super) struct Wire {
     unanswered: usize,
     /// The columns of each prepared statement.
     prepared: Prepared,
-    /// Whether more statements may be prepared, because a batch was abandoned.
-    is_preparing: bool,
+    /// Whether it may have prepared statements that are not recorded, because a batch was abandoned.
+    pub(super) is_preparing: bool,
     /// The form of the ids when the session began.
     pub(super) form: IdForm,
 }
@@ -123,11 +123,6 @@ impl Wire {
             is_preparing: false,
             form: IdForm::Unknown,
         }
-    }
-
-    /// Whether it may have prepared statements that are not recorded.
-    pub(super) fn is_preparing(&self) -> bool {
-        self.is_preparing
     }
 
     /// Sends a batch and reads its answers. `on_answer` gets each answer with its number in the batch. After an error

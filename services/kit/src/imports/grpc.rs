@@ -1,5 +1,7 @@
 //! Imports on the wire: one service for all that take them.
 
+use std::sync::Arc;
+
 use futures::stream::{self, BoxStream, StreamExt as _};
 use matricula_proto::imports::v1 as wire;
 use matricula_proto::imports::v1::import_service_server::{ImportService, ImportServiceServer};
@@ -7,11 +9,10 @@ use prost::Message as _;
 use tokio::sync::Mutex;
 use tonic::{Code, Request, Response, Status};
 
-use super::staged::{self, StageError};
-use super::{ImportError, Imports};
+use super::{ImportError, Imported, staged};
 use crate::database::Database;
 use crate::id::ImportId;
-use crate::rpc::{FieldError, required_id};
+use crate::rpc::{FieldError, bounded, required_id};
 use crate::status;
 use crate::telemetry;
 
@@ -24,19 +25,19 @@ const PARTS_MAX: i32 = 2_000;
 
 /// Imports of one service.
 pub(crate) struct ImportGrpc {
-    imports: Imports,
+    imports: Arc<dyn Imported>,
     database: Database,
     /// One import is read into memory at a time.
     applying: Mutex<()>,
 }
 
 /// The service over what takes the imports, and its database.
-pub(crate) fn server(imports: Imports, database: Database) -> ImportServiceServer<ImportGrpc> {
+pub(crate) fn server(imports: Arc<dyn Imported>, database: Database) -> ImportServiceServer<ImportGrpc> {
     ImportServiceServer::new(ImportGrpc::new(imports, database))
 }
 
 impl ImportGrpc {
-    pub(super) fn new(imports: Imports, database: Database) -> Self {
+    pub(super) fn new(imports: Arc<dyn Imported>, database: Database) -> Self {
         Self { imports, database, applying: Mutex::new(()) }
     }
 }
@@ -60,23 +61,15 @@ impl ImportService for ImportGrpc {
     ) -> Result<Response<wire::StageRowsResponse>, Status> {
         let request = request.into_inner();
         let import = import_id(&request.import_id)?;
-        if !(0..PARTS_MAX).contains(&request.part) {
-            let problem = format!("must be 0 to {}, got {}", PARTS_MAX - 1, request.part);
-            return Err(FieldError::new("part", problem).into());
-        }
+        bounded("part", request.part, 0..=PARTS_MAX - 1)?;
         if request.rows.len() > ROWS_MAX {
             return Err(FieldError::new("rows", format!("at most {ROWS_MAX}, got {}", request.rows.len())).into());
         }
         for (index, row) in request.rows.iter().enumerate() {
             self.imports.check(row).map_err(|problem| problem.within(&format!("rows[{index}]")))?;
         }
-        match staged::put(&self.database, &import, request.part, &request).await {
-            Ok(()) => Ok(Response::new(wire::StageRowsResponse {})),
-            Err(StageError::Database(error)) => Err(error.into()),
-            Err(full @ StageError::Full(_)) => {
-                Err(status::error(Code::ResourceExhausted, "STAGED_TOO_MUCH", full.to_string()))
-            }
-        }
+        staged::put(&self.database, &import, request.part, &request).await?;
+        Ok(Response::new(wire::StageRowsResponse {}))
     }
 
     async fn apply_import(
@@ -85,9 +78,7 @@ impl ImportService for ImportGrpc {
     ) -> Result<Response<wire::ApplyImportResponse>, Status> {
         let request = request.into_inner();
         let import = import_id(&request.import_id)?;
-        if !(0..=PARTS_MAX).contains(&request.parts) {
-            return Err(FieldError::new("parts", format!("must be 0 to {PARTS_MAX}, got {}", request.parts)).into());
-        }
+        bounded("parts", request.parts, 0..=PARTS_MAX)?;
         let _one = self.applying.lock().await;
         let Some(rows) = staged::rows(&self.database, &import, request.parts).await? else {
             let message =

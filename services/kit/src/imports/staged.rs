@@ -4,10 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use matricula_proto::imports::v1 as wire;
 use prost::Message as _;
+use tonic::{Code, Status};
 
 use crate::database::{Args, Database, DbError};
 use crate::id::ImportId;
-use crate::time;
+use crate::{status, time};
 
 /// How long a part waits for the end of its import: nobody looks at a plan for longer.
 const KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -22,24 +23,13 @@ const BODY: &str = "SELECT body FROM staged_import WHERE import_id = $1 AND part
 const REMOVE: &str = "DELETE FROM staged_import WHERE import_id = $1 OR staged_at < $2";
 const REMOVE_OLD: &str = "DELETE FROM staged_import WHERE staged_at < $1";
 
-/// Why a part was not staged.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum StageError {
-    /// Imports that were never applied take the room.
-    #[error("{0} bytes are staged already; what is not applied is removed after a day")]
-    Full(i64),
-    /// The database failed.
-    #[error("the part could not be stored")]
-    Database(#[from] DbError),
-}
-
-/// Stores a part; the same part again replaces it.
+/// Stores a part; the same part again replaces it. It is refused when imports that were never applied take the room.
 pub(super) async fn put(
     database: &Database,
     import: &ImportId,
     part: i32,
     request: &wire::StageRowsRequest,
-) -> Result<(), StageError> {
+) -> Result<(), Status> {
     let body = STANDARD.encode(request.encode_to_vec());
     let (bytes, now) = (body.len() as i64, time::now());
     let mut tx = database.begin().await?;
@@ -47,7 +37,8 @@ pub(super) async fn put(
     let staged = tx.fetch(STAGED_BYTES, Args::new()).await?;
     let staged = staged.first().map_or(Ok(0), |row| row.int("bytes"))?;
     if staged + bytes > BYTES_MAX {
-        return Err(StageError::Full(staged));
+        let message = format!("{staged} bytes are staged already; what is not applied is removed after a day");
+        return Err(status::error(Code::ResourceExhausted, "STAGED_TOO_MUCH", message));
     }
     let args = Args::new().id(import.as_str()).int(part.into()).int(now.0).int(bytes).text(body);
     tx.execute(PUT, args).await?;

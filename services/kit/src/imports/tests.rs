@@ -1,5 +1,7 @@
 //! An import is staged in parts, and applied once and whole.
 
+use std::sync::Arc;
+
 use matricula_proto::fees::v1::CourseFee;
 use matricula_proto::imports::v1::import_row;
 use matricula_proto::imports::v1::import_service_server::ImportService as _;

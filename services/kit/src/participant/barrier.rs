@@ -66,15 +66,6 @@ pub enum Reading {
     All,
 }
 
-/// What the barrier says of an operation.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Nothing stands against it: the domain decides.
-    Pass,
-    /// The answer, without asking the domain.
-    Answered(Answer),
-}
-
 /// Rows that are there are locked, so that of two replicas with the same undo the second sees what the first has done.
 /// Of two that are both new one meets the primary key, and is decided again.
 const LOAD: &str = "SELECT b.saga_id, b.step, b.answer, b.undone FROM {rows} \
@@ -120,16 +111,17 @@ impl Barrier {
         self.records.contains_key(key)
     }
 
-    /// What is on record against an operation; what passes must be followed by [`Barrier::record`].
-    pub(super) fn verdict(&mut self, key: &Key, direction: Direction) -> Verdict {
+    /// The answer to an operation by what is on record. `None`: the domain decides, and [`Barrier::record`] must
+    /// follow.
+    pub(super) fn answer(&mut self, key: &Key, direction: Direction) -> Option<Answer> {
         match (direction, self.records.get(key)) {
-            (Direction::Forward, None) => Verdict::Pass,
-            (Direction::Forward, Some(Record { answer: Some(answer), .. })) => Verdict::Answered(answer.clone()),
-            (Direction::Forward, Some(Record { answer: None, .. })) => Verdict::Answered(refused_by_tombstone()),
-            (Direction::Compensation, Some(Record { answer: Some(Answer::Done(_)), undone: false })) => Verdict::Pass,
+            (Direction::Forward, None) => None,
+            (Direction::Forward, Some(Record { answer: Some(answer), .. })) => Some(answer.clone()),
+            (Direction::Forward, Some(Record { answer: None, .. })) => Some(refused_by_tombstone()),
+            (Direction::Compensation, Some(Record { answer: Some(Answer::Done(_)), undone: false })) => None,
             (Direction::Compensation, _) => {
                 self.mark_undone(key);
-                Verdict::Answered(Answer::done())
+                Some(Answer::done())
             }
         }
     }
@@ -164,10 +156,7 @@ impl Barrier {
             .opt_text("answer", answers)
             .int("undone", inserted.iter().map(|(_, record)| i64::from(record.undone)));
         tx.send(INSERT, Args::new().int(now.0).rows(rows));
-        let rows = Rows::new()
-            .id("saga_id", self.updated.iter().map(|key| key.saga.as_str()))
-            .text("step", self.updated.iter().map(|key| key.step.as_str()));
-        tx.send(UPDATE, rows.into());
+        tx.send(UPDATE, key_rows(self.updated.iter()).into());
         Ok(())
     }
 

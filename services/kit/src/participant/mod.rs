@@ -29,8 +29,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{Instrument, Span};
 
+use self::barrier::Barrier;
 pub(crate) use self::barrier::server;
-use self::barrier::{Barrier, Verdict};
 pub use self::barrier::{Reading, STALE_AFTER_MS};
 pub use self::rows::{LoadedRows, RowState};
 use crate::answer::{Answer, Done, NotYet, Refusal};
@@ -368,8 +368,8 @@ impl<P: Participant> Committer<P> {
             Ok(Err(failure)) => {
                 tracing::warn!(error = telemetry::chain(&failure), operations = operations.len(), "a commit failed");
                 let (error, in_doubt) = match failure {
-                    Failure::NotDone(error) => (error, false),
-                    Failure::InDoubt(error) => (error, true),
+                    CommitError::NotDone(error) => (error, false),
+                    CommitError::InDoubt(error) => (error, true),
                 };
                 spans::not_committed(&span, &error);
                 (WriteError::NotCommitted(Arc::new(error)), in_doubt)
@@ -430,24 +430,14 @@ fn failed() -> Answer {
     })
 }
 
-/// Why a batch has no answers. The same operations again are answered rightly in every case.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    /// Nothing of it took effect.
-    #[error("the batch was not committed")]
-    NotDone(#[source] DbError),
-    /// Its commit was sent, and it is not known whether it took effect.
-    #[error("it is not known whether the batch was committed")]
-    InDoubt(#[source] DbError),
-}
-
-/// Decides and commits a batch. The answers are in the order of the operations.
+/// Decides and commits a batch. The answers are in the order of the operations. After an error the same operations are
+/// answered rightly, in every case.
 async fn commit_together<P: Participant>(
     participant: &P,
     database: &Database,
     operations: &[Operation<P::Command>],
     answer_timeout: Duration,
-) -> Result<Vec<Answer>, Failure> {
+) -> Result<Vec<Answer>, CommitError> {
     let (mut attempt, mut reading) = (0, Reading::Undos);
     loop {
         match try_together(participant, database, operations, reading, answer_timeout).await {
@@ -457,9 +447,11 @@ async fn commit_together<P: Participant>(
             }
             Ok(None) => reading = Reading::All,
             // Whatever the error: an action that was recorded before may be the cause.
-            Err(Failure::NotDone(error)) if reading == Reading::Undos && !error.is_passing() => reading = Reading::All,
+            Err(CommitError::NotDone(error)) if reading == Reading::Undos && !error.is_passing() => {
+                reading = Reading::All
+            }
             // Another replica wrote the same key first; its rows are there now and will be loaded.
-            Err(Failure::NotDone(error)) if error.is_conflict() && attempt < CONFLICT_RETRIES_MAX => attempt += 1,
+            Err(CommitError::NotDone(error)) if error.is_conflict() && attempt < CONFLICT_RETRIES_MAX => attempt += 1,
             Err(failure) => return Err(failure),
         }
     }
@@ -472,15 +464,12 @@ async fn try_together<P: Participant>(
     operations: &[Operation<P::Command>],
     reading: Reading,
     answer_timeout: Duration,
-) -> Result<Option<(Vec<Answer>, P::World, UnixMs)>, Failure> {
+) -> Result<Option<(Vec<Answer>, P::World, UnixMs)>, CommitError> {
     let prepared = in_time(answer_timeout, prepare(participant, database, operations, reading)).await;
-    let Some((tx, answers, world, now)) = prepared.map_err(Failure::NotDone)? else { return Ok(None) };
+    let Some((tx, answers, world, now)) = prepared.map_err(CommitError::NotDone)? else { return Ok(None) };
     let committed = tokio::time::timeout(answer_timeout, tx.commit_checked()).await;
-    match committed.unwrap_or_else(|_| Err(CommitError::InDoubt(DbError::no_answer_within(answer_timeout)))) {
-        Ok(()) => Ok(Some((answers, world, now))),
-        Err(CommitError::NotDone(error)) => Err(Failure::NotDone(error)),
-        Err(CommitError::InDoubt(error)) => Err(Failure::InDoubt(error)),
-    }
+    committed.unwrap_or_else(|_| Err(CommitError::InDoubt(DbError::no_answer_within(answer_timeout))))?;
+    Ok(Some((answers, world, now)))
 }
 
 async fn in_time<T>(time: Duration, work: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
@@ -535,12 +524,9 @@ fn decide<P: Participant>(
     if !barrier.knows(key) && barrier::is_stale(operation.owner_alive_at, now) {
         return barrier::stale();
     }
-    match barrier.verdict(key, operation.direction) {
-        Verdict::Answered(answer) => answer,
-        Verdict::Pass => {
-            let answer = participant.decide(world, operation, now);
-            barrier.record(key, operation.direction, &answer);
-            answer
-        }
-    }
+    barrier.answer(key, operation.direction).unwrap_or_else(|| {
+        let answer = participant.decide(world, operation, now);
+        barrier.record(key, operation.direction, &answer);
+        answer
+    })
 }

@@ -28,12 +28,6 @@ pub struct LoadedRows<K, V> {
     rows: BTreeMap<K, (V, RowState)>,
 }
 
-impl<K, V> Default for LoadedRows<K, V> {
-    fn default() -> Self {
-        Self { rows: BTreeMap::new() }
-    }
-}
-
 impl<K: Ord, V> FromIterator<(K, V)> for LoadedRows<K, V> {
     /// The rows as they were loaded.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(loaded: I) -> Self {

@@ -16,7 +16,6 @@
 //! - Clients export ledgers again and again: a port exports two at a time. `ConcurrencyLimitLayer` of tower gives its
 //!   permit back with the head of an answer, and a ledger is read after it.
 
-use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,17 +26,16 @@ use futures::future::{BoxFuture, Either, ready};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::codegen::{Bytes, http};
 use tonic::{Code, Status};
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::limits::Limits;
+use crate::methods::METHODS;
 use crate::{status, tasks};
 
 /// When to come back while too much is arriving, or while others export.
@@ -50,12 +48,10 @@ const EXPORT: &str = "/ExportLedger";
 
 /// The limits for slow clients of one port, around all its services.
 #[derive(Clone)]
-pub(super) struct SlowClientLayer {
+pub(super) struct SlowClientLimits {
     arriving: Arc<Budget>,
     exports: Arc<Semaphore>,
     stall: Duration,
-    /// Paths of the RPCs that answer by a stream.
-    streams: Arc<HashSet<String>>,
 }
 
 /// Memory for what is arriving.
@@ -68,17 +64,21 @@ struct Budget {
 #[derive(Clone)]
 pub(super) struct SlowClientService<S> {
     inner: S,
-    layer: SlowClientLayer,
+    limits: SlowClientLimits,
 }
 
-impl SlowClientLayer {
+impl SlowClientLimits {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             arriving: Arc::new(Budget { bytes: AtomicUsize::new(0), bytes_max: limits.arriving_bytes_max }),
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             stall: limits.stall,
-            streams: Arc::new(streams()),
         }
+    }
+
+    /// A service behind these limits.
+    pub(super) fn around<S>(&self, inner: S) -> SlowClientService<S> {
+        SlowClientService { inner, limits: self.clone() }
     }
 
     /// The request, watched as it arrives.
@@ -105,14 +105,6 @@ impl SlowClientLayer {
     }
 }
 
-impl<S> Layer<S> for SlowClientLayer {
-    type Service = SlowClientService<S>;
-
-    fn layer(&self, inner: S) -> SlowClientService<S> {
-        SlowClientService { inner, layer: self.clone() }
-    }
-}
-
 impl<S> Service<http::Request<Body>> for SlowClientService<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>>,
@@ -129,34 +121,20 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        if !self.layer.streams.contains(path) {
-            return Either::Left(self.inner.call(self.layer.with_request(request)));
+        if METHODS.get(path) != Some(&true) {
+            return Either::Left(self.inner.call(self.limits.with_request(request)));
         }
-        let export = path.ends_with(EXPORT).then(|| self.layer.exports.clone().try_acquire_owned());
+        let export = path.ends_with(EXPORT).then(|| self.limits.exports.clone().try_acquire_owned());
         let Ok(export) = export.transpose() else {
             let message = format!("{EXPORTS_MAX} ledgers are being exported");
             let refused = status::retry(Code::ResourceExhausted, "TOO_MANY_EXPORTS", message, RETRY_BUSY);
             return Either::Right(ready(Ok(refused.into_http())).boxed());
         };
-        let layer = self.layer.clone();
-        let answering = self.inner.call(self.layer.with_request(request));
-        let answering = answering.map(|answer| answer.map(|response| layer.with_stream(response, export)));
+        let limits = self.limits.clone();
+        let answering = self.inner.call(self.limits.with_request(request));
+        let answering = answering.map(|answer| answer.map(|response| limits.with_stream(response, export)));
         Either::Right(answering.boxed())
     }
-}
-
-/// The RPCs of all services that answer by a stream.
-fn streams() -> HashSet<String> {
-    let descriptors = FileDescriptorSet::decode(matricula_proto::DESCRIPTOR_SET).unwrap_or_default();
-    let mut streams = HashSet::new();
-    for file in descriptors.file {
-        let package = file.package().to_owned();
-        for service in file.service {
-            let streaming = service.method.iter().filter(|method| method.server_streaming());
-            streams.extend(streaming.map(|method| format!("/{package}.{}/{}", service.name(), method.name())));
-        }
-    }
-    streams
 }
 
 /// The body of a request.
@@ -273,27 +251,26 @@ mod tests {
     }
 
     /// Requests a stream; it holds `alive` as long as it lives.
-    async fn request(layer: &SlowClientLayer, path: &str, alive: &Arc<()>) -> Response<Body> {
+    async fn request(limits: &SlowClientLimits, path: &str, alive: &Arc<()>) -> Response<Body> {
         let alive = alive.clone();
         let inner = service_fn(move |_: Request<Body>| {
             let body = Body::new(Endless { _alive: alive.clone() });
             async move { Ok::<_, Status>(Response::new(body)) }
         });
         let request = Request::post(path).body(Body::empty()).expect("a request");
-        let mut service = layer.layer(inner);
-        service.call(request).await.expect("an answer")
+        limits.around(inner).call(request).await.expect("an answer")
     }
 
-    fn layer() -> SlowClientLayer {
-        SlowClientLayer::new(&Limits { stall: STALL, ..Limits::default() })
+    fn limits() -> SlowClientLimits {
+        SlowClientLimits::new(&Limits { stall: STALL, ..Limits::default() })
     }
 
     const LEDGER: &str = "/matricula.seats.v1.SeatService/ExportLedger";
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_nothing_gives_back_what_it_holds() {
-        let (layer, alive) = (layer(), Arc::new(()));
-        let mut body = request(&layer, LEDGER, &alive).await.into_body();
+        let (limits, alive) = (limits(), Arc::new(()));
+        let mut body = request(&limits, LEDGER, &alive).await.into_body();
         // A slow reader is no stalled one.
         for _ in 0..5 {
             tokio::time::sleep(STALL / 2).await;
@@ -314,8 +291,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_leaves_ends_the_stream() {
-        let (layer, alive) = (layer(), Arc::new(()));
-        drop(request(&layer, LEDGER, &alive).await);
+        let (limits, alive) = (limits(), Arc::new(()));
+        drop(request(&limits, LEDGER, &alive).await);
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(Arc::strong_count(&alive), 1);
     }
@@ -338,7 +315,7 @@ mod tests {
     async fn a_stream_that_panics_ends_with_an_error() {
         let inner = service_fn(|_: Request<Body>| async { Ok::<_, Status>(Response::new(Body::new(Broken(false)))) });
         let request = Request::post(LEDGER).body(Body::empty()).expect("a request");
-        let answer = layer().layer(inner).call(request).await.expect("an answer");
+        let answer = limits().around(inner).call(request).await.expect("an answer");
         let mut body = answer.into_body();
         let mut frames = Vec::new();
         while let Some(frame) = body.frame().await {
@@ -352,17 +329,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn two_ledgers_are_exported_at_once() {
-        let (layer, alive) = (layer(), Arc::new(()));
-        let kept = [request(&layer, LEDGER, &alive).await, request(&layer, LEDGER, &alive).await];
-        let third = request(&layer, LEDGER, &alive).await;
+        let (limits, alive) = (limits(), Arc::new(()));
+        let kept = [request(&limits, LEDGER, &alive).await, request(&limits, LEDGER, &alive).await];
+        let third = request(&limits, LEDGER, &alive).await;
         let status = Status::from_header_map(third.headers()).expect("a status");
         assert_eq!(status.code(), Code::ResourceExhausted);
         // Other streams are no ledgers.
-        let watch = request(&layer, "/matricula.seats.v1.SeatService/WatchSeats", &alive).await;
+        let watch = request(&limits, "/matricula.seats.v1.SeatService/WatchSeats", &alive).await;
         assert!(Status::from_header_map(watch.headers()).is_none());
         drop(kept);
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let fourth = request(&layer, LEDGER, &alive).await;
+        let fourth = request(&limits, LEDGER, &alive).await;
         assert!(Status::from_header_map(fourth.headers()).is_none());
     }
 }

@@ -252,13 +252,11 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
     }
 
     fn resource(&mut self, role: &str) -> BTreeMap<String, String> {
-        let own = [
-            ("service.name", format!("matricula-{role}")),
-            ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("service.instance.id", uuid::Uuid::now_v7().to_string()),
-        ];
-        let mut resource: BTreeMap<String, String> =
-            own.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let mut resource = BTreeMap::from([
+            ("service.name".to_owned(), format!("matricula-{role}")),
+            ("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("service.instance.id".to_owned(), uuid::Uuid::now_v7().to_string()),
+        ]);
         if let Some(list) = self.text(RESOURCE_ATTRIBUTES) {
             match attributes(&list) {
                 Ok(attributes) => resource.extend(attributes),

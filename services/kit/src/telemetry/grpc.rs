@@ -3,96 +3,34 @@
 //! A call gets a span if its context is to be recorded, or if its RPC begins traces here. Other calls only cost a look
 //! at their headers.
 
-use std::collections::HashSet;
-use std::pin::Pin;
-use std::sync::LazyLock;
-use std::task::{Context, Poll};
-
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, Response};
-use axum::response::IntoResponse;
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, Either, Map};
-use http_body::{Frame, SizeHint};
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
-use tonic::codegen::Bytes;
+use axum::extract::Request;
+use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::Response;
+use http_body_util::BodyExt as _;
 use tonic::{Code, Status};
-use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 
 use super::{TraceContext, policy, spans};
+use crate::methods::METHODS;
 
-/// Every method of our services. Invented method names get no span.
-static METHODS: LazyLock<HashSet<String>> = LazyLock::new(|| {
-    let descriptors = FileDescriptorSet::decode(matricula_proto::DESCRIPTOR_SET).unwrap_or_default();
-    let mut methods = HashSet::new();
-    for file in descriptors.file {
-        for service in &file.service {
-            let names = service.method.iter().map(|method| method.name());
-            methods.extend(names.map(|method| format!("{}.{}/{method}", file.package(), service.name())));
-        }
-    }
-    methods
-});
-
-/// Passes an answer without a span on.
-type AsIs<R, E> = fn(Result<R, E>) -> Result<Response<Body>, E>;
-
-/// Adds the spans to the services that it wraps.
-#[derive(Clone, Copy)]
-pub(crate) struct TraceLayer;
-
-/// Services whose calls have spans.
-#[derive(Clone)]
-pub(crate) struct Traced<S> {
-    inner: S,
+/// Answers a call within its span, if it has one.
+pub(crate) async fn traced(request: Request, next: Next) -> Response {
+    let Some(span) = span(&request) else { return next.run(request).await };
+    let served = Served { span: span.clone(), code: None };
+    served.follow(next.run(request).instrument(span).await)
 }
 
-impl<S> Layer<S> for TraceLayer {
-    type Service = Traced<S>;
-
-    fn layer(&self, inner: S) -> Traced<S> {
-        Traced { inner }
-    }
-}
-
-impl<S> Service<Request<Body>> for Traced<S>
-where
-    S: Service<Request<Body>>,
-    S::Response: IntoResponse,
-    S::Future: Send + 'static,
-    S::Error: 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future =
-        Either<Map<S::Future, AsIs<S::Response, S::Error>>, BoxFuture<'static, Result<Response<Body>, S::Error>>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Some(span) = span(&request) else {
-            let as_is: AsIs<S::Response, S::Error> = |answer| answer.map(IntoResponse::into_response);
-            return Either::Left(self.inner.call(request).map(as_is));
-        };
-        let served = Served { span: span.clone(), code: None };
-        let answering = span.in_scope(|| self.inner.call(request));
-        let answering = async move { answering.await.map(|response| served.follow(response.into_response())) };
-        Either::Right(answering.instrument(span).boxed())
-    }
-}
-
-fn span(request: &Request<Body>) -> Option<Span> {
+fn span(request: &Request) -> Option<Span> {
     let parent = TraceContext::from_headers(request.headers());
     let path = request.uri().path();
     let is_first = || parent.trace_id().is_none() && policy().begins.contains(&path);
     if !parent.is_wanted() && !is_first() {
         return None;
     }
-    let method: &'static str = METHODS.get(path.strip_prefix('/')?)?;
+    // An invented method gets no span.
+    let method: &'static str = METHODS.get_key_value(path)?.0.strip_prefix('/')?;
     let host = request.uri().host().unwrap_or_default().trim_matches(['[', ']']);
     let span = spans::server(method, &parent, host, request.uri().port_u16());
     (!span.is_disabled()).then_some(span)
@@ -106,12 +44,21 @@ struct Served {
 
 impl Served {
     /// Waits for the status: in the headers if there is no body, otherwise after the body.
-    fn follow(mut self, response: Response<Body>) -> Response<Body> {
+    fn follow(mut self, response: Response) -> Response {
         self.look_at(response.headers());
         if self.code.is_some() {
             return response;
         }
-        response.map(|body| Body::new(ServedBody { body, served: Some(self) }))
+        let mut served = Some(self);
+        response.map(|body| {
+            Body::new(body.inspect_frame(move |frame| {
+                if let Some(trailers) = frame.trailers_ref()
+                    && let Some(mut served) = served.take()
+                {
+                    served.look_at(trailers);
+                }
+            }))
+        })
     }
 
     fn look_at(&mut self, headers: &HeaderMap) {
@@ -122,35 +69,5 @@ impl Served {
 impl Drop for Served {
     fn drop(&mut self) {
         spans::served(&self.span, self.code.unwrap_or(Code::Cancelled));
-    }
-}
-
-/// The body of an answer, with the span of its call.
-struct ServedBody {
-    body: Body,
-    served: Option<Served>,
-}
-
-impl http_body::Body for ServedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(trailers) = frame.trailers_ref()
-            && let Some(mut served) = self.served.take()
-        {
-            served.look_at(trailers);
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -1,9 +1,18 @@
 //! The serialization of an optional ratio in settings: a number, or an empty text if it is not set.
 
-use std::fmt;
+use serde::de::{Error, Unexpected};
+use serde::{Deserialize, Deserializer, Serializer};
 
-use serde::de::{Error, Unexpected, Visitor};
-use serde::{Deserializer, Serializer};
+const EXPECTED: &str = "a number from 0 to 1, or nothing";
+
+/// What a setting can hold.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "invalid value, expected a number from 0 to 1, or nothing")]
+enum Setting {
+    Number(f64),
+    Text(String),
+    Nothing,
+}
 
 pub(super) fn serialize<S: Serializer>(ratio: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     match ratio {
@@ -13,43 +22,13 @@ pub(super) fn serialize<S: Serializer>(ratio: &Option<f64>, serializer: S) -> Re
 }
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    deserializer.deserialize_any(RatioVisitor)
-}
-
-struct RatioVisitor;
-
-impl Visitor<'_> for RatioVisitor {
-    type Value = Option<f64>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number from 0 to 1, or nothing")
-    }
-
-    fn visit_f64<E>(self, ratio: f64) -> Result<Option<f64>, E> {
-        Ok(Some(ratio))
-    }
-
-    fn visit_i64<E>(self, ratio: i64) -> Result<Option<f64>, E> {
-        Ok(Some(ratio as f64))
-    }
-
-    fn visit_u64<E>(self, ratio: u64) -> Result<Option<f64>, E> {
-        Ok(Some(ratio as f64))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Option<f64>, E> {
-        match text.trim() {
-            "" => Ok(None),
-            other => other.parse().map(Some).map_err(|_| E::invalid_value(Unexpected::Str(text), &self)),
+    match Setting::deserialize(deserializer)? {
+        Setting::Number(ratio) => Ok(Some(ratio)),
+        Setting::Nothing => Ok(None),
+        Setting::Text(text) if text.trim().is_empty() => Ok(None),
+        Setting::Text(text) => {
+            text.trim().parse().map(Some).map_err(|_| D::Error::invalid_value(Unexpected::Str(&text), &EXPECTED))
         }
-    }
-
-    fn visit_unit<E>(self) -> Result<Option<f64>, E> {
-        Ok(None)
-    }
-
-    fn visit_none<E>(self) -> Result<Option<f64>, E> {
-        Ok(None)
     }
 }
 

@@ -6,10 +6,10 @@ use matricula_proto::imports::v1::{ApplyImportRequest, ImportRow, ReadImportedRe
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::role::MESSAGE_BYTES_MAX;
+
 /// Rows in a part: the services' limit.
 const ROWS_IN_PART: usize = 1_000;
-/// The largest message of a service.
-const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Every row that imports can change, and the version of the rows.
 pub async fn imported(channel: Channel) -> Result<(i64, Vec<Row>), Status> {

@@ -4,13 +4,15 @@
 use std::path::Path;
 
 use async_trait::async_trait;
+use matricula_kit::named::NamedValue as _;
 use serde::Serialize;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Mutex;
 
 use super::config::ConfigError;
-use super::sink::{Sink, SinkError};
+use super::sink::Sink;
+use crate::domain::retry::Failure;
 use crate::store::Claimed;
 
 /// The file, open for as long as the process runs: a tool that rotates it has to copy and truncate.
@@ -54,7 +56,7 @@ impl Sink for FileSink {
         "file"
     }
 
-    async fn deliver(&self, claimed: &Claimed) -> Result<(), SinkError> {
+    async fn deliver(&self, claimed: &Claimed) -> Result<(), Failure> {
         let message = &claimed.message;
         let line = Line {
             registration_id: message.registration.as_str(),
@@ -66,7 +68,7 @@ impl Sink for FileSink {
             body: &message.body,
             recorded_at: message.recorded_at.to_string(),
         };
-        let mut line = serde_json::to_string(&line).map_err(|error| SinkError::Rejected(Box::new(error)))?;
+        let mut line = serde_json::to_string(&line).map_err(|error| Failure::Rejected(Box::new(error)))?;
         line.push('\n');
         let mut state = self.state.lock().await;
         if state.is_torn {
@@ -74,8 +76,8 @@ impl Sink for FileSink {
         }
         // Set first: a delivery that is given up in the middle leaves it so.
         state.is_torn = true;
-        state.file.write_all(line.as_bytes()).await.map_err(|error| SinkError::Unavailable(Box::new(error)))?;
-        state.file.flush().await.map_err(|error| SinkError::Unavailable(Box::new(error)))?;
+        state.file.write_all(line.as_bytes()).await.map_err(|error| Failure::Unavailable(Box::new(error)))?;
+        state.file.flush().await.map_err(|error| Failure::Unavailable(Box::new(error)))?;
         state.is_torn = false;
         Ok(())
     }

@@ -21,17 +21,17 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backoff::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder, Retryable as _};
+use backoff::{ExponentialBuilder, Retryable as _};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use matricula_kit::database::{Database, DbError};
-use matricula_kit::tasks::Tasks;
+use matricula_kit::tasks::{self, Tasks};
 use matricula_kit::telemetry::chain;
 use tokio::sync::Mutex;
 
 pub use config::{ConfigError, NotificationConfig, SinkConfig};
 pub use file::FileSink;
 pub use handover::{CLAIM_ON_INSERT_MS, Waker, Woken};
-pub use sink::{LogSink, Sink, SinkError};
+pub use sink::{LogSink, Sink};
 pub use smtp::SmtpSink;
 
 use crate::domain::Message;
@@ -57,6 +57,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long messages gather after a batch that was not full: on the morning when everybody registers, a claim
 /// and a report a handful would cost as much as recording them, and nobody reads a message sooner than this.
 const GATHERED_FOR: Duration = Duration::from_millis(100);
+/// First pause while the sink or the database is down.
+const PROBE_FIRST: Duration = Duration::from_millis(100);
 /// Longest wait without looking: another replica may have died with claims.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Wait when all that is due is just being claimed by another replica.
@@ -102,15 +104,16 @@ impl Dispatcher {
     }
 
     async fn run(&mut self) {
-        let mut pauses = pauses();
+        // While sink or database are down, one batch probes, and no more.
+        let mut pauses = tasks::pauses(PROBE_FIRST, IDLE_MAX);
         while !self.woken.is_over() {
             match self.run_once().await {
                 Ok(Round::Idle(time)) => self.woken.wait(time).await,
                 Ok(Round::Delivered) => {
-                    pauses = self::pauses();
+                    pauses = tasks::pauses(PROBE_FIRST, IDLE_MAX);
                     self.woken.pause(GATHERED_FOR).await;
                 }
-                Ok(Round::More) => pauses = self::pauses(),
+                Ok(Round::More) => pauses = tasks::pauses(PROBE_FIRST, IDLE_MAX),
                 Ok(Round::SinkDown) => self.woken.pause(pauses.next().unwrap_or(IDLE_MAX)).await,
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "messages can't be claimed or reported");
@@ -177,7 +180,7 @@ impl Dispatcher {
             for (report, error) in attempts {
                 match &error {
                     None => delivered += 1,
-                    Some(SinkError::Unavailable(_)) => unavailable += 1,
+                    Some(Failure::Unavailable(_)) => unavailable += 1,
                     Some(_) => {}
                 }
                 last_error = error.or(last_error);
@@ -195,7 +198,7 @@ impl Dispatcher {
         })
     }
 
-    async fn deliver(&self, claimed: Claimed) -> (Report, Option<SinkError>) {
+    async fn deliver(&self, claimed: Claimed) -> (Report, Option<Failure>) {
         let registration = claimed.message.registration.clone();
         if self.woken.is_over() {
             // Given back to the process that comes next.
@@ -207,17 +210,17 @@ impl Dispatcher {
         let outcome = AssertUnwindSafe(delivering).catch_unwind().await;
         let outcome = match outcome {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(elapsed)) => Err(SinkError::Unavailable(Box::new(elapsed))),
+            Ok(Err(elapsed)) => Err(Failure::Unavailable(Box::new(elapsed))),
             Err(_) => {
                 tracing::error!(registration = registration.as_str(), "a delivery panicked; it is tried again");
-                Err(SinkError::Unavailable("the delivery panicked".into()))
+                Err(Failure::Unavailable("the delivery panicked".into()))
             }
         };
         match outcome {
             Ok(()) => (Report { registration, failures: claimed.failures, next: None }, None),
             Err(error) => {
                 let failures = claimed.failures + 1;
-                let next = self.delays.after(Failure::from(&error), failures);
+                let next = self.delays.after(&error, failures);
                 (Report { registration, failures, next: Some(next) }, Some(error))
             }
         }
@@ -251,24 +254,4 @@ impl Dispatcher {
         metrics::gauge!("matricula_notifications_waiting").set(waiting as f64);
         Ok(())
     }
-}
-
-impl From<&SinkError> for Failure {
-    fn from(error: &SinkError) -> Self {
-        match error {
-            SinkError::NoContact => Self::NoContact,
-            SinkError::Rejected(_) => Self::Rejected,
-            SinkError::Unavailable(_) => Self::Unavailable,
-        }
-    }
-}
-
-/// Pauses while sink or database are down: one batch probes, and no more.
-fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(IDLE_MAX)
-        .without_max_times()
-        .with_jitter()
-        .build()
 }

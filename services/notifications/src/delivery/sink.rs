@@ -1,9 +1,8 @@
 //! What a sink is, and the one that only logs.
 
-use std::error::Error;
-
 use async_trait::async_trait;
 
+use crate::domain::retry::Failure;
 use crate::store::Claimed;
 
 /// Takes messages to where students see them.
@@ -13,21 +12,7 @@ pub trait Sink: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Delivers one message. Once it returns `Ok`, the message is not delivered again, unless the process dies at once.
-    async fn deliver(&self, message: &Claimed) -> Result<(), SinkError>;
-}
-
-/// Why a message was not delivered.
-#[derive(Debug, thiserror::Error)]
-pub enum SinkError {
-    /// There is no address to deliver to.
-    #[error("the student has no contact")]
-    NoContact,
-    /// The receiving side refused the message.
-    #[error("the message was refused")]
-    Rejected(#[source] Box<dyn Error + Send + Sync>),
-    /// It did not get that far; another time it may.
-    #[error("the message could not be sent")]
-    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    async fn deliver(&self, message: &Claimed) -> Result<(), Failure>;
 }
 
 /// Writes subjects to the log, at debug level. For trying things out; the messages are in the database all the same.
@@ -39,7 +24,7 @@ impl Sink for LogSink {
         "log"
     }
 
-    async fn deliver(&self, claimed: &Claimed) -> Result<(), SinkError> {
+    async fn deliver(&self, claimed: &Claimed) -> Result<(), Failure> {
         let message = &claimed.message;
         tracing::debug!(
             student = message.student.as_str(),

@@ -11,7 +11,8 @@ use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Message as Mail, 
 use super::DELIVERIES_MAX;
 use super::config::ConfigError;
 use super::mail_server;
-use super::sink::{Sink, SinkError};
+use super::sink::Sink;
+use crate::domain::retry::Failure;
 use crate::store::Claimed;
 
 type Transport = AsyncSmtpTransport<Tokio1Executor>;
@@ -44,9 +45,9 @@ impl SmtpSink {
         Ok(Self { transport, from: sender(from)? })
     }
 
-    fn mail(&self, claimed: &Claimed) -> Result<Mail, SinkError> {
-        let contact = claimed.contact.as_ref().ok_or(SinkError::NoContact)?;
-        let address: Address = contact.email.parse().map_err(|_| SinkError::NoContact)?;
+    fn mail(&self, claimed: &Claimed) -> Result<Mail, Failure> {
+        let contact = claimed.contact.as_ref().ok_or(Failure::NoContact)?;
+        let address: Address = contact.email.parse().map_err(|_| Failure::NoContact)?;
         let name = Some(contact.name.clone()).filter(|name| !name.is_empty());
         let message = &claimed.message;
         let id = format!("<{}@{}>", message.registration, self.from.email.domain());
@@ -59,7 +60,7 @@ impl SmtpSink {
             .date(SystemTime::UNIX_EPOCH + recorded_at)
             .header(ContentType::TEXT_PLAIN)
             .body(message.body.clone())
-            .map_err(|error| SinkError::Rejected(Box::new(error)))
+            .map_err(|error| Failure::Rejected(Box::new(error)))
     }
 }
 
@@ -69,12 +70,12 @@ impl Sink for SmtpSink {
         "smtp"
     }
 
-    async fn deliver(&self, claimed: &Claimed) -> Result<(), SinkError> {
+    async fn deliver(&self, claimed: &Claimed) -> Result<(), Failure> {
         let mail = self.mail(claimed)?;
         match self.transport.send(mail).await {
             Ok(_) => Ok(()),
-            Err(error) if is_rejection(&error) => Err(SinkError::Rejected(Box::new(error))),
-            Err(error) => Err(SinkError::Unavailable(Box::new(error))),
+            Err(error) if is_rejection(&error) => Err(Failure::Rejected(Box::new(error))),
+            Err(error) => Err(Failure::Unavailable(Box::new(error))),
         }
     }
 }

@@ -114,10 +114,10 @@ impl Sink for Counting {
         "counting"
     }
 
-    async fn deliver(&self, claimed: &Claimed) -> Result<(), SinkError> {
+    async fn deliver(&self, claimed: &Claimed) -> Result<(), Failure> {
         let fewer = |left: usize| left.checked_sub(1);
         if self.refusals_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok() {
-            return Err(SinkError::Unavailable("the sink is down".into()));
+            return Err(Failure::Unavailable("the sink is down".into()));
         }
         let registration = claimed.message.registration.to_string();
         *self.taken.lock().expect("not poisoned").entry(registration).or_default() += 1;
@@ -151,7 +151,7 @@ impl Sink for Panicking {
         self.inner.name()
     }
 
-    async fn deliver(&self, claimed: &Claimed) -> Result<(), SinkError> {
+    async fn deliver(&self, claimed: &Claimed) -> Result<(), Failure> {
         panic_while(&self.at_delivery);
         self.inner.deliver(claimed).await
     }

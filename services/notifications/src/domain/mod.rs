@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use matricula_kit::answer::{Answer, Refusal};
 use matricula_kit::id::{SagaId, SectionId, StudentId};
 use matricula_kit::money::Money;
+use matricula_kit::named::NamedValue;
 use matricula_kit::time::UnixMs;
 
 /// What is known of a registration that has ended.
@@ -81,18 +82,9 @@ pub struct World {
     pub only_recorded: Vec<Message>,
 }
 
-impl Outcome {
-    /// All outcomes.
-    pub const ALL: [Self; 3] = [Self::Enrolled, Self::Refused, Self::Cancelled];
-
-    /// The outcome's name on record.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Enrolled => "ENROLLED",
-            Self::Refused => "REFUSED",
-            Self::Cancelled => "CANCELLED",
-        }
-    }
+impl NamedValue for Outcome {
+    const NAMES: &'static [(Self, &'static str)] =
+        &[(Self::Enrolled, "ENROLLED"), (Self::Refused, "REFUSED"), (Self::Cancelled, "CANCELLED")];
 }
 
 /// Records the message of a registration, unless it has one. It is never refused.

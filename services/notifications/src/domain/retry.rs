@@ -4,6 +4,10 @@
 //! side refuses for good is tried again too, as a wrongly set up mail server refuses everybody for good; but not for
 //! ever.
 
+use std::error::Error;
+
+use matricula_kit::named::NamedValue;
+
 /// First delay, as a passing failure is over in a second.
 const DELAY_FIRST_MS: i64 = 1_000;
 /// Longest delay: an hour, as mail servers do it.
@@ -12,15 +16,18 @@ const DELAY_MAX_MS: i64 = 3_600_000;
 /// server right, and few enough not to knock at a dead mailbox for ever.
 const FAILURES_MAX: i64 = 20;
 
-/// How a delivery failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a message was not delivered.
+#[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// There is no address to deliver to.
+    #[error("the student has no contact")]
     NoContact,
     /// The receiving side refused the message.
-    Rejected,
-    /// It did not get that far.
-    Unavailable,
+    #[error("the message was refused")]
+    Rejected(#[source] Box<dyn Error + Send + Sync>),
+    /// It did not get that far; another time it may.
+    #[error("the message could not be sent")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }
 
 /// What is done next.
@@ -58,31 +65,18 @@ impl Default for Delays {
     }
 }
 
-impl Undeliverable {
-    const ALL: [Self; 3] = [Self::NoContact, Self::Rejected, Self::NotWanted];
-
-    /// The reason of a name on record.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|known| known.name() == name)
-    }
-
-    /// The name on record.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NoContact => "NO_CONTACT",
-            Self::Rejected => "REJECTED",
-            Self::NotWanted => "NOT_WANTED",
-        }
-    }
+impl NamedValue for Undeliverable {
+    const NAMES: &'static [(Self, &'static str)] =
+        &[(Self::NoContact, "NO_CONTACT"), (Self::Rejected, "REJECTED"), (Self::NotWanted, "NOT_WANTED")];
 }
 
 impl Delays {
     /// What is done after a failure; `failures` counts it in.
-    pub fn after(self, failure: Failure, failures: i64) -> Next {
+    pub fn after(self, failure: &Failure, failures: i64) -> Next {
         match failure {
             Failure::NoContact => Next::Undeliverable(Undeliverable::NoContact),
-            Failure::Rejected if failures >= FAILURES_MAX => Next::Undeliverable(Undeliverable::Rejected),
-            Failure::Rejected | Failure::Unavailable => Next::RetryAfterMs(self.delay_ms(failures)),
+            Failure::Rejected(_) if failures >= FAILURES_MAX => Next::Undeliverable(Undeliverable::Rejected),
+            Failure::Rejected(_) | Failure::Unavailable(_) => Next::RetryAfterMs(self.delay_ms(failures)),
         }
     }
 
@@ -100,22 +94,22 @@ mod tests {
 
     #[track_caller]
     fn check(failure: Failure, failures: i64, expect: Next) {
-        assert_eq!(Delays::default().after(failure, failures), expect);
+        assert_eq!(Delays::default().after(&failure, failures), expect);
     }
 
     #[test]
     fn delays_double_up_to_the_cap() {
         for (failures, delay) in [(1, 1_000), (2, 2_000), (3, 4_000), (12, 2_048_000), (13, 3_600_000)] {
-            check(Failure::Unavailable, failures, Next::RetryAfterMs(delay));
-            check(Failure::Rejected, failures, Next::RetryAfterMs(delay));
+            check(Failure::Unavailable("down".into()), failures, Next::RetryAfterMs(delay));
+            check(Failure::Rejected("no".into()), failures, Next::RetryAfterMs(delay));
         }
-        check(Failure::Unavailable, 1_000_000, Next::RetryAfterMs(DELAY_MAX_MS));
+        check(Failure::Unavailable("down".into()), 1_000_000, Next::RetryAfterMs(DELAY_MAX_MS));
     }
 
     #[test]
     fn what_can_never_arrive_is_given_up() {
         check(Failure::NoContact, 1, Next::Undeliverable(Undeliverable::NoContact));
-        check(Failure::Rejected, FAILURES_MAX - 1, Next::RetryAfterMs(DELAY_MAX_MS));
-        check(Failure::Rejected, FAILURES_MAX, Next::Undeliverable(Undeliverable::Rejected));
+        check(Failure::Rejected("no".into()), FAILURES_MAX - 1, Next::RetryAfterMs(DELAY_MAX_MS));
+        check(Failure::Rejected("no".into()), FAILURES_MAX, Next::Undeliverable(Undeliverable::Rejected));
     }
 }

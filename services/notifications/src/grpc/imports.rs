@@ -4,7 +4,7 @@
 //! student's old messages that it could not deliver before.
 
 use async_trait::async_trait;
-use matricula_kit::database::{Database, DbError};
+use matricula_kit::database::DbError;
 use matricula_kit::id::StudentId;
 use matricula_kit::imports::{ImportError, Imported, check_named_once, foreign_row};
 use matricula_kit::rpc::{FieldError, required_id};
@@ -12,7 +12,7 @@ use matricula_proto::imports::v1::ImportRow;
 use matricula_proto::imports::v1::import_row::Row;
 use matricula_proto::notifications::v1 as proto;
 
-use crate::delivery::Waker;
+use super::NotificationGrpc;
 use crate::domain::Contact;
 use crate::store;
 
@@ -22,27 +22,14 @@ mod tests;
 /// Longest name of a student: as long as on the academic record.
 const NAME_CHARS_MAX: usize = 500;
 
-/// The service's part in imports.
-pub struct ContactImports {
-    database: Database,
-    waker: Waker,
-}
-
 /// A student's address, as an import gives it.
 enum Address {
     Of(Contact),
     None(StudentId),
 }
 
-impl ContactImports {
-    /// Imports into a database, and has the dispatcher look what can be delivered then.
-    pub fn new(database: Database, waker: Waker) -> Self {
-        Self { database, waker }
-    }
-}
-
 #[async_trait]
-impl Imported for ContactImports {
+impl Imported for NotificationGrpc {
     async fn read(&self) -> Result<(i64, Vec<ImportRow>), DbError> {
         let (version, contacts) = store::contacts(&self.database).await?;
         let rows = contacts.into_iter().map(|Contact { student, email, name }| {

@@ -14,14 +14,13 @@ use matricula_proto::notifications::v1 as proto;
 use matricula_proto::notifications::v1::notification_service_server::NotificationService;
 use tonic::{Request, Response, Status};
 
+use crate::delivery::Waker;
 use crate::domain::retry::Undeliverable;
 use crate::domain::{Outcome, RegistrationResult};
 use crate::participant::Notifications;
 use crate::store::{self, ListKey, StoredMessage};
 
 mod imports;
-
-pub use imports::ContactImports;
 
 /// Most sections that one registration adds, or drops; the contract's bound.
 const SECTIONS_MAX: usize = 20;
@@ -30,15 +29,12 @@ const REASONS_MAX: usize = 1_000;
 
 /// The gRPC service.
 pub struct NotificationGrpc {
-    writer: Writer<Notifications>,
-    database: Database,
-}
-
-impl NotificationGrpc {
-    /// Serves what the writer writes and the database holds.
-    pub fn new(writer: Writer<Notifications>, database: Database) -> Self {
-        Self { writer, database }
-    }
+    /// New messages go through it.
+    pub writer: Writer<Notifications>,
+    /// Reads are from here, and imports.
+    pub database: Database,
+    /// Wakes the dispatcher after an import: there may be something to deliver.
+    pub waker: Waker,
 }
 
 #[tonic::async_trait]
@@ -80,11 +76,11 @@ impl NotificationService for NotificationGrpc {
 /// An operation of `SendNotification`.
 fn send(wire: proto::SendNotificationOperation) -> Result<Operation<RegistrationResult>, FieldError> {
     let sections = |field: &str, ids| rpc::distinct_ids(field, ids, SECTIONS_MAX, SectionId::try_new);
-    rpc::saga_operation(wire.operation, Direction::Forward, |key| {
+    rpc::saga_operation(wire.operation, Direction::Forward, wire.student_id, |key, student| {
         let charged = wire.charged.map(Money::checked).transpose();
         Ok(RegistrationResult {
             registration: key.saga.clone(),
-            student: rpc::required_id("student_id", wire.student_id, StudentId::try_new)?,
+            student,
             outcome: outcome(wire.outcome)?,
             added: sections("added_section_ids", wire.added_section_ids)?,
             dropped: sections("dropped_section_ids", wire.dropped_section_ids)?,

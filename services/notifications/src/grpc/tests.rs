@@ -49,9 +49,9 @@ async fn messages_are_listed_and_exported() {
     for backend in BACKENDS {
         let test = testing::database(backend, &crate::SCHEMA).await;
         let (waker, _woken) = Waker::new();
-        let participant = Arc::new(Notifications::new(waker));
+        let participant = Arc::new(Notifications::new(waker.clone()));
         let (writer, _) = Writer::alone(participant, test.database.clone(), WriterLimits::default());
-        let service = NotificationGrpc::new(writer, test.database.clone());
+        let service = NotificationGrpc { writer, database: test.database.clone(), waker };
         let mut operations: Vec<_> = (0..25).map(|n| send(&format!("r{n:02}"))).collect();
         operations[0].not_wanted = true;
         let request = Request::new(proto::SendNotificationRequest { operations });

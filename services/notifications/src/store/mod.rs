@@ -7,10 +7,11 @@ mod read;
 
 use matricula_kit::database::{Args, DbError, Row, Rows, Tx};
 use matricula_kit::id::{SagaId, StudentId};
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::time::UnixMs;
 
 use crate::domain::retry::Undeliverable;
-use crate::domain::{Message, Outcome, RegistrationResult, World};
+use crate::domain::{Message, RegistrationResult, World};
 
 pub use imports::{contacts, import_contacts};
 pub use queue::{Claimed, Report, claim, claimed_on_insert, due_in_ms, report, waiting};
@@ -54,12 +55,10 @@ fn rows(messages: &[Message]) -> Rows {
 }
 
 fn message(row: &Row) -> Result<Message, DbError> {
-    let outcome = row.text("outcome")?;
-    let outcome = Outcome::ALL.into_iter().find(|known| known.name() == outcome);
     Ok(Message {
         registration: SagaId::stored(row.id("registration_id")?),
         student: StudentId::stored(row.text("student_id")?),
-        outcome: outcome.ok_or_else(|| DbError::corrupt("a message with an unknown outcome"))?,
+        outcome: row.named("outcome")?,
         subject: row.text("subject")?,
         body: row.text("body")?,
         recorded_at: UnixMs(row.int("recorded_at")?),

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use matricula_kit::database::{Args, Database, DbError, Row, Rows};
 use matricula_kit::id::SagaId;
+use matricula_kit::named::NamedValue as _;
 
 use super::imports::contact;
 use super::message;

@@ -55,14 +55,10 @@ pub async fn list(
 }
 
 fn stored_message(row: &Row) -> Result<StoredMessage, DbError> {
-    let undeliverable = row.opt_text("undeliverable")?.map(|name| {
-        let unknown = || DbError::corrupt(format!("a message that is not delivered because of {name}"));
-        Undeliverable::from_name(&name).ok_or_else(unknown)
-    });
     Ok(StoredMessage {
         message: message(row)?,
         delivered_at: row.opt_int("delivered_at")?.map(UnixMs),
         failures: row.int("delivery_failures")?,
-        undeliverable: undeliverable.transpose()?,
+        undeliverable: row.opt_named("undeliverable")?,
     })
 }

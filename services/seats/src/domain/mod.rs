@@ -219,11 +219,14 @@ pub struct Hold {
 /// What a batch has loaded and locked, and what its operations made of it.
 #[derive(Debug)]
 pub struct World {
-    sections: LoadedRows<SectionId, Section>,
-    holds: LoadedRows<HoldKey, Hold>,
+    /// The sections, in the order of their ids.
+    pub sections: LoadedRows<SectionId, Section>,
+    /// The holds, in the order of their registrations.
+    pub holds: LoadedRows<HoldKey, Hold>,
     /// The version of imports in force, when an import is among the commands.
     import_version: Option<i64>,
-    imports_applied: usize,
+    /// How many imports were applied: each makes a version of its own.
+    pub imports_applied: usize,
     /// The time zone of the moments in answers.
     zone: TimeZone,
 }
@@ -261,26 +264,6 @@ impl World {
             }
             Command::Import { base_version, capacities } => self.import(*base_version, capacities, now),
         }
-    }
-
-    /// The sections, in the order of their ids.
-    pub fn sections(&self) -> &LoadedRows<SectionId, Section> {
-        &self.sections
-    }
-
-    /// The holds, in the order of their registrations.
-    pub fn holds(&self) -> &LoadedRows<HoldKey, Hold> {
-        &self.holds
-    }
-
-    /// How many imports were applied: each makes a version of its own.
-    pub fn imports_applied(&self) -> usize {
-        self.imports_applied
-    }
-
-    /// The sections that have changed, as they are now.
-    pub fn into_changes(self) -> Vec<Section> {
-        self.sections.into_written().collect()
     }
 
     fn hold(&mut self, holder: &Key, student: &StudentId, wanted: &[Wanted], now: UnixMs) -> Answer {

@@ -82,7 +82,7 @@ fn check(commands: &[Command], answer: &str, sections: &str) {
         last = world.decide(command, NOW.plus_ms(index as i64 + 1));
         assert_invariants(&world);
     }
-    let state = world.sections().rows().filter(|section| section.version > 1);
+    let state = world.sections.rows().filter(|section| section.version > 1);
     let state =
         state.map(|section| format!("{} {}/{} v{}", section.id, section.taken, section.capacity, section.version));
     assert_eq!((shown(&last).as_str(), state.collect::<Vec<_>>().join(", ").as_str()), (answer, sections));
@@ -90,15 +90,15 @@ fn check(commands: &[Command], answer: &str, sections: &str) {
 
 #[track_caller]
 fn assert_invariants(world: &World) {
-    for section in world.sections().rows() {
-        let live = world.holds().rows().filter(|hold| hold.key.1 == section.id && hold.released.is_none()).count();
+    for section in world.sections.rows() {
+        let live = world.holds.rows().filter(|hold| hold.key.1 == section.id && hold.released.is_none()).count();
         assert_eq!(section.taken as usize, live, "taken = live holds: {section:?}");
         assert_eq!(section.closed_at.is_some(), section.free() == 0, "closed exactly while none is free: {section:?}");
     }
-    for hold in world.holds().rows() {
+    for hold in world.holds.rows() {
         assert!(hold.taken_after <= hold.capacity_at_grant || hold.override_id.is_some(), "no right to: {hold:?}");
     }
-    let versions: Vec<_> = world.holds().rows().map(|hold| (&hold.key.1, hold.section_version)).collect();
+    let versions: Vec<_> = world.holds.rows().map(|hold| (&hold.key.1, hold.section_version)).collect();
     let distinct: std::collections::BTreeSet<_> = versions.iter().collect();
     assert_eq!(distinct.len(), versions.len(), "each grant makes a version of its own: {versions:?}");
 }
@@ -134,7 +134,7 @@ fn an_override_lets_in_beyond_the_capacity_and_is_recorded_only_when_used() {
     let mut world = campus();
     world.decide(&hold("r1", "B!"), NOW);
     world.decide(&hold("r2", "B!"), NOW);
-    let recorded: Vec<bool> = world.holds().rows().map(|hold| hold.override_id.is_some()).collect();
+    let recorded: Vec<bool> = world.holds.rows().map(|hold| hold.override_id.is_some()).collect();
     assert_eq!(recorded, [false, true]);
 }
 
@@ -170,8 +170,8 @@ fn an_import_creates_and_sets() {
     check(&[hold("r1", "A"), import(7, "A=5 B=1 C=3")], "done", "A 1/5 v3");
     let mut world = campus();
     assert_eq!(world.decide(&import(7, "A=5 B=1 C=3"), NOW), Answer::done());
-    assert_eq!(world.imports_applied(), 1);
-    let changed: Vec<String> = world.into_changes().into_iter().map(|section| section.id.into()).collect();
+    assert_eq!(world.imports_applied, 1);
+    let changed: Vec<String> = world.sections.into_written().map(|section| section.id.into()).collect();
     assert_eq!(changed, ["A", "C"]);
 }
 
@@ -190,7 +190,7 @@ fn check_source(section: Section, commands: &[Command], expect: (i32, Source, i3
     for command in commands {
         assert_eq!(world.decide(command, NOW), Answer::done());
     }
-    let section = world.sections().rows().next().expect("section A");
+    let section = world.sections.rows().next().expect("section A");
     let seen = (section.capacity, section.capacity_source, section.bundle_capacity);
     assert_eq!(seen, (expect.0, Some(expect.1), Some(expect.2)));
 }
@@ -223,7 +223,7 @@ fn a_refusal_says_how_full_it_is_and_since_when() {
         for (index, command) in commands.iter().enumerate() {
             world.decide(command, at(index));
         }
-        let mut sections = world.sections().rows();
+        let mut sections = world.sections.rows();
         let closed = sections.find(|section| section.closed_at.is_some() && section.version > 1);
         let closed = closed.expect("one is closed");
         let refusal = closed.closed(&TimeZone::UTC);
@@ -286,11 +286,11 @@ proptest! {
     fn random_sequences_keep_the_invariants(commands in prop::collection::vec(any_command(), 1..60)) {
         let mut world = campus();
         for (index, command) in commands.iter().enumerate() {
-            let before: Vec<Section> = world.sections().rows().cloned().collect();
+            let before: Vec<Section> = world.sections.rows().cloned().collect();
             let answer = world.decide(command, NOW.plus_ms(index as i64));
             assert_invariants(&world);
             for old in before {
-                let new = world.sections().rows().find(|section| section.id == old.id).expect("sections stay");
+                let new = world.sections.rows().find(|section| section.id == old.id).expect("sections stay");
                 let grew = new.version - old.version;
                 prop_assert!(if *new == old { grew == 0 } else { grew == 1 }, "{old:?} {new:?}");
                 prop_assert!(matches!(answer, Answer::Done(_)) || *new == old, "a refusal changes nothing");

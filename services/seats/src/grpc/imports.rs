@@ -5,38 +5,24 @@
 //! set stays until a bundle says another number.
 
 use async_trait::async_trait;
-use matricula_kit::database::{Database, DbError};
+use matricula_kit::database::DbError;
 use matricula_kit::id::SectionId;
 use matricula_kit::imports::{ImportError, Imported, check_named_once, foreign_row};
-use matricula_kit::participant::{StaffError, Writer};
+use matricula_kit::participant::StaffError;
 use matricula_kit::rpc::FieldError;
 use matricula_proto::imports::v1::ImportRow;
 use matricula_proto::imports::v1::import_row::Row;
 use matricula_proto::seats::v1::SectionCapacity;
 
-use super::{new_capacity, source_number};
+use super::{SeatsGrpc, new_capacity, source_number};
 use crate::domain::{Command, Section};
-use crate::participant::Seats;
 use crate::store;
 
 #[cfg(test)]
 mod tests;
 
-/// The service's part in imports.
-pub struct SeatImports {
-    writer: Writer<Seats>,
-    database: Database,
-}
-
-impl SeatImports {
-    /// Writes through `writer`, and reads from `database`.
-    pub fn new(writer: Writer<Seats>, database: Database) -> Self {
-        Self { writer, database }
-    }
-}
-
 #[async_trait]
-impl Imported for SeatImports {
+impl Imported for SeatsGrpc {
     async fn read(&self) -> Result<(i64, Vec<ImportRow>), DbError> {
         let (version, sections) = store::all_sections(&self.database).await?;
         let rows = sections.into_iter().map(|section| ImportRow { row: Some(Row::Capacity(to_wire(section))) });

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use matricula_kit::answer::{DroppedCourse, Reason, Refusal, ReservedCourse};
 use matricula_kit::database::Database;
-use matricula_kit::id::{SectionId, StudentId};
+use matricula_kit::id::SectionId;
 use matricula_kit::pages;
 use matricula_kit::participant::{Direction, Operation, StaffError, Writer};
 use matricula_kit::rpc::{self, FieldError};
@@ -29,8 +29,6 @@ use crate::store;
 
 mod imports;
 
-pub use imports::SeatImports;
-
 /// Sections of one operation; the contract's bounds.
 const SECTIONS: RangeInclusive<usize> = 1..=20;
 /// Sections that are read at once.
@@ -40,17 +38,15 @@ const CAPACITY: RangeInclusive<i32> = 0..=1_000_000;
 
 /// The seat service on the wire.
 pub struct SeatsGrpc {
-    writer: Writer<Seats>,
-    database: Database,
-    feed: Arc<Feed>,
+    /// All changes go through it.
+    pub writer: Writer<Seats>,
+    /// Reads are from here.
+    pub database: Database,
+    /// What clients watch.
+    pub feed: Arc<Feed>,
 }
 
 impl SeatsGrpc {
-    /// Writes through `writer`, reads from `database`, and lets clients watch `feed`.
-    pub fn new(writer: Writer<Seats>, database: Database, feed: Arc<Feed>) -> Self {
-        Self { writer, database, feed }
-    }
-
     /// Has a staff command written. Whatever is not done is an error.
     async fn write_staff(&self, command: Command) -> Result<(), Status> {
         let reasons = match self.writer.write_staff(command).await {
@@ -154,8 +150,7 @@ fn feed_status(error: FeedError) -> Status {
 /// An operation that takes seats.
 fn hold_operation(operation: wire::HoldSeatsOperation) -> Result<Operation<Command>, FieldError> {
     let wire::HoldSeatsOperation { operation, student_id, sections } = operation;
-    rpc::saga_operation(operation, Direction::Forward, |holder| {
-        let student = rpc::required_id("student_id", student_id, StudentId::try_new)?;
+    rpc::saga_operation(operation, Direction::Forward, student_id, |holder, student| {
         let convert = ReservedCourse::try_from;
         let sections =
             rpc::each_distinct("sections", sections, SECTIONS, convert, "section_id", |course| &course.section)?;
@@ -174,8 +169,7 @@ fn release_operation(operation: wire::ReleaseSeatsOperation) -> Result<Operation
         Target::HeldByStep(_) => Direction::Compensation,
         Target::Dropped(_) => Direction::Forward,
     };
-    rpc::saga_operation(operation, direction, |key| {
-        rpc::required_id("student_id", student_id, StudentId::try_new)?;
+    rpc::saga_operation(operation, direction, student_id, |key, _| {
         let Target::Dropped(dropped) = target else { return Ok(Command::ReleaseStep(key.clone())) };
         let (field, convert) = ("dropped.sections", DroppedCourse::try_from);
         let dropped =
@@ -188,10 +182,7 @@ fn release_operation(operation: wire::ReleaseSeatsOperation) -> Result<Operation
 /// A section and its new capacity, within the bounds.
 fn new_capacity(section_id: String, capacity: i32) -> Result<(SectionId, i32), FieldError> {
     let section = rpc::required_id("section_id", section_id, SectionId::try_new)?;
-    let (min, max) = (CAPACITY.start(), CAPACITY.end());
-    let problem = || FieldError::new("capacity", format!("must be {min} to {max}, got {capacity}"));
-    let capacity = CAPACITY.contains(&capacity).then_some(capacity).ok_or_else(problem)?;
-    Ok((section, capacity))
+    Ok((section, rpc::bounded("capacity", capacity, CAPACITY)?))
 }
 
 /// A section on the wire.

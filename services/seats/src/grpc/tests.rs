@@ -293,7 +293,7 @@ async fn a_slow_watcher_gets_the_moment_of_the_message() {
         crate::feed::follow(feed.clone(), &test.database, shutdown.clone(), &tasks).await.expect("follows");
         let seats = Arc::new(Seats::new(feed.clone(), &test.database, TimeZone::UTC));
         let writer = Writer::start(seats, test.database.clone(), Default::default(), &tasks);
-        let service = SeatsGrpc::new(writer, test.database.clone(), feed);
+        let service = SeatsGrpc { writer, database: test.database.clone(), feed };
         // Not over a connection, which would take messages ahead of the client.
         let request = Request::new(wire::WatchSeatsRequest {});
         let mut watch = service.watch_seats(request).await.expect("watched").into_inner();

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use matricula_kit::database::{Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
 use matricula_kit::imports as kit_imports;
+use matricula_kit::named::NamedValue as _;
 use matricula_kit::pages::{KeyColumn, PagedTable};
 use matricula_kit::participant::{Key, Reading, RowState};
 use matricula_kit::source::Source;
@@ -114,16 +115,16 @@ pub async fn load(
 
 /// Sends what has changed, each table set-wise.
 pub fn write(tx: &mut Tx, world: &World) {
-    for _ in 0..world.imports_applied() {
+    for _ in 0..world.imports_applied {
         kit_imports::next(tx);
     }
     for (sql, row_state) in [(INSERT_SECTIONS, RowState::New), (UPDATE_SECTIONS, RowState::Changed)] {
-        let rows: Vec<&Section> = world.sections().in_state(row_state).collect();
+        let rows: Vec<&Section> = world.sections.in_state(row_state).collect();
         tx.send(sql, sections_as_rows(&rows).into());
     }
-    let granted: Vec<&Hold> = world.holds().in_state(RowState::New).collect();
+    let granted: Vec<&Hold> = world.holds.in_state(RowState::New).collect();
     tx.send(INSERT_HOLDS, holds_as_rows(&granted).into());
-    let released: Vec<&Hold> = world.holds().in_state(RowState::Changed).collect();
+    let released: Vec<&Hold> = world.holds.in_state(RowState::Changed).collect();
     let rows = released_columns(seat_rows(released.iter().map(|hold| &hold.key)), &released);
     tx.send(RELEASE_HOLDS, rows.into());
 }
@@ -186,9 +187,6 @@ fn released_columns(rows: Rows, holds: &[&Hold]) -> Rows {
 
 fn section(row: &Row) -> Result<Section, DbError> {
     let bundle_capacity = row.opt_int("bundle_capacity")?.map(i32::try_from).transpose();
-    let source = row
-        .opt_text("capacity_source")?
-        .map(|name| Source::from_name(&name).ok_or_else(|| DbError::corrupt(format!("capacity_source is {name}"))));
     Ok(Section {
         id: SectionId::stored(row.text("section_id")?),
         capacity: seats(row, "capacity")?,
@@ -197,7 +195,7 @@ fn section(row: &Row) -> Result<Section, DbError> {
         changed_at: UnixMs(row.int("changed_at")?),
         closed_at: row.opt_int("closed_at")?.map(UnixMs),
         capacity_set_at: row.opt_int("capacity_set_at")?.map(UnixMs),
-        capacity_source: source.transpose()?,
+        capacity_source: row.opt_named("capacity_source")?,
         bundle_capacity: bundle_capacity.map_err(DbError::corrupt)?,
     })
 }

@@ -1,9 +1,12 @@
-//! An import: what would be wrong with the catalogue after it, by the field that is at fault; else the new catalogue.
+//! An import: what would be wrong with the catalogue after it, by the field that is at fault, such as
+//! `courses[c-PHYS].prerequisites`; otherwise the new catalogue.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
+use std::hash::Hash;
 
 use matricula_kit::id::{CourseId, SectionId, TermId};
-use matricula_kit::rpc::{FieldError, distinct};
+use matricula_kit::rpc::{FieldError, first_twice};
 
 use super::{Catalog, Course, SectionEntry, Term};
 use matricula_grammar::Requirement;
@@ -22,9 +25,9 @@ pub struct CatalogChanges {
 impl Catalog {
     /// The next version, with the changes made; or the first field that would leave it broken.
     pub fn merged(&self, changes: &CatalogChanges) -> Result<Self, FieldError> {
-        distinct("terms", "term_id", changes.terms.iter().map(|term| &term.id))?;
-        distinct("courses", "course_id", changes.courses.iter().map(|course| &course.id))?;
-        distinct("sections", "section_id", changes.sections.iter().map(|section| &section.id))?;
+        check_named_once("terms", "term_id", changes.terms.iter().map(|term| &term.id))?;
+        check_named_once("courses", "course_id", changes.courses.iter().map(|course| &course.id))?;
+        check_named_once("sections", "section_id", changes.sections.iter().map(|section| &section.id))?;
 
         let mut terms: HashMap<&TermId, &Term> = self.terms().map(|term| (&term.id, term)).collect();
         terms.extend(changes.terms.iter().map(|term| (&term.id, term)));
@@ -50,10 +53,22 @@ impl Catalog {
     }
 }
 
+/// No two rows of a list have the same id.
+fn check_named_once<'a, I: Hash + Eq + Display + 'a>(
+    list: &str,
+    id_field: &str,
+    ids: impl Iterator<Item = &'a I>,
+) -> Result<(), FieldError> {
+    match first_twice(ids) {
+        Some((_, id)) => Err(FieldError::new(format!("{list}[{id}].{id_field}"), format!("{id} is named twice"))),
+        None => Ok(()),
+    }
+}
+
 /// A term ends after it begins, its parent exists, and no term is a part of itself.
 fn check_terms(terms: &HashMap<&TermId, &Term>, changes: &CatalogChanges) -> Result<(), FieldError> {
-    for (index, term) in changes.terms.iter().enumerate() {
-        let fault = |field: &str, problem: String| Err(FieldError::new(format!("terms[{index}].{field}"), problem));
+    for term in &changes.terms {
+        let fault = |field: &str, problem: String| Err(FieldError::new(format!("terms[{}].{field}", term.id), problem));
         match (term.starts_on, term.ends_on) {
             (Some(starts_on), Some(ends_on)) if starts_on >= ends_on => {
                 return fault("ends_on", format!("must be after starts_on, which is {starts_on}, got {ends_on}"));
@@ -81,11 +96,11 @@ fn check_terms(terms: &HashMap<&TermId, &Term>, changes: &CatalogChanges) -> Res
 /// Requirements of closed courses bind nobody: the courses that they name may have left the catalogue or changed their
 /// code.
 fn check_requirements(after: &Catalog, changes: &CatalogChanges) -> Result<(), FieldError> {
-    for (index, course) in changes.courses.iter().enumerate().filter(|(_, course)| !course.closed) {
+    for course in changes.courses.iter().filter(|course| !course.closed) {
         for (field, requirement) in requirements(course) {
             if let Some(unknown) = requirement.names().into_iter().find(|name| !after.has_named(name)) {
                 let problem = format!("no course has the code or the id {unknown:?}");
-                return Err(FieldError::new(format!("courses[{index}].{field}"), problem));
+                return Err(FieldError::new(format!("courses[{}].{field}", course.id), problem));
             }
         }
     }
@@ -94,7 +109,7 @@ fn check_requirements(after: &Catalog, changes: &CatalogChanges) -> Result<(), F
 
 /// A course that is given another code must not leave requirements behind that name the old one.
 fn check_renamed(before: &Catalog, after: &Catalog, changes: &CatalogChanges) -> Result<(), FieldError> {
-    for (index, course) in changes.courses.iter().enumerate() {
+    for course in &changes.courses {
         let Some(old) = before.course(&course.id).map(|course| course.code.as_str()) else { continue };
         if after.codes.contains(old) || after.is_named(&course.id, old) {
             continue;
@@ -104,7 +119,7 @@ fn check_renamed(before: &Catalog, after: &Catalog, changes: &CatalogChanges) ->
             after.courses().filter(|other| !other.closed).filter(names_old).min_by_key(|other| &other.id)
         {
             let problem = format!("the old code {old:?} is still named by the requirements of course {}", other.id);
-            return Err(FieldError::new(format!("courses[{index}].code"), problem));
+            return Err(FieldError::new(format!("courses[{}].code", course.id), problem));
         }
     }
     Ok(())
@@ -120,14 +135,14 @@ fn check_references(
     courses: &HashMap<&CourseId, &Course>,
     changes: &CatalogChanges,
 ) -> Result<(), FieldError> {
-    for (index, section) in changes.sections.iter().enumerate() {
+    for section in &changes.sections {
         if !courses.contains_key(&section.course) {
             let problem = format!("there is no course {}", section.course);
-            return Err(FieldError::new(format!("sections[{index}].course_id"), problem));
+            return Err(FieldError::new(format!("sections[{}].course_id", section.id), problem));
         }
         if !terms.contains_key(&section.term) {
             let problem = format!("there is no term {}", section.term);
-            return Err(FieldError::new(format!("sections[{index}].term_id"), problem));
+            return Err(FieldError::new(format!("sections[{}].term_id", section.id), problem));
         }
     }
     Ok(())
@@ -137,18 +152,18 @@ fn check_references(
 /// that are cancelled are no part of what is offered.
 fn check_components(kept: &[SectionEntry], changes: &CatalogChanges) -> Result<(), FieldError> {
     let mut firsts: HashMap<(&CourseId, &TermId), &SectionEntry> =
-        open(kept).map(|(_, section)| ((&section.course, &section.term), section)).collect();
-    for (index, section) in open(&changes.sections) {
+        open(kept).map(|section| ((&section.course, &section.term), section)).collect();
+    for section in open(&changes.sections) {
         let first = firsts.entry((&section.course, &section.term)).or_insert(section);
         if first.component.is_some() != section.component.is_some() {
             let has = if first.component.is_some() { "has a component" } else { "has none" };
             let problem = format!("section {} of the same course and term {has}: all must have one, or none", first.id);
-            return Err(FieldError::new(format!("sections[{index}].component"), problem));
+            return Err(FieldError::new(format!("sections[{}].component", section.id), problem));
         }
     }
     Ok(())
 }
 
-fn open(sections: &[SectionEntry]) -> impl Iterator<Item = (usize, &SectionEntry)> {
-    sections.iter().enumerate().filter(|(_, section)| !section.cancelled)
+fn open(sections: &[SectionEntry]) -> impl Iterator<Item = &SectionEntry> {
+    sections.iter().filter(|section| !section.cancelled)
 }

@@ -3,6 +3,7 @@
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use matricula_kit::id::TermId;
+use matricula_kit::named::NamedValue;
 use matricula_kit::time::UnixMs;
 
 /// A term.
@@ -80,21 +81,11 @@ impl Term {
     }
 }
 
-impl TermKind {
-    const NAMES: [(Self, &'static str); 4] = [
+impl NamedValue for TermKind {
+    const NAMES: &'static [(Self, &'static str)] = &[
         (Self::Term, "TERM"),
         (Self::Semester, "SEMESTER"),
         (Self::GradingPeriod, "GRADING_PERIOD"),
         (Self::SchoolYear, "SCHOOL_YEAR"),
     ];
-
-    /// The name under which it is stored.
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
-    }
-
-    /// The kind of a stored name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
-    }
 }

@@ -21,26 +21,26 @@ fn of_sections(sections: Vec<SectionEntry>) -> CatalogChanges {
 fn broken_imports_are_refused_by_field() {
     check(
         of_courses(vec![course("NEW", 3, "", ""), course("NEW2", 3, "MATH and NONE:B", "")]),
-        "courses[1].prerequisites: no course has the code or the id \"NONE\"",
+        "courses[c-NEW2].prerequisites: no course has the code or the id \"NONE\"",
     );
     check(
         of_courses(vec![course("NEW", 3, "", "NONE")]),
-        "courses[0].corequisites: no course has the code or the id \"NONE\"",
+        "courses[c-NEW].corequisites: no course has the code or the id \"NONE\"",
     );
     check(
         of_courses(vec![course("NEW", 3, "", ""), course("NEW", 3, "", "")]),
-        "courses[1].course_id: c-NEW is named twice",
+        "courses[c-NEW].course_id: c-NEW is named twice",
     );
-    check(of_sections(vec![section("NEW-1", "fall", "", "")]), "sections[0].course_id: there is no course c-NEW");
-    check(of_sections(vec![section("MATH-9", "winter", "", "")]), "sections[0].term_id: there is no term winter");
+    check(of_sections(vec![section("NEW-1", "fall", "", "")]), "sections[NEW-1].course_id: there is no course c-NEW");
+    check(of_sections(vec![section("MATH-9", "winter", "", "")]), "sections[MATH-9].term_id: there is no term winter");
     check(
         of_sections(vec![section("CHEM-Z", "fall", "", "")]),
-        "sections[0].component: section CHEM-T of the same course and term has a component: all must have one, or none",
+        "sections[CHEM-Z].component: section CHEM-T of the same course and term has a component: all must have one, or none",
     );
-    check(of_terms(vec![term("new", None, 0), term("new", None, 0)]), "terms[1].term_id: new is named twice");
+    check(of_terms(vec![term("new", None, 0), term("new", None, 0)]), "terms[new].term_id: new is named twice");
     check(
         of_courses(vec![Course { code: "MATHS".to_owned(), ..course("MATH", 3, "", "") }]),
-        "courses[0].code: the old code \"MATH\" is still named by the requirements of course c-OPUS",
+        "courses[c-MATH].code: the old code \"MATH\" is still named by the requirements of course c-OPUS",
     );
 }
 
@@ -53,18 +53,18 @@ fn broken_terms_are_refused_by_field() {
     let one = || term("one", None, 0);
     check(
         of_terms(vec![one().dates("2028-08-28", "2028-08-28")]),
-        "terms[0].ends_on: must be after starts_on, which is 2028-08-28, got 2028-08-28",
+        "terms[one].ends_on: must be after starts_on, which is 2028-08-28, got 2028-08-28",
     );
     let half = Term { ends_on: None, ..one().dates("2028-08-28", "2028-12-16") };
-    check(of_terms(vec![half]), "terms[0].ends_on: is required with starts_on");
+    check(of_terms(vec![half]), "terms[one].ends_on: is required with starts_on");
     let half = Term { starts_on: None, ..one().dates("2028-08-28", "2028-12-16") };
-    check(of_terms(vec![half]), "terms[0].starts_on: is required with ends_on");
+    check(of_terms(vec![half]), "terms[one].starts_on: is required with ends_on");
     let orphan = one().part_of("none", TermKind::Term);
-    check(of_terms(vec![term("two", None, 0), orphan]), "terms[1].parent_term_id: there is no term none");
+    check(of_terms(vec![term("two", None, 0), orphan]), "terms[one].parent_term_id: there is no term none");
     let circle = "must be a term around it, got one that is a part of itself";
-    check(of_terms(vec![one().part_of("one", TermKind::Term)]), &format!("terms[0].parent_term_id: {circle}"));
+    check(of_terms(vec![one().part_of("one", TermKind::Term)]), &format!("terms[one].parent_term_id: {circle}"));
     let year = term("year", None, 0).part_of("fall-a", TermKind::SchoolYear);
-    check(of_terms(vec![year]), &format!("terms[0].parent_term_id: {circle}"));
+    check(of_terms(vec![year]), &format!("terms[year].parent_term_id: {circle}"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Sequences of commands, chosen and random. The record stays sound, whatever is settled or compensated.
 
+use matricula_kit::named::NamedValue as _;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

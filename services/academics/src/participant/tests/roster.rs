@@ -9,7 +9,7 @@ fn take_over(registration: &str, adds: &str, drops: &str) -> Operation<Command> 
 
 /// The overrides of the ledger: `id section granted_by`.
 async fn overrides(bed: &Bed) -> Vec<String> {
-    let mut snapshot = bed.store.snapshot().await.expect("a snapshot");
+    let mut snapshot = bed.store.database.snapshot().await.expect("a snapshot");
     let overrides = store::OVERRIDES.all(&mut snapshot).await.expect("read").into_iter();
     let shown = overrides.map(|it| {
         let section = it.section.map(String::from).unwrap_or_default();

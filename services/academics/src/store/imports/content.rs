@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use matricula_kit::database::{Database, DbError, Tx};
+use matricula_kit::database::{DbError, Tx};
 use matricula_kit::id::StudentId;
 use matricula_kit::imports;
 use matricula_kit::pages::{Cursor, KeyColumn, PAGE_ROWS, PagedTable};
 
 use crate::domain::catalog::Catalog;
 use crate::domain::student::Profile;
-use crate::store::catalog::CatalogCache;
-use crate::store::{holds, students, transcripts};
+use crate::store::students::{self, Access};
+use crate::store::{AcademicStore, holds, transcripts};
 
 /// Every student, without completed courses and holds.
 const STUDENTS: PagedTable<Profile> = PagedTable {
@@ -20,36 +20,27 @@ const STUDENTS: PagedTable<Profile> = PagedTable {
     key: &[KeyColumn::Text("student_id")],
     row: students::profile,
 };
-const STUDENTS_BY_ID: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appointment_end, \
-     s.max_credits_hundredths, s.closed, s.disabled, s.active_from, s.active_until \
-     FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id";
-
 /// A reading of everything that imports can change.
 pub struct ImportedContent {
-    tx: Tx,
-    version: i64,
-    catalog: Arc<Catalog>,
+    /// Reads one state of the database.
+    pub(super) tx: Tx,
+    /// The version that imports have made.
+    pub version: i64,
+    /// The catalogue.
+    pub catalog: Arc<Catalog>,
+}
+
+impl AcademicStore {
+    /// Begins a reading of everything that imports can change, as it is committed now.
+    pub async fn imported(&self) -> Result<ImportedContent, DbError> {
+        let mut tx = self.database.snapshot().await?;
+        let version = imports::version(&mut tx).await?;
+        let catalog = self.catalogs.in_snapshot(&mut tx).await?;
+        Ok(ImportedContent { tx, version, catalog })
+    }
 }
 
 impl ImportedContent {
-    /// Begins a reading of what is committed now.
-    pub(in crate::store) async fn begin(database: &Database, catalogs: &CatalogCache) -> Result<Self, DbError> {
-        let mut tx = database.snapshot().await?;
-        let version = imports::version(&mut tx).await?;
-        let catalog = catalogs.in_snapshot(&mut tx).await?;
-        Ok(Self { tx, version, catalog })
-    }
-
-    /// The version that imports have made.
-    pub fn version(&self) -> i64 {
-        self.version
-    }
-
-    /// The catalogue.
-    pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
-    }
-
     /// Every student.
     pub async fn all_students(&mut self) -> Result<Vec<Profile>, DbError> {
         let (mut all, mut next) = (Vec::new(), Some(Cursor::default()));
@@ -66,16 +57,12 @@ impl ImportedContent {
     pub(super) async fn students(&mut self, ids: &[&StudentId]) -> Result<HashMap<StudentId, Profile>, DbError> {
         let mut found = HashMap::with_capacity(ids.len());
         for ids in ids.chunks(PAGE_ROWS) {
-            let rows = self.tx.fetch(STUDENTS_BY_ID, students::ids(ids)).await?;
-            let profiles = rows.iter().map(students::profile).collect::<Result<Vec<_>, _>>()?;
+            let queued = students::queue(&mut self.tx, Access::Read, ids);
+            let profiles = self.tx.rows(queued).await?;
+            let profiles = profiles.iter().map(students::profile).collect::<Result<Vec<_>, _>>()?;
             found.extend(with_details(&mut self.tx, profiles).await?);
         }
         Ok(found)
-    }
-
-    /// Ends the reading.
-    pub(super) async fn end(self) -> Result<(), DbError> {
-        self.tx.commit().await
     }
 }
 

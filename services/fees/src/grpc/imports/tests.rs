@@ -1,10 +1,11 @@
 //! The bounds of rows; and `read` returns the rows of the import before it.
 
-use matricula_kit::testing::{self, BACKENDS};
+use matricula_kit::testing::BACKENDS;
 use matricula_proto::common::v1::Money;
 use matricula_proto::notifications::v1::Contact;
 
 use super::*;
+use crate::grpc::tests::service;
 
 fn term(id: &str, currency: &str, minor_units: i64, ladder: &[(i64, i32)]) -> proto::TermRates {
     let step = |(seconds, percent): &(i64, i32)| proto::RefundStep {
@@ -66,8 +67,7 @@ fn rows_out_of_bounds_are_named() {
 #[tokio::test]
 async fn what_is_read_is_what_was_imported() {
     for backend in BACKENDS {
-        let test = testing::database(backend, &crate::SCHEMA).await;
-        let imports = FeeImports::new(test.database.clone());
+        let (imports, _test) = service(backend).await;
         assert_eq!(imports.read().await.expect("read"), (0, vec![]));
         let limited = proto::TermRates { balance_limit_minor_units: 70, ..term("B", "KWD", 0, &[]) };
         let all =

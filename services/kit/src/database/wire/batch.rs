@@ -10,7 +10,7 @@ use postgres_protocol::types::{ArrayDimension, array_to_sql};
 use super::Wire;
 use crate::database::DbError;
 use crate::database::ids::{self, IdForm};
-use crate::database::statement::{self, Args, Column, Dialect, Scalar, Texts};
+use crate::database::statement::{self, Args, Column, Dialect, Scalar};
 
 /// The operating system accepts a message of this size as a whole: a suspended process has sent all of it or nothing. A
 /// longer message has a Sync before each statement, because the server ends an idle transaction after 4 s only if it
@@ -57,59 +57,50 @@ pub(super) struct Part {
 enum Value<'a> {
     Scalar(&'a Scalar),
     Column(&'a Column),
-    /// Ids that are sent as bytes.
-    Id(Option<&'a str>),
-    Ids(&'a Texts),
 }
 
-impl<'a> Value<'a> {
-    fn scalar(scalar: &'a Scalar, form: IdForm) -> Self {
-        match scalar {
-            Scalar::Id(id) if form == IdForm::Compact => Self::Id(id.as_deref()),
-            scalar => Self::Scalar(scalar),
-        }
-    }
-
-    fn column(column: &'a Column, form: IdForm) -> Self {
-        match column {
-            Column::Id(ids) if form == IdForm::Compact => Self::Ids(ids),
-            column => Self::Column(column),
-        }
-    }
-
-    fn kind(&self) -> u32 {
+impl Value<'_> {
+    /// The type, when ids have this form.
+    fn kind(&self, form: IdForm) -> u32 {
         match self {
+            Self::Scalar(Scalar::Id(_)) if form == IdForm::Compact => BYTEA,
             Self::Scalar(Scalar::Text(_) | Scalar::Id(_)) => TEXT,
             Self::Scalar(Scalar::Int(_)) => BIGINT,
+            Self::Column(Column::Id(_)) if form == IdForm::Compact => BYTEA_ARRAY,
             Self::Column(Column::Text(_) | Column::Id(_)) => TEXT_ARRAY,
             Self::Column(Column::Int(_)) => BIGINT_ARRAY,
-            Self::Id(_) => BYTEA,
-            Self::Ids(_) => BYTEA_ARRAY,
         }
     }
 
-    fn encode(self, bytes: &mut BytesMut) -> Encoded {
+    fn encode(self, form: IdForm, bytes: &mut BytesMut) -> Encoded {
         match self {
+            Self::Scalar(Scalar::Id(value)) if form == IdForm::Compact => id(value.as_deref(), bytes),
             Self::Scalar(Scalar::Text(value) | Scalar::Id(value)) => text(value.as_deref(), bytes),
             Self::Scalar(Scalar::Int(value)) => Ok(int(*value, bytes)),
-            Self::Id(value) => id(value, bytes),
-            Self::Ids(values) => {
-                let dimension = ArrayDimension { len: values.len().try_into()?, lower_bound: 1 };
-                array_to_sql([dimension], BYTEA, values.iter(), id, bytes)?;
-                Ok(IsNull::No)
+            Self::Column(Column::Id(values)) if form == IdForm::Compact => {
+                array(values.len(), BYTEA, values.iter(), id, bytes)
             }
             Self::Column(Column::Text(values) | Column::Id(values)) => {
-                let dimension = ArrayDimension { len: values.len().try_into()?, lower_bound: 1 };
-                array_to_sql([dimension], TEXT, values.iter(), text, bytes)?;
-                Ok(IsNull::No)
+                array(values.len(), TEXT, values.iter(), text, bytes)
             }
             Self::Column(Column::Int(values)) => {
-                let dimension = ArrayDimension { len: values.len().try_into()?, lower_bound: 1 };
-                array_to_sql([dimension], BIGINT, values, |value, bytes| Ok(int(*value, bytes)), bytes)?;
-                Ok(IsNull::No)
+                array(values.len(), BIGINT, values, |value, bytes| Ok(int(*value, bytes)), bytes)
             }
         }
     }
+}
+
+/// An array of so many values of a type.
+fn array<T>(
+    length: usize,
+    kind: u32,
+    values: impl IntoIterator<Item = T>,
+    encode: impl FnMut(T, &mut BytesMut) -> Encoded,
+    bytes: &mut BytesMut,
+) -> Encoded {
+    let dimension = ArrayDimension { len: length.try_into()?, lower_bound: 1 };
+    array_to_sql([dimension], kind, values, encode, bytes)?;
+    Ok(IsNull::No)
 }
 
 fn text(value: Option<&str>, bytes: &mut BytesMut) -> Encoded {
@@ -191,18 +182,26 @@ impl Batch {
         let begins_at = self.bytes.len();
         let values = || {
             let columns = args.rows.iter().flat_map(|rows| &rows.columns);
-            let columns = columns.map(move |(_, column)| Value::column(column, form));
-            args.scalars.iter().map(move |scalar| Value::scalar(scalar, form)).chain(columns)
+            args.scalars.iter().map(Value::Scalar).chain(columns.map(|(_, column)| Value::Column(column)))
         };
         if let Some(text) = kept.text {
-            frontend::parse(kept.name, text, values().map(|value| value.kind()), &mut self.bytes).map_err(too_large)?;
+            frontend::parse(kept.name, text, values().map(|value| value.kind(form)), &mut self.bytes)
+                .map_err(too_large)?;
             frontend::describe(b'S', kept.name, &mut self.bytes).map_err(too_large)?;
         }
-        frontend::bind("", kept.name, BINARY, values(), |value, bytes| value.encode(bytes), BINARY, &mut self.bytes)
-            .map_err(|error| match error {
-                BindError::Conversion(error) => DbError::unsendable(error),
-                BindError::Serialization(error) => too_large(error),
-            })?;
+        frontend::bind(
+            "",
+            kept.name,
+            BINARY,
+            values(),
+            |value, bytes| value.encode(form, bytes),
+            BINARY,
+            &mut self.bytes,
+        )
+        .map_err(|error| match error {
+            BindError::Conversion(error) => DbError::unsendable(error),
+            BindError::Serialization(error) => too_large(error),
+        })?;
         frontend::execute("", 0, &mut self.bytes).map_err(too_large)?;
         // A transaction that has only begun holds no lock.
         if self.bytes.len() > WHOLE_BYTES && self.parts.len() > 1 {

@@ -219,7 +219,7 @@ async fn an_error_in_the_middle_skips_the_rest_and_the_connection_stays_usable()
         for _ in 0..2 {
             let (received, failed) = three(&mut wire, FAILS, count).await;
             assert_eq!((received, failed), (vec![(0, size)], Some(true)));
-            assert!(!wire.is_preparing(), "all of it was answered");
+            assert!(!wire.is_preparing, "all of it was answered");
             wire.rollback().await.expect("it is undone");
             let (received, failed) = three(&mut wire, NUMBERS, count).await;
             assert_eq!((received, failed), (vec![(0, size), (1, size), (2, size)], None));
@@ -233,7 +233,7 @@ async fn a_connection_whose_first_batch_fails_is_not_used_again() {
     for count in [10, 5_000] {
         let (test, mut wire) = connected().await;
         assert_eq!(three(&mut wire, FAILS, count).await.1, Some(true));
-        assert!(wire.is_preparing(), "{count}");
+        assert!(wire.is_preparing, "{count}");
 
         for _ in 0..3 {
             let mut tx = test.database.write().await.expect("a transaction");
@@ -290,7 +290,7 @@ async fn a_batch_that_is_given_up_is_answered_before_the_next() {
     for count in [10, 5_000] {
         let given_up = tokio::time::timeout(std::time::Duration::ZERO, three(&mut wire, SLOW, count)).await;
         assert!(given_up.is_err());
-        assert!(!wire.is_preparing(), "all was prepared before");
+        assert!(!wire.is_preparing, "all was prepared before");
         let mut batch = Batch::new();
         batch.push(&wire, NUMBERS, &numbers(3), Some(7)).expect("a statement");
         let mut received = Vec::new();

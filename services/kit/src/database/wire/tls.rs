@@ -31,7 +31,7 @@ use crate::database::login::{Certificate, Login};
 
 /// The stream itself, or TLS over it.
 pub(super) async fn secured<S: Stream + 'static>(mut stream: S, login: &Login) -> Result<Box<dyn Stream>, sqlx::Error> {
-    let must = match login.ssl_mode() {
+    let must = match login.options.get_ssl_mode() {
         PgSslMode::Allow | PgSslMode::Disable => return Ok(Box::new(stream)),
         PgSslMode::Prefer => false,
         PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => true,
@@ -54,14 +54,19 @@ async fn config(login: &Login) -> Result<ClientConfig, sqlx::Error> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let config = config.map_err(tls)?;
-    let config = match login.ssl_mode() {
+    let config = match login.options.get_ssl_mode() {
         PgSslMode::VerifyFull => config.with_root_certificates(authorities(login).await?),
-        PgSslMode::VerifyCa => {
-            let of_name = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities(login).await?), provider);
-            let any_name = AnyName(of_name.build().map_err(tls)?);
-            config.dangerous().with_custom_certificate_verifier(Arc::new(any_name))
+        mode => {
+            let authorities = match mode {
+                PgSslMode::VerifyCa => {
+                    let known = Arc::new(authorities(login).await?);
+                    let verifier = WebPkiServerVerifier::builder_with_provider(known, provider.clone());
+                    Some(verifier.build().map_err(tls)?)
+                }
+                _ => None,
+            };
+            config.dangerous().with_custom_certificate_verifier(Arc::new(Lenient { authorities, provider }))
         }
-        _ => config.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
     };
     match (&login.certificates, &login.key) {
         (Some(certificates), Some(key)) => {
@@ -99,50 +104,15 @@ fn tls(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Tls(error.into())
 }
 
-/// Accepts any certificate, but the server must prove that it owns it.
+/// Checks less of a certificate than `verify-full`: but the server must always prove that it owns it.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-/// Accepts a certificate of a known authority with any host name.
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+struct Lenient {
+    /// Accepts certificates of known authorities; `None`: any certificate is accepted.
+    authorities: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -151,7 +121,9 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        match self.0.verify_server_cert(certificate, intermediates, name, ocsp_response, now) {
+        let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
+        match authorities.verify_server_cert(certificate, intermediates, name, ocsp_response, now) {
+            // The host name is not checked.
             Err(TlsError::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -165,7 +137,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.0.verify_tls12_signature(message, certificate, signed)
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -174,10 +146,10 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.0.verify_tls13_signature(message, certificate, signed)
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -1,9 +1,14 @@
 //! The bounds of rows; and `read` returns the rows of the import before it.
 
+use std::sync::Arc;
+
+use matricula_kit::participant::{Writer, WriterLimits};
 use matricula_kit::testing::{self, BACKENDS};
 use matricula_proto::fees::v1::CourseFee;
 
 use super::*;
+use crate::delivery::Waker;
+use crate::participant::Notifications;
 
 fn row(student: &str, email: &str, name: &str) -> ImportRow {
     let contact = proto::Contact { student_id: student.to_owned(), email: email.to_owned(), name: name.to_owned() };
@@ -38,7 +43,9 @@ async fn what_is_read_is_what_was_imported() {
     for backend in BACKENDS {
         let test = testing::database(backend, &crate::SCHEMA).await;
         let (waker, _woken) = Waker::new();
-        let imports = ContactImports::new(test.database.clone(), waker);
+        let notifications = Arc::new(Notifications::new(waker.clone()));
+        let (writer, _) = Writer::alone(notifications, test.database.clone(), WriterLimits::default());
+        let imports = NotificationGrpc { writer, database: test.database.clone(), waker };
         assert_eq!(imports.read().await.expect("read"), (0, vec![]));
         let all = [row("s1", "ada@example.edu", "Ada"), row("s2", "bob@example.edu", "")];
         imports.apply(0, all.to_vec()).await.expect("applied");

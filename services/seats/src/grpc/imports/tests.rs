@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use matricula_kit::database::Database;
+use matricula_kit::participant::Writer;
 use matricula_kit::participant::{Operation, WriterLimits};
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
 use matricula_kit::time::TimeZone;
@@ -10,9 +12,10 @@ use matricula_proto::notifications::v1::Contact;
 
 use super::*;
 use crate::feed::Feed;
+use crate::participant::Seats;
 
 struct Service {
-    imports: SeatImports,
+    imports: SeatsGrpc,
     test: TestDatabase,
 }
 
@@ -39,9 +42,11 @@ impl Service {
     }
 }
 
-fn of_replica(database: &Database) -> SeatImports {
-    let seats = Arc::new(Seats::new(Arc::<Feed>::default(), database, TimeZone::UTC));
-    SeatImports::new(Writer::alone(seats, database.clone(), WriterLimits::default()).0, database.clone())
+fn of_replica(database: &Database) -> SeatsGrpc {
+    let feed = Arc::<Feed>::default();
+    let seats = Arc::new(Seats::new(feed.clone(), database, TimeZone::UTC));
+    let (writer, _) = Writer::alone(seats, database.clone(), WriterLimits::default());
+    SeatsGrpc { writer, database: database.clone(), feed }
 }
 
 fn row(section: &str, capacity: i32) -> ImportRow {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::ToSpan as _;
 use jiff::tz::TimeZone;
 use matricula_kit::answer::{Answer, Reason};
+use matricula_kit::enrollment::EnrollmentStatus;
 use proptest::prelude::*;
 
 use super::{BEFORE, NOW};
@@ -17,7 +18,7 @@ use crate::domain::fixture::{change, course, saga, section, student, term};
 use matricula_grammar::Requirement;
 use matricula_kit::participant::RowState;
 
-use crate::domain::student::{RecordStatus, RecordedCourse, Student};
+use crate::domain::student::{RecordedCourse, Student};
 
 const TERMS: usize = 4;
 const COURSES: [&str; 4] = ["A", "B", "C", "D"];
@@ -156,7 +157,7 @@ impl History {
                 course: section.course.id.clone(),
                 term: section.term.id.clone(),
                 credits_hundredths: section.course.credits_hundredths,
-                status: if *is_pending { RecordStatus::Pending } else { RecordStatus::Enrolled },
+                status: if *is_pending { EnrollmentStatus::Pending } else { EnrollmentStatus::Enrolled },
                 dropped_by: (*is_leaving && !*is_pending).then(|| saga("other")),
                 row_state: RowState::Kept,
             });
