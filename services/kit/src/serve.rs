@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::middleware::from_fn;
 use backoff::{ConstantBuilder, Retryable as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -16,12 +15,13 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::transport::Channel;
 use tower::ServiceBuilder;
+use tower::layer::layer_fn;
 
 use crate::database::Database;
 pub use crate::role::Role;
 use crate::shutdown::{Deadline, Shutdown};
 use crate::tasks::{self, TaskFailure, TaskHealth, Tasks};
-use crate::telemetry::traced;
+use crate::telemetry::Traced;
 
 mod client_deadline;
 mod connections;
@@ -36,7 +36,7 @@ mod slow_client;
 #[cfg(test)]
 mod tests;
 
-use client_deadline::until_client_deadline;
+use client_deadline::ClientDeadline;
 use connections::{Connections, Port, Service};
 pub use cors::Cors;
 use health::Health;
@@ -193,7 +193,7 @@ pub async fn serve_beside(
 
     let no_new_calls = CancellationToken::new();
     let (in_memory, accepted) = memory::connect();
-    let service = Service::new(routes.clone());
+    let service = Service::new(ClientDeadline(routes.clone()));
     let pipes = Connections::new(name, connections::http(limits.stall).http2_only(), service);
     let over_memory = role.tasks.watched("grpc_in_memory", memory::serve(accepted, pipes, no_new_calls.clone()));
     let connections = over_tcp(name, routes, role.grpc_web.take(), &limits);
@@ -217,8 +217,7 @@ pub async fn serve_beside(
     Ok(Serving { name, grpc, http, in_memory, health: state, tasks, shutdown, task, probes })
 }
 
-/// All gRPC services of a role: its own, health and reflection. Each call is traced, and ends by the deadline of its
-/// client.
+/// All gRPC services of a role: its own, health and reflection. Each call is traced.
 async fn routes(role: &mut Role, health: &Health) -> Result<Routes, ServeError> {
     let mut routes = std::mem::take(&mut role.routes);
     routes.add_service(
@@ -226,8 +225,7 @@ async fn routes(role: &mut Role, health: &Health) -> Result<Routes, ServeError> 
     );
     reflection::add_to(&mut routes, &role.service_names)
         .map_err(|source| ServeError::Reflection { role: role.name, source })?;
-    let routes = routes.routes().into_axum_router().layer(from_fn(traced)).layer(from_fn(until_client_deadline));
-    Ok(Routes::from(routes).prepare())
+    Ok(Routes::from(routes.routes().into_axum_router().layer(layer_fn(Traced))).prepare())
 }
 
 /// Connections of clients, within the limits of a port. Those of browsers speak gRPC-Web over HTTP/1, too.
@@ -237,6 +235,7 @@ fn over_tcp(role: &'static str, routes: Routes, grpc_web: Option<Cors>, limits: 
     let limited = ServiceBuilder::new()
         .map_request(encoding::answered_alike)
         .layer_fn(move |inner| limits.around(inner))
+        .layer_fn(ClientDeadline)
         .service(routes);
     match grpc_web {
         Some(cors) => {

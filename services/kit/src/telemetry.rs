@@ -39,7 +39,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
 use self::environment::{Root, Sampling};
-pub(crate) use self::grpc::traced;
+pub(crate) use self::grpc::Traced;
 
 /// Header and field names of W3C trace context.
 const TRACEPARENT: &str = "traceparent";

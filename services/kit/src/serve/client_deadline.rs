@@ -1,29 +1,52 @@
 //! The deadline that a client sets for its call (`grpc-timeout`). When it is over, the handler is dropped, and the call
 //! ends with the code and the words of tonic. tonic has the same layer, but only inside of its own server.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::Response;
+use futures::FutureExt as _;
+use futures::future::{Either, Map};
+use tokio::time::Timeout;
+use tokio::time::error::Elapsed;
 use tonic::Status;
-use tonic::codegen::http::HeaderMap;
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tower::Service;
 
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// gRPC's bound.
 const DIGITS_MAX: usize = 8;
 
-/// Answers a call until the deadline of its client.
-pub(super) async fn until_client_deadline(request: Request, next: Next) -> Response {
-    let timeout = timeout(request.headers());
-    let answering = next.run(request);
-    match timeout {
-        None => answering.await,
-        Some(timeout) => {
-            let answer = tokio::time::timeout(timeout, answering).await;
-            answer.unwrap_or_else(|_| Status::cancelled("Timeout expired").into_http())
+/// A service whose calls end by the deadline of their client.
+#[derive(Clone)]
+pub(super) struct ClientDeadline<S>(pub(super) S);
+
+type Answer<S> = Result<Response<Body>, <S as Service<Request<Body>>>::Error>;
+
+impl<S: Service<Request<Body>, Response = Response<Body>>> Service<Request<Body>> for ClientDeadline<S> {
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Either<S::Future, Map<Timeout<S::Future>, fn(Result<Answer<S>, Elapsed>) -> Answer<S>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let timeout = timeout(request.headers());
+        let answering = self.0.call(request);
+        match timeout {
+            None => Either::Left(answering),
+            Some(timeout) => {
+                let answer: fn(_) -> _ = |answer: Result<_, Elapsed>| answer.unwrap_or_else(|_| Ok(expired()));
+                Either::Right(tokio::time::timeout(timeout, answering).map(answer))
+            }
         }
     }
+}
+
+fn expired() -> Response<Body> {
+    Status::cancelled("Timeout expired").into_http()
 }
 
 /// The time that a call may take; none if its client has set none, or one that makes no sense.
@@ -46,17 +69,14 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use std::convert::Infallible;
 
-    use axum::body::Body;
-    use axum::middleware::from_fn;
     use tonic::Code;
-    use tower::{Layer as _, Service as _};
 
     use super::*;
 
     /// What a call gets whose handler never answers, and after which time.
     async fn check(header: &str, expect: Option<Duration>) {
-        let never = |_: Request| std::future::pending::<Result<Response, Infallible>>();
-        let mut service = from_fn(until_client_deadline).layer(tower::service_fn(never));
+        let never = |_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>();
+        let mut service = ClientDeadline(tower::service_fn(never));
         let request = Request::builder().header(GRPC_TIMEOUT, header).body(Body::empty()).expect("a request");
         let begun = tokio::time::Instant::now();
         let a_year = Duration::from_secs(365 * 24 * 3_600);

@@ -3,26 +3,57 @@
 //! A call gets a span if its context is to be recorded, or if its RPC begins traces here. Other calls only cost a look
 //! at their headers.
 
+use std::task::{Context, Poll};
+
 use axum::body::Body;
-use axum::extract::Request;
-use axum::http::HeaderMap;
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::http::{HeaderMap, Request, Response};
+use axum::response::IntoResponse;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Either, Map};
 use http_body_util::BodyExt as _;
 use tonic::{Code, Status};
+use tower::Service;
 use tracing::{Instrument as _, Span};
 
 use super::{TraceContext, policy, spans};
 use crate::methods::METHODS;
 
-/// Answers a call within its span, if it has one.
-pub(crate) async fn traced(request: Request, next: Next) -> Response {
-    let Some(span) = span(&request) else { return next.run(request).await };
-    let served = Served { span: span.clone(), code: None };
-    served.follow(next.run(request).instrument(span).await)
+/// Passes an answer without a span on.
+type AsIs<R, E> = fn(Result<R, E>) -> Result<Response<Body>, E>;
+
+/// Services whose calls have spans.
+#[derive(Clone)]
+pub(crate) struct Traced<S>(pub(crate) S);
+
+impl<S> Service<Request<Body>> for Traced<S>
+where
+    S: Service<Request<Body>>,
+    S::Response: IntoResponse,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future =
+        Either<Map<S::Future, AsIs<S::Response, S::Error>>, BoxFuture<'static, Result<Response<Body>, S::Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Some(span) = span(&request) else {
+            let as_is: AsIs<S::Response, S::Error> = |answer| answer.map(IntoResponse::into_response);
+            return Either::Left(self.0.call(request).map(as_is));
+        };
+        let served = Served { span: span.clone(), code: None };
+        let answering = span.in_scope(|| self.0.call(request));
+        let answering = async move { answering.await.map(|response| served.follow(response.into_response())) };
+        Either::Right(answering.instrument(span).boxed())
+    }
 }
 
-fn span(request: &Request) -> Option<Span> {
+fn span(request: &Request<Body>) -> Option<Span> {
     let parent = TraceContext::from_headers(request.headers());
     let path = request.uri().path();
     let is_first = || parent.trace_id().is_none() && policy().begins.contains(&path);
@@ -44,7 +75,7 @@ struct Served {
 
 impl Served {
     /// Waits for the status: in the headers if there is no body, otherwise after the body.
-    fn follow(mut self, response: Response) -> Response {
+    fn follow(mut self, response: Response<Body>) -> Response<Body> {
         self.look_at(response.headers());
         if self.code.is_some() {
             return response;
