@@ -39,7 +39,7 @@ async fn compact_all(config: &Config, compact: Compact, format: Format) -> anyho
     }
     let table = || {
         let rows = outcomes.iter().map(|outcome| [outcome.role.name(), outcome.ids].map(str::to_owned));
-        output::table(["ROLE", "IDS"], rows, &[])
+        output::table(["role", "ids"], rows, &[])
     };
     let shown = |of: &Outcome| json!({ "role": of.role.name(), "ids": of.ids, "problem": of.problem });
     output::show(format, table, || outcomes.iter().map(shown).collect())?;

@@ -106,23 +106,23 @@ pub async fn orchestrator(
     Ok(Some(serve::serve_beside(role, others, Listen { grpc, http: Some(http), limits }, shutdown).await?))
 }
 
-/// Starts a role, and tries again while its database does not answer. `None` if `stopping` is cancelled first. An
+/// Starts a role, and tries again while its database does not answer, or after a conflict with another replica. `None` if `stopping` is cancelled first. An
 /// abandoned start leaves nothing more in the database than a killed process.
 async fn start_with_retries<T>(
     role: Role,
     stopping: &CancellationToken,
     start: impl AsyncFn() -> anyhow::Result<T>,
 ) -> anyhow::Result<Option<T>> {
-    let is_passing = |error: &anyhow::Error| {
-        error.chain().any(|cause| cause.downcast_ref::<DbError>().is_some_and(DbError::is_passing))
-    };
+    let is_repeatable = |error: &DbError| error.is_passing() || error.is_conflict();
+    let is_passing =
+        |error: &anyhow::Error| error.chain().any(|cause| cause.downcast_ref::<DbError>().is_some_and(is_repeatable));
     let give_up_at = Instant::now() + DATABASE_PATIENCE;
     loop {
         match stopping.run_until_cancelled(start()).await {
             None => return Ok(None),
             Some(Err(error)) if is_passing(&error) && Instant::now() < give_up_at => {
                 let problem = format!("{error:#}");
-                tracing::warn!(role = role.name(), problem, "the database does not answer yet; retrying");
+                tracing::warn!(role = role.name(), problem, "the database can't be used yet; retrying");
                 stopping.run_until_cancelled(tokio::time::sleep(DATABASE_PAUSE)).await;
             }
             Some(ended) => return ended.map(Some),

@@ -198,7 +198,7 @@ async fn roles_wait_for_a_server_that_is_away_or_full_of_clients() {
     assert_eq!(health(&system).await, ServingStatus::NotServing);
     system.kill("academics");
     system.relaunch("academics");
-    until_said(&system, "academics", "the database does not answer yet").await;
+    until_said(&system, "academics", "the database can't be used yet").await;
     check(&capacity_error(&system).await, Code::Unavailable, "NOT_COMMITTED");
     cluster.start_again();
     until("seats are ready", async || probe(&system, "seats") == 200).await;

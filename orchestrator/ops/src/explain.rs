@@ -228,9 +228,9 @@ fn driver(stored: &StoredRegistration) -> String {
     let owner = &stored.row.owner;
     match (wire::is_finished(stored), stored.row.owner_alive) {
         _ if stored.row.is_queued => "  no instance drives it yet: the next one with a free slot does\n".to_owned(),
-        (true, _) => "  nobody drives it any more: it is finished\n".to_owned(),
-        (false, true) if stored.state().is_none() => format!("  it belongs to instance {owner}, which lives\n"),
-        (false, true) => format!("  driven by instance {owner}, which lives\n"),
+        (true, _) => "  no instance drives it any more: it is finished\n".to_owned(),
+        (false, true) if stored.state().is_none() => format!("  it belongs to instance {owner}, which is alive\n"),
+        (false, true) => format!("  driven by instance {owner}, which is alive\n"),
         (false, false) => {
             format!("  instance {owner}, which drove it, has ended: another instance adopts it\n")
         }

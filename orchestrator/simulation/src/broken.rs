@@ -36,7 +36,7 @@ pub enum Broken {
     /// A commit counts as written before the store has answered it.
     CommitIsAnsweredEarly,
     /// Watchers receive outcomes before they are durable.
-    OutcomesAreToldEarly,
+    OutcomesAreSentEarly,
     /// A step that was attempted and not answered is not undone.
     UnansweredStepsAreLeft,
     /// An error counts as a refusal.

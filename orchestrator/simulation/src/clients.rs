@@ -197,7 +197,7 @@ impl Clients {
         let this = &mut self.clients[usize::from(client)];
         match *reply {
             Reply::Accepted { saga } => {
-                env.say(|| format!("{client} is told that {saga} is accepted"));
+                env.say(|| format!("{client} is answered: {saga} is accepted"));
                 env.facts.push(Fact::Acknowledged { client, saga });
                 if this.answered.replace(saga).is_none() {
                     self.unanswered -= 1;
@@ -209,7 +209,7 @@ impl Clients {
                 }
             }
             Reply::Obeyed { saga } => {
-                env.say(|| format!("{client} is told that {saga} is cancelled"));
+                env.say(|| format!("{client} is answered: {saga} is cancelled"));
                 this.cancel_answered = true;
                 env.facts.push(Fact::CancelConfirmed { saga });
             }

@@ -99,7 +99,7 @@ pub(crate) enum Fact {
     /// A client has received its saga.
     Acknowledged { client: ClientNo, saga: SagaNo },
     /// Watchers of the saga receive this outcome.
-    Told { saga: SagaNo, outcome: Outcome },
+    OutcomeSent { saga: SagaNo, outcome: Outcome },
     /// A client has received the confirmation of its cancel.
     CancelConfirmed { saga: SagaNo },
     /// An operator has received the confirmation of a command.

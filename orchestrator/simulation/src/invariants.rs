@@ -3,7 +3,7 @@
 //!
 //! Each invariant checks only the facts of the event and the state that they touch, so the checks cost little. Some can
 //! only be checked at the end, in a world at rest. For sagas about which an operator decided something manually, other
-//! rules apply: see `manual_is_told`.
+//! rules apply: see `manual_is_recorded`.
 
 use std::rc::Rc;
 
@@ -32,7 +32,7 @@ mod fenced_is_silent;
 mod halves_are_sent;
 mod living_are_not_ended;
 mod log_folds;
-mod manual_is_told;
+mod manual_is_recorded;
 mod never_back_in_line;
 mod no_decided_call;
 mod no_seat_without_right;
@@ -153,7 +153,7 @@ pub(crate) fn all() -> Vec<Named> {
         named("no way back", no_way_back::see),
         named("one outcome", one_outcome::OneOutcome::default()),
         named("one call at a time", one_call_at_a_time::OneCallAtATime::default()),
-        named("manual decisions are told", manual_is_told::see),
+        named("manual decisions are recorded", manual_is_recorded::see),
         named("the living are not ended", living_are_not_ended::LivingAreNotEnded::default()),
         named("turns", turns::Turns::default()),
         named("one commit at a time", one_commit_at_a_time::OneCommitAtATime::default()),

@@ -39,7 +39,7 @@ pub struct Report {
     outcomes: BTreeMap<String, u64>,
     /// Clicks whose call failed, and how often they were sent again.
     answers_lost: Again,
-    /// Clicks that were rejected, and how often they came back.
+    /// Clicks that were rejected, and how often they were sent again.
     #[serde(rename = "turned_away")]
     rejected: Again,
     /// Calls of sagas to services that were repeated, by service: a lower bound.
@@ -165,8 +165,8 @@ impl Report {
         row("clicks", self.clicks.to_string());
         row("  without an outcome", self.clicks_without_outcome.to_string());
         let again = |again: &Again| format!("{} clicks, {} times", again.clicks, again.calls);
-        row("  answer lost, asked again", again(&self.answers_lost));
-        row("  rejected, came back", again(&self.rejected));
+        row("  answer lost, sent again", again(&self.answers_lost));
+        row("  rejected, sent again", again(&self.rejected));
         for (outcome, count) in &self.outcomes {
             row(&format!("  {outcome}"), count.to_string());
         }

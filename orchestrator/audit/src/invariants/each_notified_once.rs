@@ -11,39 +11,39 @@ use crate::world::World;
 
 pub fn prove(world: &World<'_>) -> Verdict {
     let mut verdict = Verdict::new(6, "each notified once");
-    let mut told: HashMap<&str, u32> = HashMap::with_capacity(world.ledgers.notifications.len());
+    let mut notified: HashMap<&str, u32> = HashMap::with_capacity(world.ledgers.notifications.len());
     for notification in &world.ledgers.notifications {
         let id = notification.registration_id.as_str();
-        *told.entry(id).or_default() += 1;
+        *notified.entry(id).or_default() += 1;
         let Some(registration) = world.registration(id) else {
-            verdict.require(false, || format!("registration {id}: told, but nobody knows it"));
+            verdict.require(false, || format!("notification of registration {id}: no saga or receipt of it exists"));
             continue;
         };
         verdict.require(registration.student_id == notification.student_id, || {
             format!(
-                "registration {id} is of student {}, but {} was told",
+                "registration {id} is of student {}, but its notification is to {}",
                 registration.student_id, notification.student_id
             )
         });
         verdict.require(says(registration.outcome(), notification.outcome()), || {
             let (is, said) = (registration.outcome().as_str_name(), notification.outcome().as_str_name());
-            format!("registration {id}: the student was told {said}, but the outcome is {is}")
+            format!("registration {id}: the notification says {said}, but the outcome is {is}")
         });
     }
     for registration in world.all_settled() {
         let id = registration.registration_id.as_str();
-        let count = told.get(id).copied().unwrap_or_default();
-        verdict.require(count > 0, || format!("registration {id}: the student was not told"));
+        let count = notified.get(id).copied().unwrap_or_default();
+        verdict.require(count > 0, || format!("registration {id}: it has no notification"));
     }
-    for (id, count) in told {
-        verdict.require(count == 1, || format!("registration {id}: the student was told {count} times"));
+    for (id, count) in notified {
+        verdict.require(count == 1, || format!("registration {id}: it has {count} notifications"));
     }
     verdict
 }
 
-fn says(outcome: Outcome, told: NotifiedOutcome) -> bool {
+fn says(outcome: Outcome, notified: NotifiedOutcome) -> bool {
     matches!(
-        (outcome, told),
+        (outcome, notified),
         (Outcome::Enrolled, NotifiedOutcome::Enrolled)
             | (Outcome::Refused, NotifiedOutcome::Refused)
             | (Outcome::Cancelled, NotifiedOutcome::Cancelled)

@@ -15,7 +15,7 @@ pub(super) fn audit(world: &World<'_>) {
         broken("it has not ended");
     }
     if world.decided.last() != Some(&state.outcome()) {
-        broken("the outcome was not told");
+        broken("the outcome was not sent");
     }
     if state.needs_attention() {
         broken("an ended saga needs attention");

@@ -11,9 +11,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backoff::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use matricula_kit::id::SectionId;
-use matricula_kit::tasks::Tasks;
+use matricula_kit::tasks::{Tasks, pauses};
 use matricula_kit::telemetry;
 use matricula_kit::time::UnixMs;
 use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
@@ -68,7 +67,7 @@ impl Drop for LostOnDrop<'_> {
 
 async fn run(cache: &AvailabilityCache, seats: Channel, shutdown: CancellationToken) {
     let following = async {
-        let mut delays = delays();
+        let mut delays = pauses(RETRY_FIRST, RETRY_MAX);
         loop {
             // If the task panics, nothing is live until it is started again.
             let until_lost = LostOnDrop(cache);
@@ -76,7 +75,7 @@ async fn run(cache: &AvailabilityCache, seats: Channel, shutdown: CancellationTo
                 Ok(stream) => {
                     tracing::info!("the feed of seats is live");
                     metrics::gauge!("matricula_availability_live").set(1.0);
-                    delays = self::delays();
+                    delays = pauses(RETRY_FIRST, RETRY_MAX);
                     follow(cache, stream).await
                 }
                 Err(lost) => lost,
@@ -87,15 +86,6 @@ async fn run(cache: &AvailabilityCache, seats: Channel, shutdown: CancellationTo
         }
     };
     shutdown.run_until_cancelled(following).await;
-}
-
-fn delays() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(RETRY_FIRST)
-        .with_max_delay(RETRY_MAX)
-        .without_max_times()
-        .with_jitter()
-        .build()
 }
 
 /// Opens the feed and takes its snapshot.

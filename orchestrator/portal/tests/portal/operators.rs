@@ -116,7 +116,7 @@ async fn a_tail_that_fails_is_decided_manually() {
     let text = explained.explanation;
     assert!(text.contains("needs attention") && text.contains("unimplemented"), "{text}");
     let owner = here.get(&skipped).await.summary.expect("a summary").owner;
-    assert!(text.contains(&format!("driven by instance {owner}, which lives")), "{text}");
+    assert!(text.contains(&format!("driven by instance {owner}, which is alive")), "{text}");
 
     check_error(there.cancel(&skipped).await, Code::FailedPrecondition, "TOO_LATE_TO_CANCEL");
     check_refused(there.skip(&skipped, "enroll").await, "is not being tried");

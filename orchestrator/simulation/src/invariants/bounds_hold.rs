@@ -75,5 +75,5 @@ fn is_too_fast(submitted: &Submitted) -> bool {
 }
 
 fn hint(retry_after: Duration) -> Held {
-    hold(RETRY_AFTER.contains(&retry_after), || format!("rejected, and told to come back in {retry_after:?}"))
+    hold(RETRY_AFTER.contains(&retry_after), || format!("rejected, and asked to come back in {retry_after:?}"))
 }

@@ -16,7 +16,7 @@ pub(super) fn see(fact: &Fact, world: &View<'_>) -> Held {
             let Some((request, answered)) = answers.next() else { return Ok(()) };
             let same = answered.is_none_or(|answered| answered == *saga);
             hold(same && world.request(*saga) == request, || {
-                format!("{client} is told {saga}, which is not its own ({answered:?})")
+                format!("{client} is answered {saga}, which is not its own ({answered:?})")
             })
         }
         Fact::Done { of } if world.table(of.saga).official() == Some(of.step) => {

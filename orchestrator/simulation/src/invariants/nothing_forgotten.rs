@@ -12,7 +12,7 @@ pub(super) struct NothingForgotten;
 impl Invariant for NothingForgotten {
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         let Fact::Acknowledged { client, saga } = fact else { return Ok(()) };
-        hold(world.witness.saga(*saga).is_some(), || format!("{client} is told {saga}, which is not durable"))
+        hold(world.witness.saga(*saga).is_some(), || format!("{client} is answered {saga}, which is not durable"))
     }
 
     fn end(&mut self, world: &View<'_>) -> Held {

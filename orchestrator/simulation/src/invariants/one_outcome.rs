@@ -26,9 +26,11 @@ impl Invariant for OneOutcome {
                     }
                 }
             }
-            Fact::Told { saga, outcome } => {
+            Fact::OutcomeSent { saga, outcome } => {
                 let durable = world.witness.saga(*saga).map(|seen| seen.state.outcome());
-                hold(durable == Some(*outcome), || format!("{saga} is told {outcome:?}, durable is {durable:?}"))
+                hold(durable == Some(*outcome), || {
+                    format!("watchers of {saga} get {outcome:?}, durable is {durable:?}")
+                })
             }
             _ => Ok(()),
         }

@@ -36,7 +36,7 @@ pub(super) struct Done {
     /// Replies that the core has not given.
     pub replies: Vec<(Caller, Reply)>,
     /// Outcomes that watchers receive before the core has published them.
-    pub told: Vec<(SagaNo, Outcome)>,
+    pub sent: Vec<(SagaNo, Outcome)>,
 }
 
 type SagaRpc = Rpc<Rc<Request>>;
@@ -125,9 +125,9 @@ impl BrokenCore {
         }
         let mut ready = self.core.step(now, changed);
         self.memory.hold_back(missing, now, &mut ready);
-        let mut told = Vec::new();
+        let mut sent = Vec::new();
         loop {
-            let again = self.output(missing, now, &mut ready, &mut told);
+            let again = self.output(missing, now, &mut ready, &mut sent);
             if again.is_empty() {
                 break;
             }
@@ -144,7 +144,7 @@ impl BrokenCore {
         if missing == Broken::WakeUpsAreLost {
             ready.wake_at = None;
         }
-        Done { ready, replies: std::mem::take(&mut self.memory.replies), told }
+        Done { ready, replies: std::mem::take(&mut self.memory.replies), sent }
     }
 
     /// The answers of commits that the store has not given.
@@ -255,11 +255,11 @@ impl BrokenCore {
         missing: Broken,
         now: Moment,
         ready: &mut Ready<Simulated>,
-        told: &mut Vec<(SagaNo, Outcome)>,
+        sent: &mut Vec<(SagaNo, Outcome)>,
     ) -> Vec<Input<Simulated>> {
         let mut again = Vec::new();
         match missing {
-            Broken::OutcomesAreToldEarly => told.extend(ready.commits.iter().flat_map(|commit| outcomes(commit))),
+            Broken::OutcomesAreSentEarly => sent.extend(ready.commits.iter().flat_map(|commit| outcomes(commit))),
             Broken::QueuedBeginAhead => self.begin_ahead(now, ready),
             Broken::CancelsInLineWait => again.extend(self.memory.turn_of_cancels(ready)),
             Broken::LeaseIsBelievedTooLong => {

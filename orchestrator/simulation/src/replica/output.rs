@@ -55,7 +55,7 @@ impl Replica {
         let is_fenced = question_after_fence(&self.gathered).map(|question| self.gathered.push(question)).is_some();
         let tells_time = self.gathered.iter().any(|input| tells_time(input, now));
         self.account.clock_ahead_ms = self.account.clock_ahead_ms.or(tells_time.then_some(self.clock_ahead_ms));
-        let Done { ready, replies, told } = core.step(now, std::mem::take(&mut self.gathered));
+        let Done { ready, replies, sent } = core.step(now, std::mem::take(&mut self.gathered));
         if is_fenced {
             let is_answered = ready.replies.iter().any(|(caller, _)| caller.saga == SagaNo::BEFORE);
             let has_sent = !ready.commits.is_empty() || !ready.rpcs.is_empty();
@@ -74,8 +74,8 @@ impl Replica {
             }
             reply(env, caller.asker, reply_of(caller.saga, answer));
         }
-        for (saga, outcome) in told {
-            env.facts.push(Fact::Told { saga, outcome });
+        for (saga, outcome) in sent {
+            env.facts.push(Fact::OutcomeSent { saga, outcome });
         }
         let instance = self.instance;
         env.facts.extend(ready.notices.iter().filter_map(|notice| noted(instance, notice, &ready.store)));
@@ -161,7 +161,7 @@ impl Replica {
         };
         let outcome = state.outcome();
         if outcome != Outcome::Pending {
-            env.facts.push(Fact::Told { saga: number_of(saga), outcome });
+            env.facts.push(Fact::OutcomeSent { saga: number_of(saga), outcome });
         }
     }
 

@@ -92,14 +92,14 @@ impl Process {
                 self.backlog.push(Backlog::Event(event));
             }
             ProcessEvent::Limit { destination, in_flight_max } => self.limit(env, destination, in_flight_max),
-            ProcessEvent::PeerLeft(_) => self.told(env, Input::PeerLeft),
-            ProcessEvent::LineBegun(..) => self.told(env, Input::LineBegun),
+            ProcessEvent::PeerLeft(_) => self.received(env, Input::PeerLeft),
+            ProcessEvent::LineBegun(..) => self.received(env, Input::LineBegun),
             ProcessEvent::Ask(ask) => self.asked(env, ask),
         }
     }
 
     /// Another instance has sent something.
-    fn told(&mut self, env: &mut Env, input: Input<Simulated>) {
+    fn received(&mut self, env: &mut Env, input: Input<Simulated>) {
         if let Some(replica) = &mut self.replica {
             let goes = replica.take(env, input);
             self.ends_if(env, goes);

@@ -29,6 +29,9 @@ const POSTGRES_WRITERS_MAX: u32 = 4;
 const POSTGRES_READERS_MAX: u32 = 6;
 /// The fillfactor in percent: each page has room for a second version of its rows.
 const FILL_PERCENT: u8 = 50;
+/// Held while a replica migrates a database: the new tables and their first conversion of ids are one step for others.
+const ONE_MIGRATION_AT_A_TIME: &str = "SET LOCAL idle_in_transaction_session_timeout = 0; \
+                                       SELECT pg_advisory_xact_lock(hashtext('matricula migrates'))";
 const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(hashtext('matricula leave room'))";
 const WITHOUT_ROOM: &str = "SELECT r.name FROM {rows} WHERE NOT EXISTS (SELECT 1 FROM pg_class c \
                             WHERE c.oid = to_regclass(r.name) AND array_to_string(c.reloptions, ' ') LIKE '%fillfactor%')";
@@ -80,13 +83,17 @@ impl Database {
     }
 
     /// Updates the schema. A PostgreSQL database without migrations gets compact ids; any other database keeps its form
-    /// of ids.
+    /// of ids. Replicas that start together do this one after the other.
     pub fn migrate<'a>(&'a self, schema: &'a Schema<'a>) -> BoxFuture<'a, Result<(), DbError>> {
         Box::pin(async move {
-            let was = self.run(schema.migrations()).await?;
-            if was == Progress::Empty {
+            let Self::Postgres(postgres) = self else { return self.run(schema.migrations()).await.map(drop) };
+            let driver = postgres.driver_of_migrations();
+            let lock = one_migration_at_a_time(&driver).await?;
+            if self.run(schema.migrations()).await? == Progress::Empty {
                 self.begin_compact(schema).await?;
             }
+            lock.rollback().await?;
+            driver.close().await;
             Ok(())
         })
     }
@@ -143,6 +150,15 @@ impl PostgresDatabase {
     pub(super) fn driver_of_migrations(&self) -> PgPool {
         pool(1, session::OF_WRITERS).connect_lazy_with(self.writers.opener().options.clone())
     }
+}
+
+/// A transaction that holds the lock of migrations and changes nothing.
+pub(super) async fn one_migration_at_a_time(
+    driver: &PgPool,
+) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
+    let mut lock = driver.begin().await?;
+    sqlx::raw_sql(ONE_MIGRATION_AT_A_TIME).execute(&mut *lock).await?;
+    Ok(lock)
 }
 
 fn unusable(error: DatabaseUrlError) -> DbError {

@@ -8,6 +8,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::*;
+use crate::database::connect::one_migration_at_a_time;
 use crate::database::ids::tests::IDS;
 use crate::database::{Args, Row, Rows};
 use crate::testing::{BACKENDS, Backend, TestDatabase, empty_database};
@@ -22,6 +23,8 @@ const IN_ORDER: &str = "SELECT note_id FROM notes ORDER BY note_id";
 const EMPTY: &str = "SELECT number FROM notes WHERE note_id = ''";
 const ROWS_KNOWN: &str = "SELECT reltuples::bigint AS count FROM pg_class WHERE relname = 'notes'";
 const COUNT: &str = "SELECT COUNT(*) AS number FROM notes";
+const WAITS_FOR_LOCK: &str = "SELECT 1 AS one FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND \
+     database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 fn schema() -> Schema<'static> {
     const COLUMNS: &[IdColumns] = &[IdColumns { table: "notes", columns: &["note_id", "written_by"] }];
@@ -105,6 +108,29 @@ async fn a_new_database_has_compact_ids_where_they_pay() {
         let expected = if backend == Backend::Postgres { Compacted::Before } else { Compacted::NotNeeded };
         assert_eq!(test.database.compact(&schema(), false, |_| {}).await.expect("it may be asked"), expected);
     }
+}
+
+/// A replica that starts between the first migration of another one and its conversion waits: otherwise its first
+/// statements would be in the old form.
+#[tokio::test]
+async fn a_replica_waits_until_another_one_has_migrated() {
+    let test = of_before(Backend::Postgres).await;
+    let Database::Postgres(postgres) = &test.database else { panic!("it is PostgreSQL") };
+    let driver = postgres.driver_of_migrations();
+    let lock = one_migration_at_a_time(&driver).await.expect("the lock");
+    let second = Database::open(&test.url).await.expect("it opens");
+    let started = {
+        let second = second.clone();
+        tokio::spawn(async move { second.migrate(&schema()).await })
+    };
+    while test.database.fetch(WAITS_FOR_LOCK, Args::new()).await.expect("read").is_empty() {
+        assert!(!started.is_finished(), "it did not wait");
+        tokio::task::yield_now().await;
+    }
+    test.database.begin_compact(&schema()).await.expect("converted");
+    lock.rollback().await.expect("the lock is free");
+    started.await.expect("no panic").expect("migrated");
+    add(&second, &ids()).await.expect("its ids have the form of the database");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ pub(super) fn see(fact: &Fact, world: &View<'_>) -> Held {
             let Wanted::Operator(command) = &order.wanted else { return Ok(()) };
             let definition = &world.table(order.saga).definition;
             let stands = log.iter().any(|intervention| is_what(definition, command, intervention));
-            hold(stands, || format!("{command:?} of {} is told to be done, and its log has {log:?}", order.saga))
+            hold(stands, || format!("{command:?} of {} is confirmed, but its log has {log:?}", order.saga))
         }
         Fact::Appended { saga, .. } => {
             let Some(seen) = world.witness.saga(*saga).filter(|seen| seen.state.phase().is_finished()) else {
