@@ -1,10 +1,12 @@
 //! Wire types and gRPC stubs of Matricula, generated from the `.proto` files beside this crate.
 //!
 //! These files document the API: for every RPC its effect, its errors and whether it may be repeated. The crate
-//! contains nothing else, so that clients need no other crate.
+//! contains little else, so that clients need no other crate.
 
 #![allow(missing_docs, reason = "generated code carries the comments of the .proto files")]
 #![allow(clippy::all, reason = "generated code")]
+
+pub mod codec;
 
 /// Serialized `FileDescriptorSet` of all files, for server reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/matricula_descriptor.bin"));

@@ -179,6 +179,8 @@ impl RegistrationGrpc {
 #[tonic::async_trait]
 impl RegistrationService for RegistrationGrpc {
     type WatchLineStream = BoxStream<'static, Result<wire::WatchLineResponse, Status>>;
+    type SubmitAndWatchRegistrationStream =
+        BoxStream<'static, Result<wire::SubmitAndWatchRegistrationResponse, Status>>;
     type WatchRegistrationStream = BoxStream<'static, Result<wire::WatchRegistrationResponse, Status>>;
 
     async fn submit_registration(
@@ -192,6 +194,21 @@ impl RegistrationService for RegistrationGrpc {
         let registration = self.submit_and_wait(item, &trace, Instant::now() + wait).await?;
         spans::is_of_saga(&Span::current(), &registration.registration_id);
         Ok(Response::new(wire::SubmitRegistrationResponse { registration: Some(registration) }))
+    }
+
+    async fn submit_and_watch_registration(
+        &self,
+        request: Request<wire::SubmitAndWatchRegistrationRequest>,
+    ) -> Answer<Self::SubmitAndWatchRegistrationStream> {
+        let trace = TraceContext::from_metadata(request.metadata());
+        let item = item(submitted(request.into_inner()), self.runtime.now())?;
+        let trace = TraceContext::of_span(&Span::current(), &trace);
+        let follower = Box::pin(self.submit(item, trace)).await?;
+        spans::is_of_saga(&Span::current(), &follower.watcher.saga().to_string());
+        let changes = follower.changes(self.line.clone(), self.shutdown.clone());
+        let responses =
+            changes.map_ok(|registration| wire::SubmitAndWatchRegistrationResponse { registration: Some(registration) });
+        Ok(Response::new(Box::pin(responses)))
     }
 
     async fn submit_cart(&self, request: Request<wire::SubmitCartRequest>) -> Answer<wire::SubmitCartResponse> {
@@ -307,6 +324,12 @@ struct Item {
     /// Unique for the student.
     key: String,
     request: RegistrationRequest,
+}
+
+/// The submission of a request that also watches.
+fn submitted(request: wire::SubmitAndWatchRegistrationRequest) -> wire::SubmitRegistrationRequest {
+    let wire::SubmitAndWatchRegistrationRequest { idempotency_key, student_id, adds, drops, seen_versions } = request;
+    wire::SubmitRegistrationRequest { idempotency_key, student_id, adds, drops, seen_versions, wait_ms: 0 }
 }
 
 /// A registration from the wire.

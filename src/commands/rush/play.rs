@@ -8,17 +8,20 @@ use std::time::Duration;
 use matricula_campus::{BundleErrors, Registration as Click};
 use matricula_kit::time;
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
-use matricula_proto::registration::v1::{Outcome, SubmitRegistrationRequest};
+use matricula_proto::registration::v1::{
+    Outcome, Registration, SubmitAndWatchRegistrationRequest, SubmitAndWatchRegistrationResponse,
+    SubmitRegistrationRequest,
+};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Request;
+use tonic::{Request, Status, Streaming};
 use tonic::transport::Channel;
 
 use super::Morning;
-use super::follow::follow;
+use super::follow::{RETRY_FOR, follow};
 use super::live::Live;
 use super::tally::{AnswerKind, Answered, FirstAnswer, Sent, Tally};
 use super::waits::{self, Waits};
@@ -43,7 +46,7 @@ pub fn due(arrival_ms: u64, speed: f64) -> Duration {
 pub struct Pace {
     /// Speed compared to the file.
     pub speed: f64,
-    /// Whether calls do not wait for an outcome until the click is acknowledged.
+    /// Whether the acknowledgement of each click is measured: the click is submitted and watched in one call.
     pub acknowledge: bool,
 }
 
@@ -119,7 +122,7 @@ struct Player {
 #[derive(Debug, Clone)]
 struct Run {
     started: Instant,
-    /// Set if the acceptance is requested before the outcome.
+    /// Set if the acceptance is measured.
     waits: Option<Arc<Waits>>,
 }
 
@@ -220,27 +223,27 @@ async fn send((number, click): (u64, Click), due: Duration, run: Run, connection
     let calls = Mutex::new(Calls::default());
     let calls = || calls.lock().unwrap_or_else(PoisonError::into_inner);
     let followed = follow(|| {
-        // If the acceptance is measured, the first call must not wait for the outcome.
-        let waits = waits.as_ref().filter(|_| calls().acknowledged.is_none());
-        let wait = if waits.is_some() { Duration::ZERO } else { WAIT };
-        // 30 s fit into an i32.
-        let wait_ms = wait.as_millis() as i32;
-        let mut attempt = Request::new(SubmitRegistrationRequest { wait_ms, ..request.clone() });
-        attempt.set_timeout(wait + ANSWER_MARGIN);
+        let (request, waits) = (request.clone(), waits.as_ref());
         let (connections, calls) = (&connections, &calls);
         async move {
             calls().sent(started.elapsed());
             let channel = connections.current();
-            let answer = RegistrationServiceClient::new(channel.clone()).submit_registration(attempt).await;
-            let answer = answer.map(|answer| answer.into_inner().registration.unwrap_or_default());
-            let now = started.elapsed();
-            calls().answered(AnswerKind::of(&answer), now);
-            match (&answer, waits) {
-                (Ok(registration), Some(waits)) if registration.outcome() == Outcome::Pending => {
-                    waits.accepted(number, registration, Some(channel), now);
+            let accepted = |registration: &Registration| {
+                let now = started.elapsed();
+                let is_first = calls().acknowledged.is_none();
+                calls().answered(AnswerKind::Accepted, now);
+                if let Some(waits) = waits.filter(|_| is_first && registration.outcome() == Outcome::Pending) {
+                    waits.accepted(number, registration, Some(channel.clone()), now);
                 }
-                (Ok(_), _) => {}
-                (Err(_), _) => connections.failed(),
+            };
+            let client = RegistrationServiceClient::new(channel.clone());
+            let answer = match waits {
+                None => submit(client, request).await,
+                Some(_) => submit_and_watch(client, request, accepted).await,
+            };
+            calls().answered(AnswerKind::of(&answer), started.elapsed());
+            if answer.is_err() {
+                connections.failed();
             }
             answer
         }
@@ -264,6 +267,51 @@ async fn send((number, click): (u64, Click), due: Duration, run: Run, connection
         acknowledged: acknowledged.filter(|_| is_measured),
         ended,
     }
+}
+
+/// Submits a click and waits for the outcome.
+async fn submit(
+    mut client: RegistrationServiceClient<Channel>,
+    request: SubmitRegistrationRequest,
+) -> Result<Registration, Status> {
+    // 30 s fit into an i32.
+    let wait_ms = WAIT.as_millis() as i32;
+    let mut request = Request::new(SubmitRegistrationRequest { wait_ms, ..request });
+    request.set_timeout(WAIT + ANSWER_MARGIN);
+    Ok(client.submit_registration(request).await?.into_inner().registration.unwrap_or_default())
+}
+
+/// Submits a click and watches it until the outcome, or until [`RETRY_FOR`] has passed. `accepted` gets the first
+/// message, which acknowledges the click.
+async fn submit_and_watch(
+    mut client: RegistrationServiceClient<Channel>,
+    request: SubmitRegistrationRequest,
+    accepted: impl FnOnce(&Registration),
+) -> Result<Registration, Status> {
+    let SubmitRegistrationRequest { idempotency_key, student_id, adds, drops, seen_versions, wait_ms: _ } = request;
+    let request = SubmitAndWatchRegistrationRequest { idempotency_key, student_id, adds, drops, seen_versions };
+    let first = async {
+        let mut changes = client.submit_and_watch_registration(request).await?.into_inner();
+        let first = next(&mut changes).await?;
+        Ok::<_, Status>((changes, first))
+    };
+    let no_answer = |_| Status::unavailable(format!("no answer within {} s", ANSWER_MARGIN.as_secs()));
+    let (mut changes, mut registration) = timeout(ANSWER_MARGIN, first).await.map_err(no_answer)??;
+    accepted(&registration);
+    let watching = async {
+        while registration.outcome() == Outcome::Pending {
+            registration = next(&mut changes).await?;
+        }
+        Ok::<_, Status>(())
+    };
+    // A click that is still pending is given up by `follow`.
+    timeout(RETRY_FOR, watching).await.unwrap_or(Ok(()))?;
+    Ok(registration)
+}
+
+async fn next(changes: &mut Streaming<SubmitAndWatchRegistrationResponse>) -> Result<Registration, Status> {
+    let change = changes.message().await?.and_then(|change| change.registration);
+    change.ok_or_else(|| Status::unavailable("the stream ended before the outcome"))
 }
 
 #[cfg(test)]

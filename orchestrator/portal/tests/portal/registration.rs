@@ -6,7 +6,7 @@ use futures::future::join_all;
 use matricula_proto::common::v1::Reason;
 use matricula_proto::registration::v1 as wire;
 use matricula_proto::registration::v1::Outcome;
-use tonic::Code;
+use tonic::{Code, Streaming};
 use tonic_types::StatusExt as _;
 
 use crate::world::{WAIT_MS, World, check_error, own, until, within};
@@ -146,6 +146,46 @@ async fn a_watch_goes_to_the_end() {
     let mut finished = world.portal.clone().watch_registration(watch).await.expect("a watch").into_inner();
     assert_eq!(finished.message().await.expect("the state").and_then(|one| one.registration), seen.pop());
     assert_eq!(finished.message().await.expect("the end"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_is_acknowledged_and_watched_in_one_call() {
+    let mut world = World::start().await;
+    let request = |key: &str, section: &str| wire::SubmitAndWatchRegistrationRequest {
+        idempotency_key: key.to_owned(),
+        student_id: "s1".to_owned(),
+        adds: own(&[section]),
+        ..Default::default()
+    };
+    let watch = async |world: &World, request| {
+        let answer = world.portal.clone().submit_and_watch_registration(request).await.expect("accepted");
+        answer.into_inner()
+    };
+    let next = async |changes: &mut Streaming<wire::SubmitAndWatchRegistrationResponse>| {
+        let change = within("a change", changes.message()).await.expect("a change or the end");
+        change.and_then(|change| change.registration)
+    };
+    world.seats.stop().await;
+    let mut changes = watch(&world, request("k1", "A")).await;
+    let accepted = next(&mut changes).await.expect("the acknowledgement");
+    assert_eq!((accepted.outcome(), accepted.ticket.is_some()), (Outcome::Pending, true));
+    // The same key watches the same registration. Another body is refused.
+    let mut again = watch(&world, request("k1", "A")).await;
+    assert_eq!(next(&mut again).await.map(|again| again.registration_id), Some(accepted.registration_id.clone()));
+    let other = world.portal.clone().submit_and_watch_registration(request("k1", "B")).await;
+    check_error(other.map(drop), Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED");
+    let empty = wire::SubmitAndWatchRegistrationRequest { adds: Vec::new(), ..request("k2", "A") };
+    let empty = world.portal.clone().submit_and_watch_registration(empty).await;
+    check_error(empty.map(drop), Code::InvalidArgument, "INVALID_FIELD");
+    world.seats.start().await;
+    for mut changes in [changes, again] {
+        let mut last = None;
+        while let Some(change) = next(&mut changes).await {
+            last = Some(change);
+        }
+        let last = last.expect("an outcome");
+        assert_eq!((last.outcome(), &last.registration_id), (Outcome::Enrolled, &accepted.registration_id));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
