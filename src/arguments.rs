@@ -349,9 +349,8 @@ pub struct Rush {
     /// Number of connections, distributed over the orchestrators.
     #[arg(long, default_value_t = 8)]
     pub connections: usize,
-    /// Request the acknowledgement first and the outcome afterwards. The report shows acceptance times, the longest
-    /// line and wait, and how the wait estimates compare with the actual waits. Outcomes are measured up to 100 ms
-    /// late.
+    /// Watch each click, so that its acceptance is measured. The report shows acceptance times, the longest line and
+    /// wait, and how the wait estimates compare with the actual waits.
     #[arg(long)]
     pub acknowledge: bool,
     /// Also write the report to this file, as JSON.

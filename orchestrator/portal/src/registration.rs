@@ -206,8 +206,8 @@ impl RegistrationService for RegistrationGrpc {
         let follower = Box::pin(self.submit(item, trace)).await?;
         spans::is_of_saga(&Span::current(), &follower.watcher.saga().to_string());
         let changes = follower.changes(self.line.clone(), self.shutdown.clone());
-        let responses =
-            changes.map_ok(|registration| wire::SubmitAndWatchRegistrationResponse { registration: Some(registration) });
+        let responses = changes
+            .map_ok(|registration| wire::SubmitAndWatchRegistrationResponse { registration: Some(registration) });
         Ok(Response::new(Box::pin(responses)))
     }
 

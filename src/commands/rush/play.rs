@@ -17,8 +17,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Request, Status, Streaming};
 use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
 
 use super::Morning;
 use super::follow::{RETRY_FOR, follow};

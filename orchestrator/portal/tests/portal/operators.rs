@@ -153,7 +153,7 @@ async fn a_tail_that_fails_is_decided_manually() {
     assert_eq!(log[1], "ada@campus.example skipped the action of notify: ticket 7");
     check_refused(there.abandon(&skipped).await, "the saga is abandoned");
     let explained = here.explain(&skipped).await;
-    assert!(explained.advice.is_empty() && explained.explanation.contains("nobody drives it"), "{explained:?}");
+    assert!(explained.advice.is_empty() && explained.explanation.contains("no instance drives it"), "{explained:?}");
 
     let done = there.resolve(&resolved, "notify", Some(Answer::Done(Done {}))).await.expect("it is resolved");
     assert_eq!((done.phase(), done.outcome()), (SagaPhase::Completed, Outcome::Enrolled));

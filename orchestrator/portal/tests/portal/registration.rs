@@ -177,7 +177,7 @@ async fn a_submission_is_acknowledged_and_watched_in_one_call() {
     let empty = wire::SubmitAndWatchRegistrationRequest { adds: Vec::new(), ..request("k2", "A") };
     let empty = world.portal.clone().submit_and_watch_registration(empty).await;
     check_error(empty.map(drop), Code::InvalidArgument, "INVALID_FIELD");
-    world.seats.start().await;
+    world.seats.resume().await;
     for mut changes in [changes, again] {
         let mut last = None;
         while let Some(change) = next(&mut changes).await {

@@ -16,19 +16,20 @@
 //! - Clients export ledgers again and again: a port exports two at a time. `ConcurrencyLimitLayer` of tower gives its
 //!   permit back with the head of an answer, and a ledger is read after it.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{self, Context, Poll};
 use std::time::Duration;
 
+use futures::channel::mpsc;
 use futures::future::{BoxFuture, Either, ready};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Sleep;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::codegen::{Bytes, http};
 use tonic::{Code, Status};
@@ -92,15 +93,22 @@ impl SlowClientLimits {
     /// A stream, watched as it is read.
     fn with_stream(self, response: http::Response<Body>, export: Option<OwnedSemaphorePermit>) -> http::Response<Body> {
         response.map(|body| {
-            let (frames, waiting) = mpsc::channel(1);
-            let (end, ended) = oneshot::channel();
+            // Each sender has a place of its own, so there is room for one frame. A channel of tokio would reserve
+            // memory for 32 frames, and ten thousands of streams wait for one.
+            let (frames, waiting) = mpsc::channel(0);
+            let (mut end, ended) = oneshot::channel();
             tasks::detached("stream", async move {
-                // The reader may be gone.
-                let _ = end.send(pump(body, frames, self.stall).await);
+                tokio::select! {
+                    ended = pump(body, frames, self.stall) => {
+                        // The reader may be gone.
+                        let _ = end.send(ended);
+                    }
+                    () = end.closed() => {}
+                }
                 drop(export);
             });
             let last = stream::once(last_frame(ended)).filter_map(ready);
-            Body::new(StreamBody::new(ReceiverStream::new(waiting).chain(last)))
+            Body::new(StreamBody::new(waiting.chain(last)))
         })
     }
 }
@@ -191,18 +199,15 @@ impl Drop for RequestBodyGuard {
 /// Takes frames from the handler's stream to its reader, until either ends. An error if the reader stalls.
 async fn pump(
     mut body: Body,
-    frames: mpsc::Sender<Result<Frame<Bytes>, Status>>,
+    mut frames: mpsc::Sender<Result<Frame<Bytes>, Status>>,
     stall: Duration,
 ) -> Result<(), Status> {
-    loop {
-        let frame = tokio::select! {
-            frame = body.frame() => frame,
-            () = frames.closed() => return Ok(()),
-        };
-        let Some(frame) = frame else { return Ok(()) };
-        match tokio::time::timeout(stall, frames.send(frame)).await {
+    while let Some(frame) = body.frame().await {
+        let has_room = poll_fn(|cx| frames.poll_ready(cx));
+        match tokio::time::timeout(stall, has_room).await.map(|room| room.and_then(|()| frames.start_send(frame))) {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return Ok(()),
+            // The reader is gone.
+            Ok(Err(_)) => break,
             Err(_) => {
                 metrics::counter!("matricula_readers_stalled_total").increment(1);
                 let message = "the stream was ended because its reader took nothing for too long; begin again";
@@ -210,6 +215,7 @@ async fn pump(
             }
         }
     }
+    Ok(())
 }
 
 /// The trailers of a stream that did not end by itself. Without them a reader would take what it has for all there is.
