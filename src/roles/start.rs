@@ -106,8 +106,8 @@ pub async fn orchestrator(
     Ok(Some(serve::serve_beside(role, others, Listen { grpc, http: Some(http), limits }, shutdown).await?))
 }
 
-/// Starts a role, and tries again while its database does not answer, or after a conflict with another replica. `None` if `stopping` is cancelled first. An
-/// abandoned start leaves nothing more in the database than a killed process.
+/// Starts a role, and tries again while its database does not answer, or after a conflict with another replica. `None`
+/// if `stopping` is cancelled first. An abandoned start leaves nothing more in the database than a killed process.
 async fn start_with_retries<T>(
     role: Role,
     stopping: &CancellationToken,

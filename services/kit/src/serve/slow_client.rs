@@ -93,8 +93,8 @@ impl SlowClientLimits {
     /// A stream, watched as it is read.
     fn with_stream(self, response: http::Response<Body>, export: Option<OwnedSemaphorePermit>) -> http::Response<Body> {
         response.map(|body| {
-            // Each sender has a place of its own, so there is room for one frame. A channel of tokio would reserve
-            // memory for 32 frames, and ten thousands of streams wait for one.
+            // Each sender has a place of its own, so there is room for one frame. A channel of tokio reserves memory
+            // for 32 frames, and tens of thousands of streams wait for one frame each.
             let (frames, waiting) = mpsc::channel(0);
             let (mut end, ended) = oneshot::channel();
             tasks::detached("stream", async move {
