@@ -1,6 +1,6 @@
-//! Serves a role: gRPC over TCP and in memory, health, reflection, `/metrics`, `/healthz`, `/readyz`. Its end loses
-//! nothing: it takes no new calls, those in flight finish, then the tasks end (writers among them), then the database
-//! is closed, all by one deadline.
+//! Serves a role: gRPC over TCP and in memory, health, reflection, `/metrics`, `/healthz`, `/readyz`. A shutdown loses
+//! nothing and has one deadline: the role takes no new calls, the calls in flight finish, the tasks end (the writer is
+//! one of them), and the database is closed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,14 +46,14 @@ pub use http::install_metrics;
 pub use limits::{Limits, LimitsConfig};
 use slow_client::SlowClientLimits;
 
-/// Share of the time left that calls in flight may take when a shutdown begins. It is most of the time: what they do is
-/// lost to their callers when their connections are ended, and the parts after them are quick unless they hang.
+/// The share of the time until the deadline that calls in flight may take. It is the largest share: a call whose
+/// connection is ended gives its caller no answer, and the later parts of a shutdown are quick unless they hang.
 const CALLS_SHARE: f64 = 0.6;
-/// The same for the tasks of the role, its database, and the last probe.
+/// The shares of the remaining time for the tasks of the role, its database, and the last answer of a probe.
 const TASKS_SHARE: f64 = 0.6;
 const DATABASE_SHARE: f64 = 0.6;
 const PROBES_SHARE: f64 = 0.3;
-/// How often, and how far apart, an address that is in use is tried again: three seconds in all.
+/// An address that is in use is tried again so often, with this pause: for three seconds in all.
 const BIND_ATTEMPTS_MAX: usize = 30;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
 
@@ -64,7 +64,7 @@ pub struct Listen {
     pub grpc: SocketAddr,
     /// HTTP: metrics and probes; `None` when another role of the process serves them.
     pub http: Option<SocketAddr>,
-    /// What clients can take of each port.
+    /// The limits of clients at each port.
     pub limits: Limits,
 }
 

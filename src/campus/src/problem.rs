@@ -85,7 +85,7 @@ impl fmt::Display for Finding {
 }
 
 impl BundleErrors {
-    /// The first thousand problems, by file and line.
+    /// The problems that were found first, a thousand at most, sorted by file and line.
     pub fn problems(&self) -> &[Finding] {
         &self.problems
     }

@@ -15,7 +15,7 @@ use tonic::Status;
 use super::shutting_down;
 use crate::{Orchestrator, waits, wire};
 
-/// Sagas that a list restricted to phases reads at most: a page may be short, but never slow.
+/// Sagas that a list of certain phases reads for a page. Beyond it the page is shorter, so that it is never slow.
 const SAGAS_READ_MAX: usize = 10_000;
 /// Sagas that an export reads at once: a few megabytes with their logs.
 const EXPORT_PAGE: i64 = 500;

@@ -74,11 +74,11 @@ struct Watch {
     list: List,
     /// Whether the message about a change may have been missed since that list began.
     has_missed: bool,
-    /// Changed, and not read since.
+    /// Sagas that have changed since they were read.
     pending: BTreeSet<SagaId>,
-    /// The client has them as unfinished, or as needing attention if it wants only these.
+    /// Sagas whose last message to the client said unfinished, or needing attention if the client wants only these.
     open: BTreeSet<SagaId>,
-    /// Read, and not sent yet.
+    /// Messages that are not sent yet.
     to_send: VecDeque<ops::WatchSagasResponse>,
 }
 
@@ -117,7 +117,7 @@ impl Watch {
         }
     }
 
-    /// Notes that a saga has changed; none: any may have.
+    /// Notes that a saga has changed. `None` means that messages were missed, so any saga may have changed.
     fn note(&mut self, changed: Changed) {
         match changed {
             Some(saga) if self.pending.len() < PENDING_MAX => drop(self.pending.insert(saga)),

@@ -37,11 +37,12 @@ fn row(wire: ops::RosterRow, charge: bool, now: UnixMs) -> Result<Row, FieldErro
     let list = |section: String| if section.is_empty() { Vec::new() } else { vec![section] };
     let (adds, drops) = (list(section_id), list(ended_section_id));
     if adds.is_empty() && drops.is_empty() {
-        let problem = "name the section that the student is to be in, or one that is ended in ended_section_id";
+        let problem =
+            "must name the section to add; a row that only ends an enrollment names its section in ended_section_id";
         return Err(FieldError::new("section_id", problem));
     }
     if adds == drops {
-        return Err(FieldError::new("ended_section_id", "is the section that the student is to be in"));
+        return Err(FieldError::new("ended_section_id", "must not be the section to add"));
     }
     let request = RegistrationRequest::try_new(student, adds, drops, Vec::new(), now).map_err(of_row)?;
     let request = request.of_roster(Roster { row: id.clone(), charge });
