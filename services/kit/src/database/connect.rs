@@ -152,11 +152,13 @@ impl PostgresDatabase {
     }
 }
 
-/// A transaction that holds the lock of migrations and changes nothing.
+/// A transaction that holds the lock of migrations and changes nothing. When the network fails meanwhile, the server
+/// detects it and frees the lock.
 pub(super) async fn one_migration_at_a_time(
     driver: &PgPool,
 ) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
     let mut lock = driver.begin().await?;
+    sqlx::raw_sql(session::KEEP_ALIVE).execute(&mut *lock).await?;
     sqlx::raw_sql(ONE_MIGRATION_AT_A_TIME).execute(&mut *lock).await?;
     Ok(lock)
 }

@@ -61,7 +61,7 @@ const DURABLE: &str =
 
 /// The server runs the statements of a batch as they arrive. When the network fails in the middle of a batch, these
 /// settings make the server detect it after half a minute and roll back. They have no effect over a local socket.
-const KEEP_ALIVE: &str = "SELECT set_config('tcp_keepalives_idle', '10', false), \
+pub(super) const KEEP_ALIVE: &str = "SELECT set_config('tcp_keepalives_idle', '10', false), \
      set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '4', false)";
 
 /// An advisory lock that every session holds. By it a conversion of ids detects the sessions that support both forms.
